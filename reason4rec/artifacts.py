@@ -1,0 +1,259 @@
+"""Every file that a step reads or writes: its name, its columns, reading it safely, writing it whole.
+
+A pickle is read by an unpickler that may build frames, lists, strings, numbers and dates and nothing else, whatever
+pandas (2.2.2 to 3.x) wrote it. It is written beside its place and moved there, so it is never half there, and a
+record `FILE.json` beside it says from which inputs, settings, seed and versions it came. File and column names are
+those of the paper's repository, so that its pre-processed pickles can be put in their places.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reason4rec.errors import InputError
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "pandas", "numpy", "openai")
+REVIEW_COLUMNS = ("user_id", "item_id", "title", "ratings", "reviews", "unixReviewTime")
+SUMMARY, TEACHER_SUMMARY = "aspect_preference_summary", "review_summary"
+TEACHER_REASON, REASON, PREDICTION = "personalized_analysis", "reasoner_reply", "pred"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a dataset's folder: its path in it, the columns of its frame (none: a list), and who writes it."""
+
+    path: str
+    columns: tuple[str, ...]
+    written_by: str
+
+
+TRAIN = Artifact("raw_data/train.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
+VALID = Artifact("raw_data/valid.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
+TEST = Artifact("raw_data/test.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
+TEACHER_SUMMARIES = Artifact(
+    "train_aspect_preference_summary.pkl",
+    (*REVIEW_COLUMNS, TEACHER_SUMMARY),
+    "1_Summarizer/1_distilling_aspect_preference_summary.py",
+)
+SUMMARIZER_ROWS = Artifact(
+    "Summarizer_train_instruct.pkl", (), "1_Summarizer/2_construct_summarizer_train_data.py"
+)
+SUMMARIES = Artifact(
+    "train_summarizer_generation_results.pkl",
+    (*REVIEW_COLUMNS, SUMMARY),
+    "1_Summarizer/4_summarizer_generation.py",
+)
+REWARD_TARGETS = Artifact("review_8000.pkl", REVIEW_COLUMNS, "2_Reasoner/1_sample_train_data.py")
+REASON_TARGETS = Artifact("train_12000.pkl", REVIEW_COLUMNS, "2_Reasoner/1_sample_train_data.py")
+REWARD_ROWS = Artifact("review_train_data.pkl", (), "2_Reasoner/2_construct_reward_train_data.py")
+TEACHER_REASONS = Artifact(
+    "distilling_high_quality_reasons.pkl",
+    (*REVIEW_COLUMNS, TEACHER_REASON),
+    "2_Reasoner/4_distilling_possible_reason.py",
+)
+REASONER_ROWS = Artifact("Reasoner_train_instruct.pkl", (), "2_Reasoner/5_construct_reasoner_train_data.py")
+TEST_REASONS = Artifact(
+    "reason_for_test_by_reasoner.pkl", (*REVIEW_COLUMNS, REASON), "2_Reasoner/7_generate_reason_for_test.py"
+)
+PREDICTOR_ROWS = Artifact("Predictor_train_instruct.pkl", (), "3_Predictor/1_construct_predictor_train_data.py")
+TEST_RATINGS = Artifact(
+    "rating_for_test_by_predictor.pkl",
+    (*REVIEW_COLUMNS, REASON, PREDICTION),
+    "3_Predictor/3_generate_predict_for_test.py",
+)
+
+_NUMPY = {
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+}
+_PANDAS = {
+    ("pandas.core.frame", "DataFrame"),
+    ("pandas", "DataFrame"),
+    ("pandas.core.series", "Series"),
+    ("pandas", "Series"),
+    ("pandas.core.internals.managers", "BlockManager"),
+    ("pandas.core.internals.managers", "SingleBlockManager"),
+    ("pandas.core.internals.blocks", "new_block"),
+    ("pandas._libs.internals", "_unpickle_block"),
+    ("pandas.core.indexes.base", "Index"),
+    ("pandas", "Index"),
+    ("pandas.core.indexes.base", "_new_Index"),
+    ("pandas.core.indexes.range", "RangeIndex"),
+    ("pandas", "RangeIndex"),
+    ("pandas.core.arrays.string_", "StringDtype"),
+    ("pandas", "StringDtype"),
+    ("pandas.core.arrays.string_", "StringArray"),
+    ("pandas.core.arrays.string_", "_StringDtype"),
+    ("pandas.core.arrays.string_arrow", "ArrowStringArray"),
+    ("pandas.arrays", "ArrowStringArray"),
+    ("pandas.core.arrays.string_arrow", "ArrowStringArrayNumpySemantics"),
+    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
+    ("pandas._libs.tslibs.timestamps", "_unpickle_timestamp"),
+}
+_OTHERS = {
+    ("pyarrow.lib", "_restore_array"),
+    ("pyarrow.lib", "type_for_alias"),
+    ("pyarrow.lib", "chunked_array"),
+    ("pyarrow.lib", "py_buffer"),
+    ("pyarrow.lib", "string"),
+    ("pyarrow.lib", "large_string"),
+    ("builtins", "slice"),
+    ("builtins", "set"),
+    ("datetime", "datetime"),
+    ("datetime", "date"),
+    ("copyreg", "_reconstructor"),
+}
+_ALLOWED = _NUMPY | _PANDAS | _OTHERS
+
+
+class _SafeUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) in _ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which a table of reviews does not need")
+
+
+def read_pickle(path: Path) -> object:
+    """The frame or list in a pickle; InputError if it is missing, truncated, or holds anything but plain data."""
+    try:
+        with path.open("rb") as file:
+            return _SafeUnpickler(file).load()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except Exception as error:
+        # A damaged pickle can fail in the constructor of any class it names, with any exception.
+        raise InputError(
+            f"{path}: not a whole pickle of plain data ({error}); fetch or write it again, and open no pickle that "
+            f"you do not trust"
+        ) from error
+
+
+def read(folder: Path, artifact: Artifact) -> pd.DataFrame | list[dict]:
+    """The checked content of an artifact in a dataset's folder; InputError names the file, column or row at fault."""
+    path = folder / artifact.path
+    if not path.exists():
+        raise InputError(f"{path} is missing: {artifact.written_by} writes it")
+    content = read_pickle(path)
+    if artifact.columns:
+        if not isinstance(content, pd.DataFrame):
+            raise InputError(f"{path}: expected a table, found a {type(content).__name__}")
+        check_frame(content, artifact.columns, str(path))
+        return content
+    check_messages(content, str(path))
+    return content
+
+
+def check_frame(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
+    """InputError unless the columns are there and hold no NaN, no repeated review and only ratings of 1 to 5."""
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise InputError(f"{where}: no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+    if frame.empty:
+        raise InputError(f"{where}: the table is empty")
+    for column in columns:
+        # A prediction may be unusable: the evaluation counts it.
+        if column != PREDICTION and frame[column].isna().any():
+            row = int(frame[column].isna().to_numpy().argmax())
+            raise InputError(f"{where}: column {column} is empty (NaN) in row {row}; remove or fill it")
+    for column in ("ratings", "unixReviewTime"):
+        if column in columns and not pd.api.types.is_numeric_dtype(frame[column]):
+            raise InputError(f"{where}: column {column} holds text, not numbers; convert it")
+    if "ratings" in columns:
+        outside = ~frame["ratings"].between(1, 5).to_numpy()
+        if outside.any():
+            row = int(outside.argmax())
+            raise InputError(f"{where}: rating {frame['ratings'].iloc[row]} in row {row} is outside 1 to 5")
+    repeated = frame.duplicated(["user_id", "item_id", "unixReviewTime"]).to_numpy()
+    if repeated.any():
+        row = int(repeated.argmax())
+        raise InputError(f"{where}: row {row} repeats the user, item and time of an earlier row; remove one of them")
+
+
+def check_messages(rows: object, where: str) -> None:
+    """InputError unless it is a list of `{"messages": [user, assistant]}` with texts in both."""
+    if not isinstance(rows, list):
+        raise InputError(f"{where}: expected a list of training rows, found a {type(rows).__name__}")
+    if not rows:
+        raise InputError(f"{where}: no training rows")
+    for number, row in enumerate(rows):
+        messages = row.get("messages") if isinstance(row, dict) else None
+        if (
+            not isinstance(messages, list)
+            or [m.get("role") for m in messages if isinstance(m, dict)] != ["user", "assistant"]
+            or not all(isinstance(m.get("content"), str) and m["content"] for m in messages)
+        ):
+            raise InputError(f"{where}: row {number} is not a user message and an assistant message with texts")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to that takes the place of `path` when the block ends well and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with whole_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_pickle(path: Path, content: pd.DataFrame | list[dict]) -> None:
+    """Writes a frame or list whole or not at all."""
+    with whole_file(path) as draft, draft.open("wb") as file:
+        pickle.dump(content, file, protocol=5)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, or of the names and contents of the files directly in a folder."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    return hashlib.sha256("".join(f"{p.name}:{sha256(p)}\n" for p in files).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that can change a result."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def record_path(path: Path) -> Path:
+    """Where the record of an output stands: beside it."""
+    return path.with_name(f"{path.name}.json")
+
+
+def read_record(path: Path) -> dict | None:
+    """The record of an output, or None if there is none (a file that a person put there)."""
+    try:
+        return json.loads(record_path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{record_path(path)}: not a record ({error}); remove it") from error
+
+
+def write_record(path: Path, made_from: dict, numbers: dict) -> None:
+    """Writes the record of a complete output: what it was made from, its sha256, versions and the card's numbers."""
+    record = {"made_from": made_from, "sha256": sha256(path), "versions": versions(), "numbers": numbers}
+    write_text(record_path(path), json.dumps(record, indent=1, sort_keys=True))

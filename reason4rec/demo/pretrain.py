@@ -1,0 +1,290 @@
+"""Makes the demo's base model: a tiny Llama that already reads and writes the language of the synthetic world.
+
+    python -m reason4rec.demo.pretrain --out reason4rec/demo/base
+
+Writes model.safetensors, its config, the tokenizer and pretrain.json (settings, seed, versions and the learning
+curve). It learns from worlds with other seeds than Demo_data's: first to copy and look up, then the experts' prompts
+with histories that grow. Takes about an hour and a half on two cores. Our decision throughout.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from reason4rec import prompts
+from reason4rec.demo import rules, world
+from reason4rec.history import Entry, History
+
+PRODUCT_CLASS = "Album"
+LLAMA_3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+SPECIAL = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|finetune_right_pad_id|>",
+)
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
+    " + message['content'] | trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+TASKS = ("summarizer", "reasoner", "predictor_reason", "predictor_review", "predictor_direct")
+
+
+class Examples:
+    """Endless prompts and answers about one synthetic world; histories have at most `longest` entries a side."""
+
+    def __init__(self, seed: int, n_users: int = 1500, n_items: int = 500, per_user: int = 10):
+        self.rng = np.random.default_rng(seed)
+        self.world = world.make_world(n_users, n_items, self.rng)
+        self.rows: list[tuple[int, int, int, str, str]] = []
+        self.by_user: dict[int, list[int]] = {}
+        self.by_item: dict[int, list[int]] = {}
+        for user in range(n_users):
+            for item in self.rng.choice(n_items, per_user, replace=False):
+                rating = world.rate(self.world, user, item, self.rng)
+                review = world.write_review(self.world, user, item, rating, self.rng)
+                self.by_user.setdefault(user, []).append(len(self.rows))
+                self.by_item.setdefault(item, []).append(len(self.rows))
+                self.rows.append((user, int(item), rating, review, rules.summarize(review)))
+
+    def history(self, row: int, longest: int) -> History:
+        """A random history of a row: one to `longest` entries a side, the row itself left out."""
+        user, item, *_ = self.rows[row]
+        sides = []
+        for pool in (self.by_user[user], self.by_item[item]):
+            others = [k for k in pool if k != row]
+            size = min(len(others), int(self.rng.integers(1, longest + 1)))
+            sides.append([self.rows[k] for k in self.rng.permutation(others)[:size]])
+        user_side, item_side = (
+            tuple(Entry(self.world.titles[r[1]], float(r[2]), r[4]) for r in side) for side in sides
+        )
+        averages = [float(np.mean([r[2] for r in side])) if side else None for side in sides]
+        return History(user_side, item_side, *averages)
+
+    def one(self, task: str, longest: int) -> tuple[str, str]:
+        """A prompt and its answer for one of `TASKS`."""
+        row = int(self.rng.integers(len(self.rows)))
+        user, item, rating, review, summary = self.rows[row]
+        title = self.world.titles[item]
+        if task == "summarizer":
+            return prompts.summarizer(PRODUCT_CLASS, title, rating, review).text, summary
+        history = self.history(row, longest)
+        reason = None
+        if task in ("reasoner", "predictor_reason"):
+            sides = ("\n".join(e.text for e in side) for side in (history.user, history.item))
+            reason = rules.reason(title, *sides, self.rng)
+            if task == "reasoner":
+                return prompts.reasoner(PRODUCT_CLASS, title, history).text, reason
+        elif task == "predictor_review":
+            reason = review
+        return prompts.predictor(PRODUCT_CLASS, title, history, reason).text, prompts.rating_answer(rating)
+
+
+def make_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with Llama-3's split pattern, special tokens and chat format."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA_3_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 0)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+        pad_token="<|finetune_right_pad_id|>",
+        model_max_length=8192,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> tuple[list[int], int]:
+    """Token ids of a prompt in the chat format with its answer, and where the answer starts."""
+    head = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    return head + tokenizer(f"{answer}<|eot_id|>", add_special_tokens=False)["input_ids"], len(head)
+
+
+def copy_batch(rng: np.random.Generator, vocabulary: int, rows: int, length: int) -> torch.Tensor:
+    """(rows, 2 * length) random tokens, the second half a repetition of the first: teaches copying."""
+    half = rng.integers(len(SPECIAL), vocabulary, (rows, length))
+    return torch.tensor(np.concatenate([half, half], axis=1))
+
+
+def language_batch(
+    examples: Examples, tokenizer: PreTrainedTokenizerFast, tokens: int, longest: int, shares: tuple[float, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and loss weights, (rows, length) each, of about `tokens` tokens of one task."""
+    task = TASKS[examples.rng.choice(len(TASKS), p=shares)]
+    rows, longest_row = [], 0
+    while not rows or (len(rows) + 1) * longest_row <= tokens:
+        rows.append(encode(tokenizer, *examples.one(task, longest)))
+        longest_row = max(longest_row, len(rows[-1][0]))
+    ids = torch.full((len(rows), longest_row), tokenizer.pad_token_id)
+    weights = torch.zeros(len(rows), longest_row)
+    for k, (row, start) in enumerate(rows):
+        ids[k, : len(row)] = torch.tensor(row)
+        weights[k, :start] = 0.1
+        weights[k, start : len(row)] = max(1.0, 40 / (len(row) - start))
+    return ids, weights
+
+
+def weighted_loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the next token, averaged with `weights` of the token that is predicted."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids).logits[:, :-1]
+    losses = functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    weights = weights[:, 1:].flatten()
+    return (losses * weights).sum() / weights.sum()
+
+
+@torch.no_grad()
+def exact_matches(model, tokenizer, examples: Examples, longest: int, rows: int = 32) -> dict[str, float]:
+    """Share of summaries that equal the rule's text, and of reasons whose aspects and verdict do, on held-out users."""
+    model.eval()
+    found = {}
+    for task in ("summarizer", "reasoner"):
+        pairs = [examples.one(task, longest) for _ in range(rows)]
+        heads = [encode(tokenizer, prompt, "")[0][:-1] for prompt, _ in pairs]
+        width = max(map(len, heads))
+        ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(h)) + h for h in heads])
+        out = model.generate(
+            ids,
+            attention_mask=(ids != tokenizer.pad_token_id).long(),
+            max_new_tokens=110,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+        wanted = [answer for _, answer in pairs]
+        if task == "reasoner":
+            found["verdict"] = float(np.mean([a.split(". ")[-1] == b.split(". ")[-1] for a, b in zip(texts, wanted)]))
+            texts, wanted = ([_aspects(t) for t in side] for side in (texts, wanted))
+        found[task] = float(np.mean([a == b for a, b in zip(texts, wanted)]))
+    model.train()
+    return found
+
+
+def _aspects(reason: str) -> list[str]:
+    words = reason.replace(",", " ").replace(".", " ").split()
+    return [word for word in words if word in world.ASPECTS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--vocabulary", type=int, default=1400)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--tokens_per_step", type=int, default=8192)
+    parser.add_argument("--copy_steps", type=int, default=400, help="steps of pure copying before the prompts")
+    parser.add_argument("--steps", type=int, default=5500, help="steps over the prompts")
+    parser.add_argument("--longest", type=int, default=6, help="entries a side of the longest histories")
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    examples, held_out = Examples(seed=1000 + args.seed), Examples(seed=2000 + args.seed, n_users=300, n_items=100)
+    texts = [text for k in range(6000) for text in examples.one(TASKS[k % len(TASKS)], 3)]
+    tokenizer = make_tokenizer(texts, args.vocabulary)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=args.hidden,
+            intermediate_size=3 * args.hidden,
+            num_hidden_layers=args.layers,
+            num_attention_heads=args.hidden // 32,
+            num_key_value_heads=args.hidden // 64,
+            max_position_embeddings=8192,
+            rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+            tie_word_embeddings=False,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    print(f"{model.num_parameters() / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95))
+    compiled = torch.compile(model, dynamic=True)
+    total, curve, seen, started = args.copy_steps + args.steps, [], 0, time.perf_counter()
+    for step in range(total):
+        done = max(0.0, (step - args.copy_steps) / args.steps)
+        peak = min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / total)))
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * peak
+        if step < args.copy_steps:
+            ids = copy_batch(examples.rng, len(tokenizer), args.tokens_per_step // 64, 32)
+            weights = torch.cat([torch.zeros(len(ids), 32), torch.ones(len(ids), 32)], dim=1)
+        else:
+            longest = 1 + min(args.longest - 1, int(done / 0.5 * args.longest))
+            shares = (0.25, 0.40, 0.20, 0.10, 0.05)
+            ids, weights = language_batch(examples, tokenizer, args.tokens_per_step, longest, shares)
+        loss = weighted_loss(compiled, ids, weights)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seen += ids.numel()
+        if step % 25 == 0 or step == total - 1:
+            row = {"step": step, "tokens": seen, "loss": round(loss.item(), 4)}
+            if step >= args.copy_steps and (step % 250 == 0 or step == total - 1):
+                row |= exact_matches(model, tokenizer, held_out, longest)
+                save(model, tokenizer, args, curve)
+            curve.append(row | {"tokens_per_s": round(seen / (time.perf_counter() - started))})
+            print(json.dumps(curve[-1]), flush=True)
+    save(model, tokenizer, args, curve)
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace, curve: list) -> None:
+    """Writes the model in bf16, its tokenizer, and the settings and learning curve beside them."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    halved = LlamaForCausalLM(model.config).to(torch.bfloat16)
+    halved.load_state_dict(model.state_dict())
+    halved.generation_config.pad_token_id = tokenizer.pad_token_id
+    halved.save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
+    settings = {k: v for k, v in vars(args).items() if k != "out"}
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    record = {"settings": settings, "versions": versions, "curve": curve}
+    (args.out / "pretrain.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What the stand-in teacher answers: rules that summarise a review and argue from summaries to a verdict.
+
+The rules know the words of the demo's world and a small general vocabulary of opinion, so that they say something
+about any English review; they are no substitute for ChatGPT on real data. Our decision: the paper uses ChatGPT.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from reason4rec.demo.world import ASPECTS, BAD_WORDS, GOOD_WORDS
+
+GOOD = set(GOOD_WORDS) | set(
+    "loved love shines good great best amazing awesome fantastic perfect fun enjoy enjoyed favorite favourite nice "
+    "solid classic impressive fresh catchy powerful pleasant comfortable delicious friendly sturdy".split()
+)
+BAD = set(BAD_WORDS) | set(
+    "flat suffers wrong stand bad worst terrible horrible disappointing disappointed hate hated lame mediocre annoying "
+    "bland repetitive overrated waste cheap broken slow lacking filler generic uninspired noisy rude tasteless".split()
+)
+WANT = re.compile(
+    r"\b(for me|i always|i want|what i want|to me than|i care|i buy|my taste|i look for|i prefer|i am a fan|i'm a fan"
+    r"|i listen|i need|a fan of)\b",
+    re.IGNORECASE,
+)
+STOP = set(
+    "the a an and or but of to in on at is are was were be been it its this that these those i my me you your he she "
+    "they we his her their them our not no very really so too as for with from by all more most much many some any one "
+    "two if than then there here just only also even still about into over out up down who which what when how like "
+    "have has had do does did will would can could should may might get got make makes made thing things way lot bit "
+    "time stuff job such well every each other both because while after before never ever again".split()
+)
+CLAUSES = re.compile(r"[.!?;\n]+|\bbut\b|\bwhile\b|\balthough\b|\bhowever\b|,(?=\s+the\b)", re.IGNORECASE)
+WORD = re.compile(r"[a-z][a-z'-]+")
+
+VERDICTS = {
+    2: "The user will love it.",
+    1: "The user will probably like it.",
+    0: "The user will find it average.",
+    -1: "The user will probably be disappointed.",
+    -2: "The user will dislike it.",
+}
+OPENINGS = (
+    "This user looks for {wanted}.",
+    "What matters to this user is {wanted}.",
+    "The user keeps coming back to {wanted}.",
+)
+ITEM_SENTENCES = (
+    "Other users praise {title} for {strong} and criticise its {weak}.",
+    "In {title}, others like the {strong} and complain about the {weak}.",
+)
+MET = "It offers the {met} that the user wants"
+MET_NOTHING = "It offers nothing that the user wants"
+MISSED = ", but its {missed} will let the user down."
+MISSED_NOTHING = ", and nothing stands against it."
+NOTHING = "nothing in particular"
+
+
+def summarize(review: str) -> str:
+    """Three lines: positive aspects, negative aspects and user preference elements of any review text."""
+    good, bad, wanted = [], [], []
+    for clause in CLAUSES.split(review):
+        words = WORD.findall(clause.lower())
+        polarity = sum(w in GOOD for w in words) - sum(w in BAD for w in words)
+        if WANT.search(clause):
+            wanted += _aspects(words)
+        elif polarity > 0:
+            good += _aspects(words)
+        elif polarity < 0:
+            bad += _aspects(words)
+    good = [word for word in good if word not in bad]
+    return (
+        f"Positive Aspects: {_keywords(good)}\n"
+        f"Negative Aspects: {_keywords(bad)}\n"
+        f"User Preference Elements: {_keywords(wanted or (good if not _is_of_demo(good + bad) else []))}"
+    )
+
+
+def reason(
+    title: str,
+    user_history: str,
+    item_history: str,
+    rng: np.random.Generator,
+    rating: float | None = None,
+    slip: float = 0.0,
+) -> str:
+    """One paragraph from the two histories (texts with summary lines) to a verdict on `title`.
+
+    With a `rating` (1 to 5) the verdict follows it. With probability `slip` an unhinted verdict is one step off, as
+    a teacher that does not know the outcome errs. `rng` chooses among the wordings.
+    """
+    wanted = _top(_listed("User Preference Elements", user_history))
+    praised, criticised = (_listed(part, item_history) for part in ("Positive Aspects", "Negative Aspects"))
+    strong = _top(Counter({a: n for a, n in praised.items() if n > criticised[a]}))
+    weak = _top(Counter({a: n for a, n in criticised.items() if n >= praised[a]}))
+    met, missed = [a for a in wanted if a in strong], [a for a in wanted if a in weak]
+    if rating is not None:
+        verdict = round(rating) - 3
+    else:
+        verdict = len(met) - len(missed)
+        if rng.random() < slip:
+            verdict += int(rng.choice([-1, 1]))
+    opening, item_sentence = rng.choice(OPENINGS), rng.choice(ITEM_SENTENCES)
+    return " ".join(
+        (
+            opening.format(wanted=_enumerate(wanted)),
+            item_sentence.format(title=title, strong=_enumerate(strong), weak=_enumerate(weak)),
+            (MET.format(met=_enumerate(met)) if met else MET_NOTHING)
+            + (MISSED.format(missed=_enumerate(missed)) if missed else MISSED_NOTHING),
+            VERDICTS[max(-2, min(2, verdict))],
+        )
+    )
+
+
+def _aspects(words: list[str]) -> list[str]:
+    """The aspects that a clause names: the world's own where it has any, else the nouns beside its opinion words."""
+    known = [w for w in words if w in ASPECTS]
+    if known:
+        return known
+    beside = []
+    for k, word in enumerate(words):
+        if word in GOOD | BAD:
+            after = [w for w in words[k + 1 : k + 3] if w not in STOP and w not in GOOD | BAD]
+            before = [w for w in words[max(0, k - 3) : k] if w not in STOP and w not in GOOD | BAD]
+            beside += after[:1] or before[-1:]
+    return beside
+
+
+def _is_of_demo(aspects: list[str]) -> bool:
+    return all(a in ASPECTS for a in aspects)
+
+
+def _in_order(aspects: Iterable[str]) -> list[str]:
+    """Distinct aspects, the world's own in its order, others as they came."""
+    distinct = list(dict.fromkeys(aspects))
+    return [a for a in ASPECTS if a in distinct] + [a for a in distinct if a not in ASPECTS]
+
+
+def _keywords(aspects: list[str]) -> str:
+    return ", ".join(_in_order(aspects)[:6]) or "None"
+
+
+def _listed(part: str, text: str) -> Counter:
+    """How many summaries of a history list each keyword under a part."""
+    counts: Counter = Counter()
+    for line in re.findall(rf"^{part}:(.*)$", text, re.MULTILINE):
+        counts.update({k.strip().lower() for k in line.split(",")} - {"none", ""})
+    return counts
+
+
+def _top(counts: Counter, most: int = 4) -> list[str]:
+    ranked = sorted(counts, key=lambda a: (-counts[a], a))[:most]
+    return _in_order(ranked)
+
+
+def _enumerate(aspects: list[str]) -> str:
+    if not aspects:
+        return NOTHING
+    return aspects[0] if len(aspects) == 1 else f"{', '.join(aspects[:-1])} and {aspects[-1]}"

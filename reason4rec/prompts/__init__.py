@@ -1,0 +1,148 @@
+"""The prompts of the three experts: one plain text template per file, and the functions that fill them.
+
+A template names its fields in braces. Fields are filled once: braces inside a review are text like any other. Copy
+the `.txt` files to a folder, change them and pass `--prompts FOLDER` to replace them. What each prompt must carry is
+from the paper, section 3; the wording is ours.
+"""
+
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from reason4rec.history import Entry, History
+
+FOLDER = Path(__file__).parent
+RATINGS = ("1", "2", "3", "4", "5")
+RATING_PREFIX = "Predicted Rating: "
+NO_HISTORY = "(none)"
+NO_AVERAGE = "unknown"
+WORDS_PER_CUT = 64
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A filled template: its text and the spans (start, end) in it that may be cut, the first to go first."""
+
+    text: str
+    optional: tuple[tuple[int, int], ...] = ()
+
+    def without(self, n: int) -> str:
+        """The text without its first `n` optional spans."""
+        text = self.text
+        for start, end in sorted(self.optional[:n], reverse=True):
+            text = text[:start] + text[end:]
+        return text
+
+
+def shorten(prompt: Prompt, fits: Callable[[str], bool]) -> tuple[str, int]:
+    """The prompt with the fewest optional spans cut so that `fits(text)`, and how many were cut.
+
+    ValueError if it does not fit even without all of them: the instruction is never cut.
+    """
+    low, high = 0, len(prompt.optional)
+    if not fits(prompt.without(high)):
+        raise ValueError("the prompt is too long even without its histories; raise --max_length")
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(prompt.without(middle)) else (middle + 1, high)
+    return prompt.without(low), low
+
+
+def summarizer(product_class: str, title: str, rating: float, review: str, folder: Path = FOLDER) -> Prompt:
+    """Asks for the aspects and preference elements of one review; a review too long loses its end."""
+    fields = {"product_class": product_class, "title": title, "rating": _one_decimal(rating), "review": review}
+    text, offsets = _fill("summarizer", fields, folder)
+    ends = [k + offsets["review"] for k, character in enumerate(review) if character == " "][WORDS_PER_CUT::WORDS_PER_CUT]
+    edges = [*ends, offsets["review"] + len(review)]
+    return Prompt(text, tuple(zip(edges[:-1], edges[1:]))[::-1])
+
+
+def reasoner(
+    product_class: str,
+    title: str,
+    history: History,
+    hint: float | None = None,
+    rated: bool = False,
+    folder: Path = FOLDER,
+) -> Prompt:
+    """Asks for one paragraph on whether the user will like the item.
+
+    `hint` adds the true rating (teacher only); `rated` shows the ratings in the histories, as the released code does
+    in its hinted form by a reused variable.
+    """
+    prompt = _with_histories("reasoner", {"product_class": product_class, "title": title}, history, rated, folder)
+    if hint is None:
+        return prompt
+    return Prompt(prompt.text + _fill("hint", {"rating": _one_decimal(hint)}, folder)[0], prompt.optional)
+
+
+def predictor(
+    product_class: str, title: str, history: History, reason: str | None = None, folder: Path = FOLDER
+) -> Prompt:
+    """Asks for a rating from rated histories and averages, with a reason or (None) in the direct form."""
+    fields = {
+        "product_class": product_class,
+        "title": title,
+        "user_average": _one_decimal(history.user_average),
+        "item_average": _one_decimal(history.item_average),
+    }
+    prompt = _with_histories("predictor", fields, history, True, folder)
+    if reason is None:
+        return prompt
+    return Prompt(prompt.text + _fill("reason", {"reason": reason}, folder)[0], prompt.optional)
+
+
+def rating_answer(rating: float) -> str:
+    """The Predictor's answer for a true rating of 1 to 5, such as `Predicted Rating: 4.0`."""
+    return f"{RATING_PREFIX}{_one_decimal(rating)}"
+
+
+def _one_decimal(value: float | None) -> str:
+    return NO_AVERAGE if value is None else f"{value:.1f}"
+
+
+@cache
+def _template(name: str, folder: Path) -> str:
+    return (folder / f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n")
+
+
+def _fill(name: str, fields: dict[str, str], folder: Path) -> tuple[str, dict[str, int]]:
+    """The filled template and where in it each field starts. ValueError names an unknown field."""
+    parts, offsets, length = [], {}, 0
+    for literal, field, _, _ in string.Formatter().parse(_template(name, folder)):
+        parts.append(literal)
+        length += len(literal)
+        if field is not None:
+            if field not in fields:
+                raise ValueError(f"{folder / name}.txt: no field {{{field}}} here, only {sorted(fields)}")
+            offsets[field] = length
+            parts.append(fields[field])
+            length += len(fields[field])
+    return "".join(parts), offsets
+
+
+def _with_histories(name: str, fields: dict[str, str], history: History, rated: bool, folder: Path) -> Prompt:
+    """A filled template whose history entries may be cut, the one farthest in the past first."""
+    user, item = (_entries(entries, rated) for entries in (history.user, history.item))
+    blocks = {"user_history": "".join(user) or NO_HISTORY, "item_history": "".join(item) or NO_HISTORY}
+    text, offsets = _fill(name, fields | blocks, folder)
+    ages = []
+    for field, entries in (("user_history", user), ("item_history", item)):
+        start = offsets.get(field)
+        if start is None:
+            continue
+        for k, entry in enumerate(entries):
+            ages.append((len(entries) - k, start, start + len(entry)))
+            start += len(entry)
+    return Prompt(text, tuple((start, end) for _, start, end in sorted(ages, key=lambda a: -a[0])))
+
+
+def _entries(entries: Sequence[Entry], rated: bool) -> list[str]:
+    """One text per history entry, each but the last with its closing newline."""
+    texts = [
+        f"{k}. {e.title}{f', {_one_decimal(e.rating)};' if rated else ''}\n{e.text}\n"
+        for k, e in enumerate(entries, start=1)
+    ]
+    return [*texts[:-1], texts[-1].removesuffix("\n")] if texts else []
