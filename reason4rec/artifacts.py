@@ -6,6 +6,7 @@ record `FILE.json` beside it says from which inputs, settings, seed and versions
 those of the paper's repository, so that its pre-processed pickles can be put in their places.
 """
 
+import gzip
 import hashlib
 import importlib.metadata
 import json
@@ -35,6 +36,8 @@ class Artifact:
     written_by: str
 
 
+DEMO_REVIEWS = Artifact("raw/reviews_Demo.json.gz", (), "0_Data/3_make_demo_data.py")
+DEMO_METADATA = Artifact("raw/meta_Demo.json.gz", (), "0_Data/3_make_demo_data.py")
 TRAIN = Artifact("raw_data/train.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
 VALID = Artifact("raw_data/valid.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
 TEST = Artifact("raw_data/test.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
@@ -69,6 +72,7 @@ TEST_RATINGS = Artifact(
     (*REVIEW_COLUMNS, REASON, PREDICTION),
     "3_Predictor/3_generate_predict_for_test.py",
 )
+METRICS = Artifact("results/metrics.json", (), "3_Predictor/4_evaluate.py")
 
 _NUMPY = {
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
@@ -197,30 +201,47 @@ def check_messages(rows: object, where: str) -> None:
             raise InputError(f"{where}: row {number} is not a user message and an assistant message with texts")
 
 
+def draft_path(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(f".{path.name}.part")
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to that takes the place of `path` when the block ends well and vanishes when it does not."""
+def whole_file(path: Path, made_from: dict | None = None) -> Iterator[Path]:
+    """A path to write to that takes the place of `path` when the block ends well and vanishes when it does not.
+
+    With `made_from`, a record is written just before, so that a file without one was put there by a person.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
+    draft = draft_path(path)
     try:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
+        if made_from is not None:
+            write_record(path, made_from, sha256(draft))
         os.replace(draft, path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, made_from: dict | None = None) -> None:
     """Writes a text file whole or not at all."""
-    with whole_file(path) as draft:
+    with whole_file(path, made_from) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
-def write_pickle(path: Path, content: pd.DataFrame | list[dict]) -> None:
+def write_json_lines(path: Path, records: list[dict], made_from: dict | None = None) -> None:
+    """Writes a gzipped file of JSON lines whole or not at all; the same records give the same bytes."""
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    with whole_file(path, made_from) as draft:
+        draft.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def write_pickle(path: Path, content: pd.DataFrame | list[dict], made_from: dict | None = None) -> None:
     """Writes a frame or list whole or not at all."""
-    with whole_file(path) as draft, draft.open("wb") as file:
+    with whole_file(path, made_from) as draft, draft.open("wb") as file:
         pickle.dump(content, file, protocol=5)
 
 
@@ -253,7 +274,7 @@ def read_record(path: Path) -> dict | None:
         raise InputError(f"{record_path(path)}: not a record ({error}); remove it") from error
 
 
-def write_record(path: Path, made_from: dict, numbers: dict) -> None:
-    """Writes the record of a complete output: what it was made from, its sha256, versions and the card's numbers."""
-    record = {"made_from": made_from, "sha256": sha256(path), "versions": versions(), "numbers": numbers}
-    write_text(record_path(path), json.dumps(record, indent=1, sort_keys=True))
+def write_record(path: Path, made_from: dict, content_sha256: str) -> None:
+    """Writes the record of an output: its sha256, the inputs and settings it was made from, and the versions."""
+    record = {"sha256": content_sha256, "made_from": made_from, "versions": versions()}
+    write_text(record_path(path), json.dumps(record, indent=1, sort_keys=True) + "\n")

@@ -7,8 +7,10 @@ from pathlib import Path
 from reason4rec.errors import InputError
 
 LLAMA_3_8B = "unsloth/llama-3-8b-Instruct-bnb-4bit"
-DEMO_BASE = str(Path(__file__).parent / "demo" / "base")
+DEMO_BASE = "reason4rec/demo/base"  # from the root of a clone, where every command runs
 DEMO = "Demo_data"
+FACTS = "dataset.json"
+NEW_TAU = 0.1  # our decision for a new dataset: as Music_data
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,11 @@ def get(name: str, data_root: Path) -> Dataset:
     """The facts of a known dataset, or of a new one from its own `dataset.json`; InputError if there is neither."""
     if name in KNOWN:
         return KNOWN[name]
-    path = data_root / name / "dataset.json"
+    path = data_root / name / FACTS
     if not path.is_file():
         raise InputError(
             f"no dataset {name!r}: known are {', '.join(KNOWN)}; "
-            f"0_Data/2_preprocess.py --dataset {name} --reviews FILE makes a new one"
+            f"0_Data/2_preprocess.py --dataset {name} --reviews FILE --product_class TEXT makes a new one"
         )
     try:
         return Dataset(**json.loads(path.read_text(encoding="utf-8")))
@@ -95,5 +97,5 @@ def get(name: str, data_root: Path) -> Dataset:
 
 
 def as_json(dataset: Dataset) -> str:
-    """The text of a `dataset.json`."""
+    """The text of a new dataset's file of facts."""
     return json.dumps(asdict(dataset), indent=1)

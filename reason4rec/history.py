@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 
+WARM = 5  # earlier reviews of user and item together; paper's test rows
+
+
 @dataclass(frozen=True)
 class Entry:
     """One earlier review in a history: the item's title, the rating (1 to 5) and the text shown (review or summary)."""
@@ -36,8 +39,12 @@ class History:
 
     @property
     def warm(self) -> bool:
-        """Whether the target is warm: an earlier review on either side and at least 5 in all (paper's test rows)."""
-        return min(self.user_count, self.item_count) >= 1 and self.user_count + self.item_count >= 5
+        """Whether the target is warm: an earlier review on either side and 5 in all."""
+        return self.is_at_least(WARM)
+
+    def is_at_least(self, reviews: int) -> bool:
+        """Whether there is an earlier review on either side and at least `reviews` in all."""
+        return min(self.user_count, self.item_count) >= 1 and self.user_count + self.item_count >= reviews
 
 
 class HistoryIndex:
@@ -49,6 +56,7 @@ class HistoryIndex:
     def __init__(self, train: pd.DataFrame, text: str | None, length: int = 10):
         ordered = train.sort_values("unixReviewTime", kind="stable")
         self.length = length
+        self.labels = ordered.index.to_numpy()
         self.times = ordered["unixReviewTime"].to_numpy()
         self.ratings = ordered["ratings"].to_numpy(dtype=float)
         self.users = ordered["user_id"].to_numpy()
@@ -75,6 +83,14 @@ class HistoryIndex:
         """The history of every row of a frame, in its order."""
         rows = zip(targets["user_id"], targets["item_id"], targets["unixReviewTime"])
         return [self.of(*row) for row in rows]
+
+    def rows_shown(self, targets: pd.DataFrame) -> list[int]:
+        """The labels, in ascending order, of all training rows that the histories of a frame's targets show."""
+        shown: set[int] = set()
+        for user_id, item_id, before in zip(targets["user_id"], targets["item_id"], targets["unixReviewTime"]):
+            for rows in (self._earlier(self.by_user.get(user_id), before), self._earlier(self.by_item.get(item_id), before)):
+                shown.update(self.labels[rows[-self.length :]].tolist())
+        return sorted(shown)
 
     def _earlier(self, rows: np.ndarray | None, before: int) -> np.ndarray:
         if rows is None:

@@ -5,12 +5,14 @@ draws of one prompt at temperature 1 are told apart by their number, so they sta
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import openai
+from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
 from reason4rec.errors import InputError
@@ -42,6 +44,7 @@ class Teacher:
     tokens_in: int = 0
     tokens_out: int = 0
     client: openai.OpenAI = field(init=False, repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not os.environ.get("OPENAI_API_KEY"):
@@ -71,23 +74,15 @@ class Teacher:
             ThreadPoolExecutor(self.at_once) as pool,
         ):
             futures = {
-                pool.submit(self._request, prompt, temperature, self.seed + draw): key
+                pool.submit(self._ask_and_keep, key, prompt, temperature, self.seed + draw): key
                 for key, prompt in missing.items()
             }
             try:
                 for future in as_completed(futures):
-                    text, tokens_in, tokens_out, requests = future.result()
-                    self.store.put({futures[future]: text})
-                    replies[futures[future]] = text
-                    self.requests += requests
-                    self.tokens_in += tokens_in
-                    self.tokens_out += tokens_out
+                    replies[futures[future]] = future.result()
                     bar.update()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                done = {key: f.result()[0] for f, key in futures.items() if f.done() and not f.cancelled() and not f.exception()}
-                self.store.put(done)
-                raise
+            finally:
+                pool.shutdown(cancel_futures=True)
         return [replies[key] for key in keys]
 
     def card(self) -> dict[str, object]:
@@ -104,38 +99,39 @@ class Teacher:
             "cost_usd": cost,
         }
 
-    def _request(self, prompt: str, temperature: float, seed: int) -> tuple[str, int, int, int]:
-        """The text of one reply, its tokens in and out, and the requests it took."""
-        tokens_in = tokens_out = 0
-        for attempt in range(1, EMPTY_REPLIES + 1):
-            try:
-                reply = self.client.chat.completions.create(
-                    model=self.model,
-                    messages=[{"role": "user", "content": prompt}],
-                    temperature=temperature,
-                    max_tokens=MAX_NEW_TOKENS,
-                    seed=seed,
-                )
-            except openai.AuthenticationError:
-                # The server's own message can repeat a part of the key.
-                raise InputError(f"the teacher at {self.address} refuses the key (401): set OPENAI_API_KEY") from None
-            except openai.APIStatusError as error:
-                raise InputError(
-                    f"the teacher at {self.address} answers {error.status_code} to model {self.model!r} after "
-                    f"{self.max_retries} retries; replies so far are kept, run again"
-                ) from None
-            except openai.APIConnectionError:
-                raise InputError(
-                    f"the teacher at {self.address} cannot be reached after {self.max_retries} retries; "
-                    f"replies so far are kept, run again"
-                ) from None
-            if reply.usage:
-                tokens_in += reply.usage.prompt_tokens
-                tokens_out += reply.usage.completion_tokens
+    def _ask_and_keep(self, key: str, prompt: str, temperature: float, seed: int) -> str:
+        for _ in range(EMPTY_REPLIES):
+            reply = self._request(prompt, temperature, seed)
             text = (reply.choices[0].message.content or "").strip() if reply.choices else ""
+            with self.lock:
+                self.requests += 1
+                self.tokens_in += reply.usage.prompt_tokens if reply.usage else 0
+                self.tokens_out += reply.usage.completion_tokens if reply.usage else 0
             if text:
-                return text, tokens_in, tokens_out, attempt
+                self.store.put({key: text})
+                return text
         raise InputError(
-            f"the teacher at {self.address} gave {EMPTY_REPLIES} empty replies to one prompt, which begins "
+            f"the teacher at {self.address} gave {EMPTY_REPLIES} empty replies to the prompt that begins "
             f"{prompt[:60]!r}; replies so far are kept"
+        )
+
+    def _request(self, prompt: str, temperature: float, seed: int) -> ChatCompletion:
+        """One reply; InputError, without the key that a server's own message may repeat, where there is none."""
+        try:
+            return self.client.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "user", "content": prompt}],
+                temperature=temperature,
+                max_tokens=MAX_NEW_TOKENS,
+                seed=seed,
+            )
+        except openai.AuthenticationError:
+            raise InputError(f"the teacher at {self.address} refuses the key (401): set OPENAI_API_KEY") from None
+        except openai.APIStatusError as error:
+            trouble = f"answers {error.status_code} to a request for {self.model!r}"
+        except openai.APIError as error:
+            trouble = f"cannot be reached ({type(error).__name__})"
+        raise InputError(
+            f"the teacher at {self.address} {trouble}, after {self.max_retries} retries; replies so far are kept, "
+            f"run the same command again"
         )

@@ -43,6 +43,9 @@ CHAT_TEMPLATE = (
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 TASKS = ("summarizer", "reasoner", "predictor_reason", "predictor_review", "predictor_direct")
+SHARES = (0.25, 0.40, 0.20, 0.10, 0.05)
+COPY_SHARE = 0.1
+COPIES = 0.3  # loss of the copying warm-up at which the prompts begin
 
 
 class Examples:
@@ -135,17 +138,31 @@ def encode(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> tupl
     return head + tokenizer(f"{answer}<|eot_id|>", add_special_tokens=False)["input_ids"], len(head)
 
 
-def copy_batch(rng: np.random.Generator, vocabulary: int, rows: int, length: int) -> torch.Tensor:
-    """(rows, 2 * length) random tokens, the second half a repetition of the first: teaches copying."""
-    half = rng.integers(len(SPECIAL), vocabulary, (rows, length))
-    return torch.tensor(np.concatenate([half, half], axis=1))
+def copy_batch(rng: np.random.Generator, vocabulary: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and loss weights of rows in which a few random phrases recur: teaches to copy by content.
+
+    The phrases of a row differ in length and recur at random distances, so that copying from a fixed distance fails.
+    """
+    length = 96
+    ids = np.empty((tokens // length, length), dtype=np.int64)
+    weights = np.zeros(ids.shape, dtype=np.float32)
+    for row, weight in zip(ids, weights):
+        phrases = [rng.integers(len(SPECIAL), vocabulary, rng.integers(3, 13)) for _ in range(rng.integers(2, 6))]
+        seen, at = set(), 0
+        while at < length:
+            which = int(rng.integers(len(phrases)))
+            phrase = phrases[which][: length - at]
+            row[at : at + len(phrase)] = phrase
+            weight[at + 1 : at + len(phrase)] = float(which in seen)
+            seen.add(which)
+            at += len(phrase)
+    return torch.tensor(ids), torch.tensor(weights)
 
 
 def language_batch(
-    examples: Examples, tokenizer: PreTrainedTokenizerFast, tokens: int, longest: int, shares: tuple[float, ...]
+    examples: Examples, tokenizer: PreTrainedTokenizerFast, task: str, tokens: int, longest: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and loss weights, (rows, length) each, of about `tokens` tokens of one task."""
-    task = TASKS[examples.rng.choice(len(TASKS), p=shares)]
     rows, longest_row = [], 0
     while not rows or (len(rows) + 1) * longest_row <= tokens:
         rows.append(encode(tokenizer, *examples.one(task, longest)))
@@ -209,10 +226,9 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--tokens_per_step", type=int, default=8192)
-    parser.add_argument("--copy_steps", type=int, default=400, help="steps of pure copying before the prompts")
-    parser.add_argument("--steps", type=int, default=5500, help="steps over the prompts")
+    parser.add_argument("--steps", type=int, default=5500)
     parser.add_argument("--longest", type=int, default=6, help="entries a side of the longest histories")
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--lr", type=float, default=2.5e-3)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -236,6 +252,9 @@ def main() -> None:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    # Copying means to find the token that was read among those that can be written: start with the two tables equal.
+    model.model.embed_tokens.weight.data.normal_(0, 0.05)
+    model.lm_head.weight.data.copy_(model.model.embed_tokens.weight.data)
     print(f"{model.num_parameters() / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
@@ -243,28 +262,29 @@ def main() -> None:
     ]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95))
     compiled = torch.compile(model, dynamic=True)
-    total, curve, seen, started = args.copy_steps + args.steps, [], 0, time.perf_counter()
-    for step in range(total):
-        done = max(0.0, (step - args.copy_steps) / args.steps)
-        peak = min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / total)))
+    copies_by, curve, seen, started = None, [], 0, time.perf_counter()
+    for step in range(args.steps):
+        done = 0.0 if copies_by is None else (step - copies_by) / (args.steps - copies_by)
+        peak = min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         for group in optimizer.param_groups:
             group["lr"] = args.lr * peak
-        if step < args.copy_steps:
-            ids = copy_batch(examples.rng, len(tokenizer), args.tokens_per_step // 64, 32)
-            weights = torch.cat([torch.zeros(len(ids), 32), torch.ones(len(ids), 32)], dim=1)
+        longest = 1 + min(args.longest - 1, int(done / 0.5 * args.longest))
+        task = "copy" if copies_by is None else TASKS[examples.rng.choice(len(TASKS), p=SHARES)]
+        if task == "copy" or examples.rng.random() < COPY_SHARE:
+            task, (ids, weights) = "copy", copy_batch(examples.rng, len(tokenizer), args.tokens_per_step)
         else:
-            longest = 1 + min(args.longest - 1, int(done / 0.5 * args.longest))
-            shares = (0.25, 0.40, 0.20, 0.10, 0.05)
-            ids, weights = language_batch(examples, tokenizer, args.tokens_per_step, longest, shares)
+            ids, weights = language_batch(examples, tokenizer, task, args.tokens_per_step, longest)
         loss = weighted_loss(compiled, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         seen += ids.numel()
-        if step % 25 == 0 or step == total - 1:
-            row = {"step": step, "tokens": seen, "loss": round(loss.item(), 4)}
-            if step >= args.copy_steps and (step % 250 == 0 or step == total - 1):
+        if copies_by is None and loss.item() < COPIES:
+            copies_by = step + 1
+        if step % 25 == 0 or step == args.steps - 1:
+            row = {"step": step, "tokens": seen, "task": task, "loss": round(loss.item(), 4)}
+            if copies_by is not None and (step % 250 == 0 or step == args.steps - 1):
                 row |= exact_matches(model, tokenizer, held_out, longest)
                 save(model, tokenizer, args, curve)
             curve.append(row | {"tokens_per_s": round(seen / (time.perf_counter() - started))})

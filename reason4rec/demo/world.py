@@ -7,6 +7,7 @@ Our decision throughout: the paper has no synthetic data.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -109,6 +110,7 @@ CLOSINGS = {
     4: ("I am glad that I bought it.", "I will play it often.", "Well worth a try."),
     5: ("One of my favourites this year.", "I cannot stop playing it.", "I want everyone to hear it."),
 }
+FIRST_DAY = datetime(2012, 1, 1, tzinfo=UTC)
 TITLE_FIRST = (
     "Amber Ancient Autumn Blue Broken Burning Copper Crimson Crystal Distant Electric Empty Endless Fading Foreign "
     "Frozen Gentle Golden Hidden Hollow Iron Ivory Little Lonely Lost Lunar Midnight Neon Northern Pale Paper Quiet "
@@ -197,3 +199,33 @@ def write_review(world: World, user: int, item: int, rating: int, rng: np.random
         body.append(pick(FILLERS))
     body = [body[k] for k in rng.permutation(len(body))]
     return " ".join(body + [pick(CLOSINGS[rating])])
+
+
+def raw_records(n_users: int, n_items: int, seed: int) -> tuple[list[dict], list[dict]]:
+    """Reviews, oldest first, and metadata of a world, as records with the fields of Amazon's dumps of 2014.
+
+    A user writes 5 reviews and more, 10 on average, of distinct items, on days of three years.
+    """
+    rng = np.random.default_rng(seed)
+    world = make_world(n_users, n_items, rng)
+    users = [f"A{rng.integers(36**9):0>12}" for _ in range(n_users)]
+    items = [f"B{rng.integers(10**8):0>9}" for _ in range(n_items)]
+    reviews = []
+    for user in range(n_users):
+        for item in rng.choice(n_items, min(n_items, 5 + rng.poisson(5)), replace=False):
+            rating = rate(world, user, item, rng)
+            day = FIRST_DAY + timedelta(days=int(rng.integers(3 * 365)))
+            reviews.append(
+                {
+                    "reviewerID": users[user],
+                    "asin": items[item],
+                    "helpful": [0, 0],
+                    "reviewText": write_review(world, user, int(item), rating, rng),
+                    "overall": float(rating),
+                    "summary": "",
+                    "unixReviewTime": int(day.timestamp()),
+                    "reviewTime": day.strftime("%m %d, %Y"),
+                }
+            )
+    reviews.sort(key=lambda review: review["unixReviewTime"])
+    return reviews, [{"asin": items[item], "title": world.titles[item]} for item in range(n_items)]

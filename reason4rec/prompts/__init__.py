@@ -5,6 +5,7 @@ the `.txt` files to a folder, change them and pass `--prompts FOLDER` to replace
 from the paper, section 3; the wording is ours.
 """
 
+import re
 import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ RATING_PREFIX = "Predicted Rating: "
 NO_HISTORY = "(none)"
 NO_AVERAGE = "unknown"
 WORDS_PER_CUT = 64
+SUMMARY_PARTS = ("Positive Aspects", "Negative Aspects", "User Preference Elements")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,17 @@ def predictor(
 def rating_answer(rating: float) -> str:
     """The Predictor's answer for a true rating of 1 to 5, such as `Predicted Rating: 4.0`."""
     return f"{RATING_PREFIX}{_one_decimal(rating)}"
+
+
+def training_row(prompt: Prompt, answer: str) -> dict:
+    """An instruct row: the messages, and the spans of the user's message that the trainer may cut to make it fit."""
+    messages = [{"role": "user", "content": prompt.text}, {"role": "assistant", "content": answer}]
+    return {"messages": messages, "optional": [list(span) for span in prompt.optional]}
+
+
+def is_summary(text: str) -> bool:
+    """Whether a text has the three parts of a summary, each on a line of its own and not empty."""
+    return all(re.search(rf"^{part}:[ \t]*\S", text, re.MULTILINE) for part in SUMMARY_PARTS)
 
 
 def _one_decimal(value: float | None) -> str:

@@ -1,0 +1,35 @@
+"""Write the reviews of the demo's synthetic world, in the raw format of Amazon's dumps.
+
+    python 0_Data/3_make_demo_data.py --dataset Demo_data
+
+Writes raw/reviews_Demo.json.gz and raw/meta_Demo.json.gz in the dataset's folder
+The world is made up: what it shows says nothing about real users or the paper's numbers.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils
+from reason4rec.artifacts import DEMO_METADATA, DEMO_REVIEWS
+from reason4rec.datasets import DEMO
+from reason4rec.demo import world
+
+USERS, ITEMS = 480, 160
+
+
+def run(args: argparse.Namespace) -> None:
+    step = utils.Step(args, reads=[], writes=[DEMO_REVIEWS, DEMO_METADATA])
+    if step.done():
+        return
+    reviews, metadata = world.raw_records(USERS, ITEMS, args.seed)
+    reviews = reviews[: args.limit]
+    step.write(DEMO_REVIEWS, reviews)
+    step.write(DEMO_METADATA, metadata)
+    step.card(USERS * ITEMS, len(reviews), users=USERS, items=ITEMS)
+
+
+if __name__ == "__main__":
+    utils.main(run, __doc__, dataset=DEMO)

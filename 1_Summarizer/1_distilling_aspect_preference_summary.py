@@ -1,0 +1,43 @@
+"""Ask the teacher for the aspects and preference elements in training reviews.
+
+    python 1_Summarizer/1_distilling_aspect_preference_summary.py --dataset Music_data
+
+Reads  raw_data/train.pkl
+Writes train_aspect_preference_summary.pkl (+ review_summary)
+Needs OPENAI_API_KEY, and OPENAI_BASE_URL for a server other than OpenAI's. Paper: preference distillation.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils
+from reason4rec import prompts
+from reason4rec.artifacts import TEACHER_SUMMARIES, TEACHER_SUMMARY, TRAIN
+
+TEMPERATURE = 0.2  # released code
+
+
+def run(args: argparse.Namespace) -> None:
+    step = utils.Step(args, reads=[TRAIN], writes=[TEACHER_SUMMARIES])
+    if step.done():
+        return
+    reviews = step.targets(TRAIN)
+    size = step.dataset.summary_targets
+    if size is not None and size < len(reviews):
+        reviews = reviews.sample(n=size, random_state=args.seed).sort_index().reset_index(drop=True)
+    teacher = step.teacher(step.store())
+    asked = [
+        prompts.summarizer(step.dataset.product_class, row.title, row.ratings, row.reviews, args.prompts)
+        for row in reviews.itertuples()
+    ]
+    reviews[TEACHER_SUMMARY] = utils.chat_with_gpt(teacher, asked, TEMPERATURE)
+    step.write(TEACHER_SUMMARIES, reviews)
+    three_parts = int(reviews[TEACHER_SUMMARY].map(prompts.is_summary).sum())
+    step.card(len(reviews), len(reviews), with_three_parts=three_parts, **teacher.card())
+
+
+if __name__ == "__main__":
+    utils.main(run, __doc__, utils.prompt_flags, utils.teacher_flags)

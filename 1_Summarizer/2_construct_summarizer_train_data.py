@@ -1,0 +1,39 @@
+"""Turn the teacher's summaries into training rows for the Summarizer.
+
+    python 1_Summarizer/2_construct_summarizer_train_data.py --dataset Music_data
+
+Reads  train_aspect_preference_summary.pkl
+Writes Summarizer_train_instruct.pkl, a list of {"messages": [user, assistant]}
+A summary that lacks one of its three parts teaches the wrong form and is left out. Paper: preference distillation.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils
+from reason4rec import prompts
+from reason4rec.artifacts import SUMMARIZER_ROWS, TEACHER_SUMMARIES
+
+
+def run(args: argparse.Namespace) -> None:
+    step = utils.Step(args, reads=[TEACHER_SUMMARIES], writes=[SUMMARIZER_ROWS])
+    if step.done():
+        return
+    reviews = step.targets(TEACHER_SUMMARIES)
+    rows = [
+        prompts.training_row(
+            prompts.summarizer(step.dataset.product_class, row.title, row.ratings, row.reviews, args.prompts),
+            row.review_summary,
+        )
+        for row in reviews.itertuples()
+        if prompts.is_summary(row.review_summary)
+    ]
+    step.write(SUMMARIZER_ROWS, rows)
+    step.card(len(reviews), len(rows), without_three_parts=len(reviews) - len(rows))
+
+
+if __name__ == "__main__":
+    utils.main(run, __doc__, utils.prompt_flags)

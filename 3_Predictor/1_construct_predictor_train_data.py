@@ -1,0 +1,47 @@
+"""Let the Reasoner write a reason for its training targets, and turn them into training rows for the Predictor.
+
+    python 3_Predictor/1_construct_predictor_train_data.py --dataset Music_data
+
+Reads  distilling_high_quality_reasons.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Reasoner
+Writes Predictor_train_instruct.pkl, a list of {"messages": [user, assistant]}
+The Predictor learns from the reasons that it will meet, not from the teacher's. Paper: feedback prediction.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils
+from reason4rec import prompts
+from reason4rec.artifacts import PREDICTOR_ROWS, SUMMARIES, SUMMARY, TEACHER_REASONS
+from reason4rec.history import HistoryIndex
+
+
+def run(args: argparse.Namespace) -> None:
+    adapter = utils.adapter_path(args, "Reasoner")
+    step = utils.Step(args, reads=[TEACHER_REASONS, SUMMARIES, adapter], writes=[PREDICTOR_ROWS])
+    if step.done():
+        return
+    targets = step.targets(TEACHER_REASONS)
+    histories = HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
+    model = utils.load_expert(step, "Reasoner")
+    asked = [
+        prompts.reasoner(step.dataset.product_class, title, history, folder=args.prompts)
+        for title, history in zip(targets["title"], histories)
+    ]
+    reasons = utils.chat_with_LLM(model, asked, args.max_new_tokens)
+    rows = [
+        prompts.training_row(
+            prompts.predictor(step.dataset.product_class, row.title, history, reason, args.prompts),
+            prompts.rating_answer(row.ratings),
+        )
+        for row, history, reason in zip(targets.itertuples(), histories, reasons)
+    ]
+    step.write(PREDICTOR_ROWS, rows)
+    step.card(len(targets), len(rows), distinct_reasons=len(set(reasons)), prompts_shortened=model.shortened)
+
+
+if __name__ == "__main__":
+    utils.main(run, __doc__, utils.prompt_flags, utils.model_flags, utils.generation_flags)

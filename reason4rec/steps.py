@@ -1,0 +1,245 @@
+"""A step of the method as a command: its flags, what it reads and writes, whether it is done, its closing card."""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from reason4rec import artifacts, datasets
+from reason4rec.artifacts import Artifact
+from reason4rec.errors import InputError
+from reason4rec.prompts import FOLDER as PROMPT_FOLDER
+from reason4rec.recipes import EXPERTS, MAX_LENGTH, SEED
+from reason4rec.store import PATH as STORE_PATH
+from reason4rec.store import ReplyStore
+from reason4rec.teacher import DEFAULT_MODEL, Teacher
+
+Flags = Callable[[argparse.ArgumentParser], None]
+
+
+def common_flags(parser: argparse.ArgumentParser, dataset: str, seed: int) -> None:
+    """The flags that every step knows."""
+    parser.add_argument("--dataset", default=dataset, help="folder of the dataset in the data root")
+    parser.add_argument("--data_root", type=Path, default=Path("0_Data"), help="folder of all datasets")
+    parser.add_argument("--checkpoint_root", type=Path, default=Path("checkpoints"), help="folder of all adapters")
+    parser.add_argument("--seed", type=int, default=seed, help="seed of everything random")
+    parser.add_argument("--limit", type=_positive, help="only the first N targets, for trials")
+    parser.add_argument("--overwrite", action="store_true", help="do the step again although its output is there")
+
+
+def prompt_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of a step that fills prompts."""
+    parser.add_argument("--prompts", type=Path, default=PROMPT_FOLDER, help="folder of prompt templates to use")
+
+
+def model_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of a step that asks a local model; the base model is the one that the adapter was trained on."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the model runs")
+    parser.add_argument("--batch_size", type=_positive, default=32, help="prompts a batch")
+
+
+def generation_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of a step that lets a local model write."""
+    parser.add_argument("--max_new_tokens", type=_positive, default=1024, help="tokens of the longest reply")
+
+
+def teacher_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of a step that asks the teacher; OPENAI_API_KEY and OPENAI_BASE_URL come from the environment."""
+    parser.add_argument("--teacher_model", default=DEFAULT_MODEL, help="the teacher's model name")
+    parser.add_argument("--requests_at_once", type=_positive, default=8, help="requests to the teacher in flight")
+    parser.add_argument("--retries", type=int, default=8, help="retries, with back-off, of one request")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def main(
+    run: Callable[[argparse.Namespace], None], doc: str, *flags: Flags, dataset: str = "Music_data", seed: int = SEED
+) -> None:
+    """Parses the command line and runs a step; what a user can mend ends in one line and exit code 2."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    common_flags(parser, dataset, seed)
+    for add in flags:
+        add(parser)
+    try:
+        run(parser.parse_args())
+    except InputError as error:
+        sys.exit(_complain(str(error)))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_complain(f"{where}{error.strerror or error}; free the disk or mend the path, and run again"))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _complain(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def adapter_path(args: argparse.Namespace, name: str) -> Path:
+    """The folder of an expert's adapter."""
+    return args.checkpoint_root / args.dataset / name
+
+
+def adapter_settings(adapter: Path) -> dict:
+    """The settings that an adapter was trained with."""
+    path = adapter / "settings.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); train the adapter again") from error
+
+
+class Step:
+    """One step of a run on a dataset: it reads artifacts, and writes outputs with a record of what they came from.
+
+    `reads` and `writes` are artifacts of the dataset or plain paths; `settings` is all else that decides the output.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        reads: Sequence[Artifact | Path],
+        writes: Sequence[Artifact | Path],
+        **settings: object,
+    ):
+        self.started = time.perf_counter()
+        self.args = args
+        self.dataset = datasets.get(args.dataset, args.data_root)
+        self.folder = args.data_root / args.dataset
+        self.outputs = [self.path(output) for output in writes]
+        for artifact in reads:
+            self._require(artifact)
+        if hasattr(args, "prompts"):
+            settings["prompts"] = artifacts.sha256(args.prompts)
+        for name in ("teacher_model", "max_new_tokens"):
+            if hasattr(args, name):
+                settings[name] = getattr(args, name)
+        self.made_from = {
+            "inputs": {
+                item.path if isinstance(item, Artifact) else item.name: artifacts.sha256(self.path(item))
+                for item in reads
+            },
+            "settings": json.loads(
+                json.dumps({"seed": args.seed, "limit": args.limit, **settings}, sort_keys=True, default=str)
+            ),
+        }
+
+    def path(self, item: Artifact | Path) -> Path:
+        """Where an artifact of the dataset, or a plain path, lies."""
+        return self.folder / item.path if isinstance(item, Artifact) else item
+
+    def done(self) -> bool:
+        """Whether nothing is to be done, said in a line: the outputs are complete, or a person put them there."""
+        if self.args.overwrite or not any(path.exists() for path in self.outputs):
+            return self._begin()
+        given = [path for path in self.outputs if path.exists() and not self._recorded(path)]
+        if given:
+            absent = [str(path) for path in self.outputs if not path.exists()]
+            if absent:
+                raise InputError(
+                    f"{given[0]} was put there by hand and {absent[0]} is missing: put it there too, or pass "
+                    f"--overwrite to make both"
+                )
+            print(f"kept: {given[0]} was put there by hand; --overwrite replaces it")
+            return True
+        changed = self._changed()
+        if changed:
+            print(f"out of date ({changed}): doing it again")
+            return self._begin()
+        print(f"complete: {', '.join(map(str, self.outputs))}; --overwrite does it again")
+        return True
+
+    def read(self, artifact: Artifact) -> pd.DataFrame | list[dict]:
+        """The checked content of an artifact."""
+        return artifacts.read(self.folder, artifact)
+
+    def targets(self, artifact: Artifact) -> pd.DataFrame:
+        """The rows of an artifact, only the first `--limit` of them in a trial, numbered from 0."""
+        frame = self.read(artifact)
+        return frame.head(self.args.limit).reset_index(drop=True) if self.args.limit else frame.reset_index(drop=True)
+
+    def store(self) -> ReplyStore:
+        """The replies kept for this dataset."""
+        return ReplyStore(self.folder / STORE_PATH)
+
+    def teacher(self, store: ReplyStore) -> Teacher:
+        """The teacher that the flags and the environment name."""
+        args = self.args
+        return Teacher(store, args.teacher_model, args.requests_at_once, args.seed, args.retries)
+
+    def write(self, artifact: Artifact, content: pd.DataFrame | list[dict]) -> None:
+        """Writes an output and its record."""
+        if not len(content):
+            raise InputError(f"{self.path(artifact)} would be empty: no row was left; see the lines above")
+        path = self.path(artifact)
+        if path.suffix == ".gz":
+            artifacts.write_json_lines(path, content, self.made_from)
+        elif path.suffix == ".json":
+            artifacts.write_text(path, json.dumps(content, indent=1) + "\n", self.made_from)
+        else:
+            artifacts.write_pickle(path, content, self.made_from)
+
+    def card(self, rows_in: int, rows_out: int, **numbers: object) -> None:
+        """The closing line: rows, seconds, rates, memory and what else the step counted."""
+        seconds = time.perf_counter() - self.started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        parts = [
+            f"rows in {rows_in:,}",
+            f"rows out {rows_out:,}",
+            f"{seconds:.1f} s",
+            f"{rows_out / seconds:.1f} rows/s",
+            f"peak {peak:.2f} GB",
+            *(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in numbers.items()),
+        ]
+        print(f"[{Path(sys.argv[0]).stem}] {' | '.join(parts)}")
+
+    def _begin(self) -> bool:
+        settings = ", ".join(f"{k}={v}" for k, v in self.made_from["settings"].items())
+        print(f"{self.args.dataset}: {settings}")
+        return False
+
+    def _require(self, item: Artifact | Path) -> None:
+        path = self.path(item)
+        if path.exists():
+            return
+        if isinstance(item, Artifact):
+            raise InputError(f"{path} is missing: {item.written_by} writes it")
+        expert = EXPERTS.get(path.name)
+        raise InputError(f"{path} is missing{f': {expert.trained_by} writes it' if expert else ''}")
+
+    def _recorded(self, path: Path) -> bool:
+        """Whether a file is as a step wrote it, or as a step that was cut off left it."""
+        record = artifacts.read_record(path)
+        return record is not None and (artifacts.draft_path(path).exists() or artifacts.sha256(path) == record["sha256"])
+
+    def _changed(self) -> str:
+        """What differs from the time when the outputs were made; empty if nothing does."""
+        for path in self.outputs:
+            record = artifacts.read_record(path)
+            if record is None or not path.exists() or artifacts.sha256(path) != record["sha256"]:
+                return f"{path} is missing or unfinished"
+            for part in ("inputs", "settings"):
+                then, now = record["made_from"][part], self.made_from[part]
+                for name in sorted(then.keys() | now.keys()):
+                    if then.get(name) != now.get(name):
+                        return f"{name} changed"
+        return ""
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,78 @@
+"""What every numbered script starts with, and the three calls by which it speaks to models.
+
+`main` parses the command line and turns bad input into one line, `Step` knows what is read and written and prints the
+closing card. The calls carry the names under which the paper's repository knows them; they take many prompts at once.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+from reason4rec.datasets import DEMO, DEMO_BASE
+from reason4rec.metrics import expected_rating
+from reason4rec.model import LocalModel, load
+from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
+from reason4rec.steps import (
+    Step,
+    adapter_path,
+    adapter_settings,
+    generation_flags,
+    main,
+    model_flags,
+    prompt_flags,
+    teacher_flags,
+)
+from reason4rec.teacher import Teacher
+
+__all__ = [
+    "Step",
+    "adapter_path",
+    "chat_with_LLM",
+    "chat_with_gpt",
+    "generation_flags",
+    "load_expert",
+    "logits_weighted_predict",
+    "main",
+    "model_flags",
+    "model_label",
+    "prompt_flags",
+    "teacher_flags",
+]
+
+
+def load_expert(step: Step, name: str) -> LocalModel:
+    """An expert as it was trained: its adapter on its base model, with the row length of its training."""
+    adapter = adapter_path(step.args, name)
+    settings = adapter_settings(adapter)
+    return load(
+        settings["base_model"],
+        adapter,
+        device=step.args.device,
+        max_length=settings["max_length"],
+        batch_size=step.args.batch_size,
+        store=step.store(),
+    )
+
+
+def model_label(args: argparse.Namespace) -> str:
+    """The name of our row in a table; it says so where the demo's tiny model made it."""
+    adapter = adapter_path(args, "Predictor")
+    if not adapter.exists() or adapter_settings(adapter)["base_model"] != DEMO_BASE:
+        return "Reason4Rec"
+    return "Reason4Rec (demo model)" if args.dataset == DEMO else "Reason4Rec (demo model: not meaningful)"
+
+
+def chat_with_LLM(model: LocalModel, prompts: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
+    """The greedy replies of a local model to prompts, in their order."""
+    return model.generate(prompts, max_new_tokens=max_new_tokens)
+
+
+def logits_weighted_predict(model: LocalModel, prompts: Sequence[Prompt]) -> np.ndarray:
+    """(prompts,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
+    return expected_rating(model.choice_probabilities(prompts, RATINGS, RATING_PREFIX))
+
+
+def chat_with_gpt(teacher: Teacher, prompts: Sequence[Prompt], temperature: float, draw: int = 0) -> list[str]:
+    """The teacher's replies to prompts, in their order; every reply is on disk before the next step needs it."""
+    return teacher.ask([prompt.text for prompt in prompts], temperature, draw)
