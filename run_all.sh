@@ -3,35 +3,98 @@
 #
 #     bash run_all.sh                          the embedded demo: no GPU, no key, no download of a model
 #     bash run_all.sh --dataset Music_data     a real dataset: needs OPENAI_API_KEY, and a GPU in practice
-#     bash run_all.sh --dataset Music_data --from 2/5 --to 3/4
+#     bash run_all.sh --dataset Music_data --from 2/5 --to 3/3
 #
-# --from and --to name steps as in the file names: 0/2, 1/1 ... 3/4. --limit N and --seed N go to every step.
+# --from and --to name steps as in the file names, 0/1 to 3/4. --reviews, --metadata, --product_class and --core go to
+# the preprocessing, --base_model to the trainer, --teacher_model to the steps that ask the teacher, --device to all
+# that load a model; --limit, --seed, --data_root, --checkpoint_root and --overwrite go to every step.
 # A step whose output is complete and still fits its inputs and settings is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 fail() { echo "error: $1" >&2; exit 2; }
 
-DATASET=Demo_data FROM=0/0 TO=9/9 BASE_MODEL=() COMMON=() RAW=()
+DATASET=Demo_data FROM=0/0 TO=9/9 COMMON=() RAW=() TRAINER=() TEACHER=() MODEL=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    -h | --help) usage; exit 0 ;;
-    --dataset | --from | --to | --base_model | --limit | --seed | --data_root | --checkpoint_root | --reviews | --metadata | --core)
-      [ $# -ge 2 ] || fail "$1 needs a value"
-      case "$1" in
-        --dataset) DATASET=$2 ;;
-        --from) FROM=$2 ;;
-        --to) TO=$2 ;;
-        --base_model) BASE_MODEL=(--base_model "$2") ;;
-        --reviews | --metadata | --core) RAW+=("$1" "$2") ;;
-        *) COMMON+=("$1" "$2") ;;
-      esac
-      shift 2 ;;
-    --overwrite) COMMON+=(--overwrite); shift ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --overwrite) COMMON+=(--overwrite); shift; continue ;;
+    --dataset | --from | --to | --reviews | --metadata | --product_class | --core | --base_model | --teacher_model | \
+      --device | --limit | --seed | --data_root | --checkpoint_root) [ $# -ge 2 ] || fail "$1 needs a value" ;;
     *) fail "unknown flag $1; see bash run_all.sh --help" ;;
   esac
+  case "$1" in
+    --dataset) DATASET=$2 ;;
+    --from) FROM=$2 ;;
+    --to) TO=$2 ;;
+    --reviews | --metadata | --product_class | --core) RAW+=("$1" "$2") ;;
+    --base_model) TRAINER+=("$1" "$2") ;;
+    --teacher_model) TEACHER+=("$1" "$2") ;;
+    --device) MODEL+=("$1" "$2") ;;
+    *) COMMON+=("$1" "$2") ;;
+  esac
+  shift 2
 done
 for step in "$FROM" "$TO"; do
-  case "$step" in [0-9]/[0-9]) ;; *) fail "no step $step: steps are named as in 2/5" ;; esac
+  [[ $step =~ ^[0-9]/[0-9]$ ]] || fail "no step $step: steps are named as in 2/5"
 done
+COMMON+=(--dataset "$DATASET")
+
+# PYTHON names another interpreter that has the requirements; without it the clone gets an environment of its own.
+if [ -z "${PYTHON:-}" ]; then
+  PYTHON=.venv/bin/python
+  if ! cmp -s requirements.txt .venv/installed; then
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or later is needed"
+    echo "== installing into .venv"
+    python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' requirements.txt)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    cp requirements.txt .venv/installed
+  fi
+fi
+export PYTHON TOKENIZERS_PARALLELISM=false
+case "$("$PYTHON" -c 'import torch; print(torch.cuda.is_available())')" in
+  # Beside other busy processes, two threads of one process wait for each other.
+  False) export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}" ;;
+esac
+
+run() { # step, script, flags of its own
+  local step=$1 script=$2
+  shift 2
+  if [[ $step < $FROM || $step > $TO ]]; then return; fi
+  echo "== $step $script"
+  case "$script" in
+    *.sh) bash "$script" "${COMMON[@]}" "$@" ;;
+    *) "$PYTHON" "$script" "${COMMON[@]}" "$@" ;;
+  esac
+}
+
+if [ "$DATASET" = Demo_data ]; then
+  TEACHER=(--teacher_model stand-in)
+  LOG=$(mktemp)
+  "$PYTHON" -u -m reason4rec.demo.stand_in --port 0 >"$LOG" &
+  trap 'kill %1 2>/dev/null; rm -f "$LOG"' EXIT
+  until grep -q http "$LOG"; do kill -0 %1 2>/dev/null || fail "the stand-in teacher did not start"; sleep 0.1; done
+  OPENAI_BASE_URL=$(grep -o 'http.*' "$LOG")
+  export OPENAI_BASE_URL OPENAI_API_KEY=none-needed
+  echo "== demo: a synthetic world, a tiny language model, and a stand-in for ChatGPT at $OPENAI_BASE_URL"
+  run 0/3 0_Data/3_make_demo_data.py
+  RAW=(--reviews "${DATA_ROOT:-0_Data}/Demo_data/raw/reviews_Demo.json.gz"
+    --metadata "${DATA_ROOT:-0_Data}/Demo_data/raw/meta_Demo.json.gz")
+fi
+if [ ${#RAW[@]} -gt 0 ]; then run 0/2 0_Data/2_preprocess.py "${RAW[@]}"; fi
+run 1/1 1_Summarizer/1_distilling_aspect_preference_summary.py "${TEACHER[@]}"
+run 1/2 1_Summarizer/2_construct_summarizer_train_data.py
+run 1/3 1_Summarizer/3_summarizer_train.sh "${TRAINER[@]}" "${MODEL[@]}"
+run 1/4 1_Summarizer/4_summarizer_generation.py "${MODEL[@]}"
+run 2/1 2_Reasoner/1_sample_train_data.py
+run 2/2 2_Reasoner/2_construct_reward_train_data.py
+run 2/3 2_Reasoner/3_reward_model_train.sh "${TRAINER[@]}" "${MODEL[@]}"
+run 2/4 2_Reasoner/4_distilling_possible_reason.py "${TEACHER[@]}" "${MODEL[@]}"
+run 2/5 2_Reasoner/5_construct_reasoner_train_data.py
+run 2/6 2_Reasoner/6_reasoner_train.sh "${TRAINER[@]}" "${MODEL[@]}"
+run 2/7 2_Reasoner/7_generate_reason_for_test.py "${MODEL[@]}"
+run 3/1 3_Predictor/1_construct_predictor_train_data.py "${MODEL[@]}"
+run 3/2 3_Predictor/2_predictor_train.sh "${TRAINER[@]}" "${MODEL[@]}"
+run 3/3 3_Predictor/3_generate_predict_for_test.py "${MODEL[@]}"
+run 3/4 3_Predictor/4_evaluate.py

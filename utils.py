@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reason4rec.datasets import DEMO, DEMO_BASE
+from reason4rec.datasets import DEMO, DEMO_BASE, Dataset, get
 from reason4rec.metrics import expected_rating
 from reason4rec.model import LocalModel, load
 from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
@@ -30,6 +30,7 @@ __all__ = [
     "adapter_path",
     "chat_with_LLM",
     "chat_with_gpt",
+    "dataset_of",
     "generation_flags",
     "load_expert",
     "logits_weighted_predict",
@@ -39,6 +40,11 @@ __all__ = [
     "prompt_flags",
     "teacher_flags",
 ]
+
+
+def dataset_of(args: argparse.Namespace) -> Dataset:
+    """The facts of the dataset that a command names."""
+    return get(args.dataset, args.data_root)
 
 
 def load_expert(step: Step, name: str) -> LocalModel:

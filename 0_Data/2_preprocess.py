@@ -31,12 +31,13 @@ def run(args: argparse.Namespace) -> None:
         new = datasets.Dataset(name=args.dataset, product_class=args.product_class, tau=datasets.NEW_TAU)
         write_text(args.data_root / args.dataset / datasets.FACTS, datasets.as_json(new))
     dumps = [args.reviews, *([args.metadata] if args.metadata else [])]
-    step = utils.Step(args, reads=dumps, writes=[TRAIN, VALID, TEST], core=args.core)
+    months = utils.dataset_of(args).months
+    step = utils.Step(args, reads=dumps, writes=[TRAIN, VALID, TEST], core=args.core, months=months)
     if step.done():
         return
     reviews = raw.read_reviews(args.reviews, args.limit)
     titles = raw.read_titles(args.metadata) if args.metadata else {}
-    parts = raw.preprocess(reviews, titles, args.core, step.dataset.months, str(args.reviews))
+    parts = raw.preprocess(reviews, titles, args.core, months, str(args.reviews))
     for artifact, part in zip((TRAIN, VALID, TEST), parts):
         step.write(artifact, part)
     sizes = dict(zip(("train", "valid", "test"), map(len, parts)))

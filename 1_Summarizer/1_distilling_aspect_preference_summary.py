@@ -21,11 +21,11 @@ TEMPERATURE = 0.2  # released code
 
 
 def run(args: argparse.Namespace) -> None:
-    step = utils.Step(args, reads=[TRAIN], writes=[TEACHER_SUMMARIES])
+    size = utils.dataset_of(args).summary_targets
+    step = utils.Step(args, reads=[TRAIN], writes=[TEACHER_SUMMARIES], summary_targets=size)
     if step.done():
         return
     reviews = step.targets(TRAIN)
-    size = step.dataset.summary_targets
     if size is not None and size < len(reviews):
         reviews = reviews.sample(n=size, random_state=args.seed).sort_index().reset_index(drop=True)
     teacher = step.teacher(step.store())

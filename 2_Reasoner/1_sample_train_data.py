@@ -29,18 +29,18 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    step = utils.Step(
-        args, reads=[SUMMARIES], writes=[REWARD_TARGETS, REASON_TARGETS], min_history=args.min_history
-    )
+    sizes = (utils.dataset_of(args).reward_targets, utils.dataset_of(args).reason_targets)
+    outputs = [REWARD_TARGETS, REASON_TARGETS]
+    step = utils.Step(args, reads=[SUMMARIES], writes=outputs, sizes=sizes, min_history=args.min_history)
     if step.done():
         return
     reviews = step.read(SUMMARIES).reset_index(drop=True)
     histories = HistoryIndex(reviews, None).of_rows(reviews)
     enough = np.array([h.is_at_least(args.min_history) for h in histories])
-    wanted = step.dataset.reward_targets + step.dataset.reason_targets
+    wanted = sum(sizes)
     size = min(wanted, int(enough.sum()), args.limit or wanted)
     sample = reviews[enough].sample(n=size, random_state=args.seed)
-    first = round(size * step.dataset.reward_targets / wanted)
+    first = round(size * sizes[0] / wanted)
     step.write(REWARD_TARGETS, sample.iloc[:first].reset_index(drop=True))
     step.write(REASON_TARGETS, sample.iloc[first:].reset_index(drop=True))
     step.card(len(reviews), size, with_history=int(enough.sum()), reward=first, reasons=size - first)

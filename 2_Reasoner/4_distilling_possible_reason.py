@@ -30,7 +30,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     adapter = utils.adapter_path(args, "reason_reward_model")
-    choices = {"tau": args.tau, "baseline": args.baseline, "rated_hints": args.rated_hints}
+    tau = utils.dataset_of(args).tau if args.tau is None else args.tau
+    choices = {"tau": tau, "baseline": args.baseline, "rated_hints": args.rated_hints}
     step = utils.Step(args, reads=[REASON_TARGETS, SUMMARIES, adapter], writes=[TEACHER_REASONS], **choices)
     if step.done():
         return
@@ -43,9 +44,7 @@ def run(args: argparse.Namespace) -> None:
     def ask(rows, draw):
         hints = (lambda k: ratings[k]) if draw else (lambda k: None)
         rated = args.rated_hints and draw > 0
-        asked = [
-            prompts.reasoner(product_class, titles[k], histories[k], hints(k), rated, args.prompts) for k in rows
-        ]
+        asked = [prompts.reasoner(product_class, titles[k], histories[k], hints(k), rated, args.prompts) for k in rows]
         return utils.chat_with_gpt(teacher, asked, TEMPERATURE, draw)
 
     def predict(rows, reasons):
@@ -56,7 +55,6 @@ def run(args: argparse.Namespace) -> None:
         return utils.logits_weighted_predict(model, asked)
 
     baseline = predict(range(len(targets)), reviews if args.baseline == "review" else [None] * len(targets))
-    tau = step.dataset.tau if args.tau is None else args.tau
     accepted, counts = filter_reasons(ratings, baseline, tau, ask, predict)
     kept = targets[[one is not None for one in accepted]].reset_index(drop=True)
     kept[TEACHER_REASON] = [one.reason for one in accepted if one]

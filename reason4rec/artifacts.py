@@ -46,9 +46,7 @@ TEACHER_SUMMARIES = Artifact(
     (*REVIEW_COLUMNS, TEACHER_SUMMARY),
     "1_Summarizer/1_distilling_aspect_preference_summary.py",
 )
-SUMMARIZER_ROWS = Artifact(
-    "Summarizer_train_instruct.pkl", (), "1_Summarizer/2_construct_summarizer_train_data.py"
-)
+SUMMARIZER_ROWS = Artifact("Summarizer_train_instruct.pkl", (), "1_Summarizer/2_construct_summarizer_train_data.py")
 SUMMARIES = Artifact(
     "train_summarizer_generation_results.pkl",
     (*REVIEW_COLUMNS, SUMMARY),
@@ -220,7 +218,7 @@ def whole_file(path: Path, made_from: dict | None = None) -> Iterator[Path]:
             os.fsync(file.fileno())
         if made_from is not None:
             write_record(path, made_from, sha256(draft))
-        os.replace(draft, path)
+        draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise

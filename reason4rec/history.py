@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-
 WARM = 5  # earlier reviews of user and item together; paper's test rows
 
 
@@ -88,7 +87,10 @@ class HistoryIndex:
         """The labels, in ascending order, of all training rows that the histories of a frame's targets show."""
         shown: set[int] = set()
         for user_id, item_id, before in zip(targets["user_id"], targets["item_id"], targets["unixReviewTime"]):
-            for rows in (self._earlier(self.by_user.get(user_id), before), self._earlier(self.by_item.get(item_id), before)):
+            for rows in (
+                self._earlier(self.by_user.get(user_id), before),
+                self._earlier(self.by_item.get(item_id), before),
+            ):
                 shown.update(self.labels[rows[-self.length :]].tolist())
         return sorted(shown)
 

@@ -1,6 +1,7 @@
 """A step of the method as a command: its flags, what it reads and writes, whether it is done, its closing card."""
 
 import argparse
+import hashlib
 import json
 import resource
 import sys
@@ -14,7 +15,7 @@ from reason4rec import artifacts, datasets
 from reason4rec.artifacts import Artifact
 from reason4rec.errors import InputError
 from reason4rec.prompts import FOLDER as PROMPT_FOLDER
-from reason4rec.recipes import EXPERTS, MAX_LENGTH, SEED
+from reason4rec.recipes import EXPERTS, SEED
 from reason4rec.store import PATH as STORE_PATH
 from reason4rec.store import ReplyStore
 from reason4rec.teacher import DEFAULT_MODEL, Teacher
@@ -123,7 +124,9 @@ class Step:
         for artifact in reads:
             self._require(artifact)
         if hasattr(args, "prompts"):
-            settings["prompts"] = artifacts.sha256(args.prompts)
+            settings["prompts"] = _sha256_of_templates(args.prompts)
+            settings["product_class"] = self.dataset.product_class
+            settings["history_length"] = self.dataset.history_length
         for name in ("teacher_model", "max_new_tokens"):
             if hasattr(args, name):
                 settings[name] = getattr(args, name)
@@ -223,7 +226,9 @@ class Step:
     def _recorded(self, path: Path) -> bool:
         """Whether a file is as a step wrote it, or as a step that was cut off left it."""
         record = artifacts.read_record(path)
-        return record is not None and (artifacts.draft_path(path).exists() or artifacts.sha256(path) == record["sha256"])
+        return record is not None and (
+            artifacts.draft_path(path).exists() or artifacts.sha256(path) == record["sha256"]
+        )
 
     def _changed(self) -> str:
         """What differs from the time when the outputs were made; empty if nothing does."""
@@ -237,6 +242,15 @@ class Step:
                     if then.get(name) != now.get(name):
                         return f"{name} changed"
         return ""
+
+
+def _sha256_of_templates(folder: Path) -> str:
+    templates = sorted(folder.glob("*.txt"))
+    if not templates:
+        raise InputError(f"--prompts {folder}: no templates (*.txt) there; copy those of {PROMPT_FOLDER}")
+    return hashlib.sha256(
+        "".join(f"{t.name}\n{t.read_text(encoding='utf-8')}\n" for t in templates).encode()
+    ).hexdigest()
 
 
 def _shown(value: object) -> str:

@@ -33,7 +33,9 @@ class ReplyStore:
             self.connection.execute("create table if not exists replies (key text primary key, value text not null)")
             self.connection.commit()
         except sqlite3.DatabaseError as error:
-            raise InputError(f"{path}: cannot keep replies here ({error}); move the file away or free the disk") from error
+            raise InputError(
+                f"{path}: cannot keep replies here ({error}); move the file away or free the disk"
+            ) from error
 
     def get(self, key: str) -> object | None:
         """The value kept under a key, or None."""
@@ -52,7 +54,9 @@ class ReplyStore:
             with self.lock, self.connection:
                 self.connection.executemany("insert or replace into replies values (?, ?)", rows)
         except sqlite3.OperationalError as error:
-            raise InputError(f"{self.path}: a reply could not be kept ({error}); free the disk and run again") from error
+            raise InputError(
+                f"{self.path}: a reply could not be kept ({error}); free the disk and run again"
+            ) from error
 
     def close(self) -> None:
         """Closes the file."""

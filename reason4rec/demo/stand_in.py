@@ -29,7 +29,7 @@ HINT = re.compile(r"the user later rated the item (\d\.\d) out of 5")
 
 
 def answer(prompt: str, temperature: float, seed: int) -> str:
-    """The rule's reply to a prompt; the same seed gives the same reply. ValueError for a prompt that it does not know."""
+    """The rule's reply to a prompt, the same for the same seed; ValueError for a prompt that it does not know."""
     review = REVIEW.search(prompt)
     if review:
         return rules.summarize(review[1])
@@ -54,13 +54,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:  # noqa: N802
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
-            return self._send(401, {"error": {"message": "wrong key", "type": "invalid_request_error"}})
+            self._send(401, {"error": {"message": "wrong key", "type": "invalid_request_error"}})
+            return
         try:
             request = json.loads(body)
             prompt = request["messages"][-1]["content"]
             text = answer(prompt, request.get("temperature", 1.0), request.get("seed") or 0)
         except (ValueError, KeyError, TypeError) as error:
-            return self._send(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
+            self._send(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
+            return
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}
         usage["total_tokens"] = sum(usage.values())
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}

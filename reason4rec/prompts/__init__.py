@@ -56,7 +56,9 @@ def summarizer(product_class: str, title: str, rating: float, review: str, folde
     """Asks for the aspects and preference elements of one review; a review too long loses its end."""
     fields = {"product_class": product_class, "title": title, "rating": _one_decimal(rating), "review": review}
     text, offsets = _fill("summarizer", fields, folder)
-    ends = [k + offsets["review"] for k, character in enumerate(review) if character == " "][WORDS_PER_CUT::WORDS_PER_CUT]
+    ends = [k + offsets["review"] for k, character in enumerate(review) if character == " "][
+        WORDS_PER_CUT::WORDS_PER_CUT
+    ]
     edges = [*ends, offsets["review"] + len(review)]
     return Prompt(text, tuple(zip(edges[:-1], edges[1:]))[::-1])
 
