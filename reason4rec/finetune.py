@@ -129,10 +129,10 @@ def fit_rows(rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length:
     fitted, shortened = [], 0
     for number, row in enumerate(rows):
         user, assistant = (message["content"] for message in row["messages"])
-        answer = len(tokenizer(f"{assistant}{tokenizer.eos_token}", add_special_tokens=False)["input_ids"])
+        room = max_length - len(tokenizer(f"{assistant}{tokenizer.eos_token}", add_special_tokens=False)["input_ids"])
         prompt = Prompt(user, tuple(map(tuple, row.get("optional", ()))))
         try:
-            text, cut = shorten(prompt, lambda text: len(chat_ids(tokenizer, text)) + answer <= max_length)
+            text, cut = shorten(prompt, lambda text, room=room: len(chat_ids(tokenizer, text)) <= room)
         except ValueError as error:
             raise InputError(f"training row {number}: {error}") from error
         shortened += cut > 0

@@ -87,10 +87,8 @@ class HistoryIndex:
         """The labels, in ascending order, of all training rows that the histories of a frame's targets show."""
         shown: set[int] = set()
         for user_id, item_id, before in zip(targets["user_id"], targets["item_id"], targets["unixReviewTime"]):
-            for rows in (
-                self._earlier(self.by_user.get(user_id), before),
-                self._earlier(self.by_item.get(item_id), before),
-            ):
+            for all_rows in (self.by_user.get(user_id), self.by_item.get(item_id)):
+                rows = self._earlier(all_rows, before)
                 shown.update(self.labels[rows[-self.length :]].tolist())
         return sorted(shown)
 

@@ -88,9 +88,7 @@ class LocalModel:
         tail = self._tokens(prefix)
         tokens = [self._tokens(prefix + choice) for choice in choices]
         if any(len(ids) != len(tail) + 1 or ids[:-1] != tail for ids in tokens):
-            raise InputError(
-                f"this tokenizer does not write each of {', '.join(choices)} as one token after {prefix!r}"
-            )
+            raise InputError(f"the tokenizer does not write each of {', '.join(choices)} as one token after {prefix!r}")
         columns = torch.tensor([ids[-1] for ids in tokens], device=self.model.device)
 
         def weigh(batch: list[list[int]]) -> list[list[float]]:

@@ -248,9 +248,8 @@ def _sha256_of_templates(folder: Path) -> str:
     templates = sorted(folder.glob("*.txt"))
     if not templates:
         raise InputError(f"--prompts {folder}: no templates (*.txt) there; copy those of {PROMPT_FOLDER}")
-    return hashlib.sha256(
-        "".join(f"{t.name}\n{t.read_text(encoding='utf-8')}\n" for t in templates).encode()
-    ).hexdigest()
+    text = "".join(f"{template.name}\n{template.read_text(encoding='utf-8')}\n" for template in templates)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _shown(value: object) -> str:

@@ -114,7 +114,8 @@ FIRST_DAY = datetime(2012, 1, 1, tzinfo=UTC)
 TITLE_FIRST = (
     "Amber Ancient Autumn Blue Broken Burning Copper Crimson Crystal Distant Electric Empty Endless Fading Foreign "
     "Frozen Gentle Golden Hidden Hollow Iron Ivory Little Lonely Lost Lunar Midnight Neon Northern Pale Paper Quiet "
-    "Restless Rising Rusty Sacred Scarlet Secret Silent Silver Sleeping Solar Stolen Velvet Violet Wandering Wild Winter"
+    "Restless Rising Rusty Sacred Scarlet Secret Silent Silver Sleeping Solar Stolen Velvet Violet Wandering Wild "
+    "Winter"
 ).split()
 TITLE_SECOND = (
     "Arrows Avenue Bells Bridges Candles Canyon Carnival Castle Circus City Clouds Coast Dreams Echoes Embers Empire "
