@@ -7,14 +7,14 @@
 #
 # --from and --to name steps as in the file names, 0/1 to 3/4. --reviews, --metadata, --product_class and --core go to
 # the preprocessing, --base_model to the trainer, --teacher_model to the steps that ask the teacher, --device to all
-# that load a model; --limit, --seed, --data_root, --checkpoint_root and --overwrite go to every step.
+# that load a model; --seed, --data_root, --checkpoint_root and --overwrite go to every step, --limit to all but 0_Data.
 # A step whose output is complete and still fits its inputs and settings is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 fail() { echo "error: $1" >&2; exit 2; }
 
-DATASET=Demo_data FROM=0/0 TO=9/9 COMMON=() RAW=() TRAINER=() TEACHER=() MODEL=()
+DATASET=Demo_data DATA_ROOT=0_Data FROM=0/0 TO=9/9 COMMON=() LIMIT=() RAW=() TRAINER=() TEACHER=() MODEL=()
 while [ $# -gt 0 ]; do
   case "$1" in
     -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -31,6 +31,8 @@ while [ $# -gt 0 ]; do
     --base_model) TRAINER+=("$1" "$2") ;;
     --teacher_model) TEACHER+=("$1" "$2") ;;
     --device) MODEL+=("$1" "$2") ;;
+    --limit) LIMIT=("$1" "$2") ;;
+    --data_root) DATA_ROOT=$2 ;;
     *) COMMON+=("$1" "$2") ;;
   esac
   shift 2
@@ -38,20 +40,10 @@ done
 for step in "$FROM" "$TO"; do
   [[ $step =~ ^[0-9]/[0-9]$ ]] || fail "no step $step: steps are named as in 2/5"
 done
-COMMON+=(--dataset "$DATASET")
+COMMON+=(--dataset "$DATASET" --data_root "$DATA_ROOT")
 
 # PYTHON names another interpreter that has the requirements; without it the clone gets an environment of its own.
-if [ -z "${PYTHON:-}" ]; then
-  PYTHON=.venv/bin/python
-  if ! cmp -s requirements.txt .venv/installed; then
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or later is needed"
-    echo "== installing into .venv"
-    python3 -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' requirements.txt)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-    cp requirements.txt .venv/installed
-  fi
-fi
+if [ -z "${PYTHON:-}" ]; then . ./install.sh requirements.txt; fi
 export PYTHON TOKENIZERS_PARALLELISM=false
 case "$("$PYTHON" -c 'import torch; print(torch.cuda.is_available())')" in
   # Beside other busy processes, two threads of one process wait for each other.
@@ -64,8 +56,9 @@ run() { # step, script, flags of its own
   if [[ $step < $FROM || $step > $TO ]]; then return; fi
   echo "== $step $script"
   case "$script" in
-    *.sh) bash "$script" "${COMMON[@]}" "$@" ;;
-    *) "$PYTHON" "$script" "${COMMON[@]}" "$@" ;;
+    0_Data/*) "$PYTHON" "$script" "${COMMON[@]}" "$@" ;;
+    *.sh) bash "$script" "${COMMON[@]}" "${LIMIT[@]}" "$@" ;;
+    *) "$PYTHON" "$script" "${COMMON[@]}" "${LIMIT[@]}" "$@" ;;
   esac
 }
 
@@ -79,8 +72,8 @@ if [ "$DATASET" = Demo_data ]; then
   export OPENAI_BASE_URL OPENAI_API_KEY=none-needed
   echo "== demo: a synthetic world, a tiny language model, and a stand-in for ChatGPT at $OPENAI_BASE_URL"
   run 0/3 0_Data/3_make_demo_data.py
-  RAW=(--reviews "${DATA_ROOT:-0_Data}/Demo_data/raw/reviews_Demo.json.gz"
-    --metadata "${DATA_ROOT:-0_Data}/Demo_data/raw/meta_Demo.json.gz")
+  RAW=(--reviews "$DATA_ROOT/Demo_data/raw/reviews_Demo.json.gz"
+    --metadata "$DATA_ROOT/Demo_data/raw/meta_Demo.json.gz")
 fi
 if [ ${#RAW[@]} -gt 0 ]; then run 0/2 0_Data/2_preprocess.py "${RAW[@]}"; fi
 run 1/1 1_Summarizer/1_distilling_aspect_preference_summary.py "${TEACHER[@]}"

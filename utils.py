@@ -6,12 +6,12 @@ closing card. The calls carry the names under which the paper's repository knows
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reason4rec.datasets import DEMO, DEMO_BASE, Dataset, get
 from reason4rec.metrics import expected_rating
-from reason4rec.model import LocalModel, load
 from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
 from reason4rec.steps import (
     Step,
@@ -21,9 +21,13 @@ from reason4rec.steps import (
     main,
     model_flags,
     prompt_flags,
+    resolve_device,
     teacher_flags,
 )
-from reason4rec.teacher import Teacher
+
+if TYPE_CHECKING:
+    from reason4rec.model import LocalModel
+    from reason4rec.teacher import Teacher
 
 __all__ = [
     "Step",
@@ -47,14 +51,17 @@ def dataset_of(args: argparse.Namespace) -> Dataset:
     return get(args.dataset, args.data_root)
 
 
-def load_expert(step: Step, name: str) -> LocalModel:
+def load_expert(step: Step, name: str) -> "LocalModel":
     """An expert as it was trained: its adapter on its base model, with the row length of its training."""
+    # A step that asks no model does not wait for torch.
+    from reason4rec.model import load
+
     adapter = adapter_path(step.args, name)
     settings = adapter_settings(adapter)
     return load(
         settings["base_model"],
         adapter,
-        device=step.args.device,
+        device=resolve_device(step.args.device),
         max_length=settings["max_length"],
         batch_size=step.args.batch_size,
         store=step.store(),
@@ -69,16 +76,16 @@ def model_label(args: argparse.Namespace) -> str:
     return "Reason4Rec (demo model)" if args.dataset == DEMO else "Reason4Rec (demo model: not meaningful)"
 
 
-def chat_with_LLM(model: LocalModel, prompts: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
+def chat_with_LLM(model: "LocalModel", prompts: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
     """The greedy replies of a local model to prompts, in their order."""
     return model.generate(prompts, max_new_tokens=max_new_tokens)
 
 
-def logits_weighted_predict(model: LocalModel, prompts: Sequence[Prompt]) -> np.ndarray:
+def logits_weighted_predict(model: "LocalModel", prompts: Sequence[Prompt]) -> np.ndarray:
     """(prompts,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
     return expected_rating(model.choice_probabilities(prompts, RATINGS, RATING_PREFIX))
 
 
-def chat_with_gpt(teacher: Teacher, prompts: Sequence[Prompt], temperature: float, draw: int = 0) -> list[str]:
+def chat_with_gpt(teacher: "Teacher", prompts: Sequence[Prompt], temperature: float, draw: int = 0) -> list[str]:
     """The teacher's replies to prompts, in their order; every reply is on disk before the next step needs it."""
     return teacher.ask([prompt.text for prompt in prompts], temperature, draw)

@@ -8,6 +8,7 @@ Where only some test rows have a prediction (--limit), means and biases are show
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from reason4rec.history import HistoryIndex
 def run(args: argparse.Namespace) -> None:
     step = utils.Step(args, reads=[TEST_RATINGS, TRAIN, TEST], writes=[METRICS], model=utils.model_label(args))
     if step.done():
+        print(metrics.as_text(json.loads(step.path(METRICS).read_text(encoding="utf-8"))))
         return
     train, test, predicted = step.read(TRAIN), step.read(TEST), step.targets(TEST_RATINGS)
     index = HistoryIndex(train, None)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from reason4rec import artifacts, steps
 from reason4rec.errors import InputError
-from reason4rec.model import chat_ids, load_base, load_tokenizer, resolve_device
 from reason4rec.prompts import Prompt, shorten
 from reason4rec.recipes import EXPERTS, MAX_LENGTH, OPTIMIZER, SCHEDULE, TARGET_MODULES, Recipe, recipe_for
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 COMPLETE = "COMPLETE"
+CURVE = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     expert = EXPERTS[args.adapter]
     out = args.checkpoint_root / args.dataset / args.adapter
-    device = resolve_device(args.device)
+    device = steps.resolve_device(args.device)
     engine = resolve_engine(args.engine, device)
     given = {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "lm_head")}
     step = steps.Step(args, reads=[expert.rows], writes=[out])
@@ -80,12 +80,12 @@ def run(args: argparse.Namespace) -> None:
     trainer, shortened = build_trainer(rows, settings, args.seed, training_folder(out))
     prepare_folder(training_folder(out), step.made_from)
     trainer.train(resume_from_checkpoint=last_complete(training_folder(out)))
-    curve = [entry for entry in trainer.state.log_history if "loss" in entry]
+    curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
     save(trainer.model, trainer.processing_class, out, step.made_from, curve)
     shutil.rmtree(training_folder(out))
     step.card(
         len(rows),
-        trainer.state.global_step * recipe.batch_size,
+        round(len(rows) * recipe.epochs),
         rows_shortened=shortened,
         steps=trainer.state.global_step,
         first_loss=round(curve[0]["loss"], 4),
@@ -126,6 +126,8 @@ def fit_rows(rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length:
 
     The prompt-completion form is the one whose loss is on the answer alone (measured with trl 1.14).
     """
+    from reason4rec.model import chat_ids
+
     fitted, shortened = [], 0
     for number, row in enumerate(rows):
         user, assistant = (message["content"] for message in row["messages"])
@@ -158,12 +160,19 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
     from peft import LoraConfig
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
+
+    from reason4rec.model import load_base, load_tokenizer
 
     class MarkComplete(TrainerCallback):
         def on_save(self, args, state, control, **_):
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    class Progress(ProgressCallback):
+        def on_log(self, args, state, control, logs=None, **_):
+            if self.training_bar is not None and logs and "loss" in logs:
+                self.training_bar.set_postfix(loss=logs["loss"])
 
     disable_progress_bar()
     recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
@@ -217,6 +226,9 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     )
     if len(trainer.train_dataset) != len(rows):
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
+    for noisy in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(noisy)
+    trainer.add_callback(Progress())
     keep_updates(trainer.model)
     return trainer, shortened
 

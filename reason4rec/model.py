@@ -165,13 +165,6 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     )
 
 
-def resolve_device(device: str) -> str:
-    """`cuda` or `cpu` for a device flag of auto, cuda or cpu; InputError where CUDA is asked for and absent."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no CUDA device is at hand; use --device cpu, or a machine with a GPU")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
 def load_tokenizer(base_model: str) -> PreTrainedTokenizerBase:
     """The base model's tokenizer, checked to write one beginning-of-text token and to know a padding token."""
     tokenizer = _from_hub_or_folder(AutoTokenizer, base_model, padding_side="left")
@@ -228,13 +221,12 @@ def feed_heads_in_their_dtype(model: PeftModel) -> None:
 def load(
     base_model: str,
     adapter: Path | None,
-    device: str = "auto",
+    device: str,
     max_length: int = 4096,
     batch_size: int = 32,
     store: ReplyStore | None = None,
 ) -> LocalModel:
-    """A base model with an adapter on it, ready to be asked. InputError if either is missing or unusable."""
-    device = resolve_device(device)
+    """A base model with an adapter on it, on `cuda` or `cpu`, ready to be asked. InputError if it cannot be loaded."""
     tokenizer = load_tokenizer(base_model)
     model: PreTrainedModel | PeftModel = load_base(base_model, device)
     name = base_model if not Path(base_model).is_dir() else artifacts.sha256(Path(base_model))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -18,7 +19,11 @@ from reason4rec.prompts import FOLDER as PROMPT_FOLDER
 from reason4rec.recipes import EXPERTS, SEED
 from reason4rec.store import PATH as STORE_PATH
 from reason4rec.store import ReplyStore
-from reason4rec.teacher import DEFAULT_MODEL, Teacher
+
+if TYPE_CHECKING:
+    from reason4rec.teacher import Teacher
+
+TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
 
 Flags = Callable[[argparse.ArgumentParser], None]
 
@@ -51,7 +56,7 @@ def generation_flags(parser: argparse.ArgumentParser) -> None:
 
 def teacher_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of a step that asks the teacher; OPENAI_API_KEY and OPENAI_BASE_URL come from the environment."""
-    parser.add_argument("--teacher_model", default=DEFAULT_MODEL, help="the teacher's model name")
+    parser.add_argument("--teacher_model", default=TEACHER_MODEL, help="the teacher's model name")
     parser.add_argument("--requests_at_once", type=_positive, default=8, help="requests to the teacher in flight")
     parser.add_argument("--retries", type=int, default=8, help="retries, with back-off, of one request")
 
@@ -87,6 +92,15 @@ def main(
 def _complain(message: str) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def resolve_device(device: str) -> str:
+    """`cuda` or `cpu` for a --device of auto, cuda or cpu; InputError where CUDA is asked for and absent."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no CUDA device is at hand; use --device cpu, or a machine with a GPU")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def adapter_path(args: argparse.Namespace, name: str) -> Path:
@@ -178,8 +192,10 @@ class Step:
         """The replies kept for this dataset."""
         return ReplyStore(self.folder / STORE_PATH)
 
-    def teacher(self, store: ReplyStore) -> Teacher:
+    def teacher(self, store: ReplyStore) -> "Teacher":
         """The teacher that the flags and the environment name."""
+        from reason4rec.teacher import Teacher
+
         args = self.args
         return Teacher(store, args.teacher_model, args.requests_at_once, args.seed, args.retries)
 
@@ -207,7 +223,7 @@ class Step:
             f"peak {peak:.2f} GB",
             *(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in numbers.items()),
         ]
-        print(f"[{Path(sys.argv[0]).stem}] {' | '.join(parts)}")
+        print(f"[{getattr(self.args, 'adapter', Path(sys.argv[0]).stem)}] {' | '.join(parts)}")
 
     def _begin(self) -> bool:
         settings = ", ".join(f"{k}={v}" for k, v in self.made_from["settings"].items())

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from reason4rec.errors import InputError
 from reason4rec.store import ReplyStore, key_of
 
-DEFAULT_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
 PRICES = {  # US dollars per million tokens in and out, as listed in 2025
     "gpt-3.5-turbo": (0.50, 1.50),
     "gpt-4o-mini": (0.15, 0.60),
@@ -35,7 +34,7 @@ class Teacher:
     """A teacher and what it was asked so far; numbers count this run, `kept` the replies found on disk."""
 
     store: ReplyStore
-    model: str = DEFAULT_MODEL
+    model: str
     at_once: int = 8
     seed: int = 0
     max_retries: int = 8

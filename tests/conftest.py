@@ -1,0 +1,32 @@
+import os
+from pathlib import Path
+
+# Beside other busy processes, two threads of one process wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def base() -> str:
+    """The demo's tiny base model, quantised at loading like the 8B."""
+    return str(ROOT / "reason4rec" / "demo" / "base")
+
+
+def pytest_collection_modifyitems(items):
+    import importlib.util
+
+    if not any(item.get_closest_marker("gpu") for item in items):
+        return
+    cuda = False
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        cuda = torch.cuda.is_available()
+    for item in items:
+        if item.get_closest_marker("gpu") and not cuda:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))

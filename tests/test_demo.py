@@ -1,0 +1,126 @@
+"""The embedded demo as a user starts it: every step in order, and what it must show."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reason4rec import artifacts, datasets
+from reason4rec.demo.world import ASPECTS
+from reason4rec.history import HistoryIndex
+from reason4rec.prompts import is_summary
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+def run_all(root, *flags):
+    command = ["bash", "run_all.sh", "--data_root", str(root / "data"), "--checkpoint_root", str(root / "checkpoints")]
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": str(os.cpu_count())}
+    environment.pop("OPENAI_API_KEY", None)
+    return subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder and the output of a whole demo run."""
+    root = tmp_path_factory.mktemp("demo")
+    done = run_all(root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return root, done.stdout
+
+
+@pytest.fixture(scope="module")
+def results(demo):
+    folder = demo[0] / "data" / "Demo_data"
+    summaries = artifacts.read(folder, artifacts.SUMMARIES)
+    ratings = artifacts.read(folder, artifacts.TEST_RATINGS)
+    return folder, summaries, ratings
+
+
+def test_summaries_have_the_three_parts(results):
+    _, summaries, _ = results
+    assert summaries[artifacts.SUMMARY].map(is_summary).mean() >= 0.95
+
+
+def test_summaries_name_aspects_of_their_reviews(results):
+    _, summaries, _ = results
+    named = [
+        {word for word in re.findall(r"\w+", row.aspect_preference_summary) if word in ASPECTS}
+        <= set(re.findall(r"\w+", row.reviews))
+        for row in summaries.itertuples()
+    ]
+    assert sum(named) / len(named) >= 0.9
+
+
+def test_reasons_name_an_aspect_of_the_histories_that_they_were_given(results):
+    _, summaries, ratings = results
+    length = datasets.KNOWN[datasets.DEMO].history_length
+    histories = HistoryIndex(summaries, artifacts.SUMMARY, length).of_rows(ratings)
+    named = []
+    for reason, history in zip(ratings[artifacts.REASON], histories):
+        shown = " ".join(entry.text for entry in (*history.user, *history.item))
+        named.append(any(aspect in shown for aspect in ASPECTS if re.search(rf"\b{aspect}\b", reason)))
+    assert sum(named) / len(named) >= 0.8
+
+
+def test_reasons_are_distinct_texts(results):
+    _, _, ratings = results
+    assert ratings[artifacts.REASON].nunique() / len(ratings) >= 0.9
+
+
+def test_the_predictor_beats_every_mean_on_warm_rows(results):
+    folder, _, _ = results
+    rows = json.loads((folder / artifacts.METRICS.path).read_text())
+    assert all(set(row) == {"model", "rows", "n", "unusable", "mae", "rmse"} for row in rows)
+    warm = {row["model"]: row for row in rows if row["rows"] == "warm"}
+    ours = warm.pop("Reason4Rec (demo model)")
+    assert set(warm) == {"global mean", "user mean", "item mean", "user + item bias"}
+    assert {row["n"] for row in warm.values()} == {ours["n"]}
+    for name in ("global mean", "user mean", "item mean"):
+        assert ours["mae"] < warm[name]["mae"]
+
+
+def test_the_reason_helps_the_prediction(results):
+    """The paper's central claim, in miniature: the reasons are about the ratings to come."""
+    _, _, ratings = results
+    likes = ratings[artifacts.REASON].str.contains("love it|like it")
+    dislikes = ratings[artifacts.REASON].str.contains("disappointed|dislike it")
+    assert ratings["ratings"][likes].mean() > ratings["ratings"][dislikes].mean() + 1
+
+
+def test_a_second_run_skips_every_step(demo):
+    root, _ = demo
+    again = run_all(root)
+    assert again.returncode == 0
+    assert len(re.findall("^complete:", again.stdout, re.MULTILINE)) == len(
+        re.findall("^== [0-3]/", again.stdout, re.M)
+    )
+
+
+def test_the_demo_says_that_its_teacher_is_a_stand_in_and_prints_the_table(demo):
+    _, output = demo
+    assert "a stand-in for ChatGPT at http://127.0.0.1" in output
+    assert re.search(r"Reason4Rec \(demo model\) +warm", output)
+
+
+def test_every_step_ends_with_a_card(demo):
+    _, output = demo
+    cards = re.findall(
+        r"^\[[\w]+\] rows in [\d,]+ \| rows out [\d,]+ \| [\d.]+ s \| [\d.]+ rows/s \| peak", output, re.M
+    )
+    assert len(cards) == len(re.findall("^== [0-3]/", output, re.MULTILINE)) == 17
+
+
+def test_every_output_has_a_record_of_where_it_came_from(results):
+    folder, _, _ = results
+    for artifact in vars(artifacts).values():
+        if isinstance(artifact, artifacts.Artifact):
+            record = artifacts.read_record(folder / artifact.path)
+            assert record["sha256"] == artifacts.sha256(folder / artifact.path)
+            assert record["made_from"]["settings"]["seed"] in (0, 42)
+            assert record["versions"]["transformers"]

@@ -1,0 +1,243 @@
+"""The trainer: what the loss is on, what is saved, what a resumed run gives, and the traps of trl and peft."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from reason4rec import artifacts, finetune, prompts
+from reason4rec.demo.pretrain import Examples
+from reason4rec.errors import InputError
+from reason4rec.history import Entry, History
+from reason4rec.model import load, load_base
+from reason4rec.prompts import RATING_PREFIX, RATINGS
+from reason4rec.recipes import EXPERTS, Recipe
+
+TASK_OF = {
+    "Summarizer": "summarizer",
+    "reason_reward_model": "predictor_review",
+    "Reasoner": "reasoner",
+    "Predictor": "predictor_reason",
+}
+SMALL = Recipe(rank=4, alpha=8, dropout=0.0, lr=1e-3, warmup=0, epochs=1, batch_size=4, lm_head=True)
+
+
+def rows_for(adapter, n=8):
+    examples = Examples(seed=9, n_users=40, n_items=30, per_user=6)
+    pairs = [examples.one(TASK_OF[adapter], 2) for _ in range(n)]
+    return [prompts.training_row(prompts.Prompt(prompt), answer) for prompt, answer in pairs]
+
+
+def settings_for(base, recipe=SMALL, **changes):
+    fixed = {"base_model": base, "engine": "transformers", "device": "cpu", "max_length": 1024}
+    return fixed | {"gradient_accumulation": 1} | recipe.__dict__ | changes
+
+
+def trainer_for(rows, base, folder, **changes):
+    return finetune.build_trainer(rows, settings_for(base, **changes), 42, folder)[0]
+
+
+def answer_loss(model, batch):
+    model.eval()
+    with torch.no_grad():
+        return model(**batch).loss.item()
+
+
+def command(base, root, adapter="Predictor", **changes):
+    """The arguments of the trainer's command line with a toy dataset in `root`."""
+    artifacts.write_pickle(root / "data" / "Demo_data" / EXPERTS[adapter].rows.path, rows_for(adapter))
+    given = {
+        "adapter": adapter,
+        "dataset": "Demo_data",
+        "data_root": root / "data",
+        "checkpoint_root": root / "checkpoints",
+        "seed": 42,
+        "limit": None,
+        "overwrite": False,
+        "base_model": base,
+        "engine": "auto",
+        "device": "cpu",
+        "max_length": 1024,
+        "lr": 1e-3,
+        "epochs": 2,
+        "batch_size": 4,
+        "gradient_accumulation": 1,
+        "lm_head": None,
+    }
+    return argparse.Namespace(**(given | changes))
+
+
+def test_the_loss_is_on_the_answer_and_its_end_alone(base, tmp_path):
+    rows = rows_for("Summarizer", 4)
+    trainer = trainer_for(rows, base, tmp_path)
+    tokenizer = trainer.processing_class
+    batch = trainer.data_collator([trainer.train_dataset[k] for k in range(4)])
+    for ids, labels, row in zip(batch["input_ids"], batch["labels"], rows):
+        answer = row["messages"][1]["content"]
+        assert tokenizer.decode(labels[labels != -100]) == f"{answer}<|eot_id|>"
+        assert ids.tolist().count(tokenizer.bos_token_id) == 1
+
+
+def test_a_row_that_is_too_long_loses_its_oldest_history_and_is_not_dropped(base, tmp_path):
+    entries = tuple(Entry(f"Old Album {k}", 4.0, "Positive Aspects: mood") for k in range(10))
+    prompt = prompts.predictor("Album", "Paper Rain", History(entries, entries, 4.0, 4.0), "It fits.")
+    rows = [prompts.training_row(prompt, prompts.rating_answer(4)), *rows_for("Summarizer", 3)]
+    trainer, shortened = finetune.build_trainer(rows, settings_for(base, max_length=300), 42, tmp_path)
+    assert (len(trainer.train_dataset), shortened) == (4, 1)
+    ids = trainer.train_dataset[0]["input_ids"]
+    text = trainer.processing_class.decode(ids)
+    assert len(ids) <= 300
+    assert text.endswith("Predicted Rating: 4.0<|eot_id|>")
+    assert "Predict the rating" in text
+    assert "It fits." in text
+    assert "Old Album 9" in text
+    assert "Old Album 0" not in text
+
+
+def test_a_row_that_cannot_be_shortened_is_named(base, tmp_path):
+    rows = rows_for("Summarizer", 3)
+    with pytest.raises(InputError, match="training row 0: .*max_length"):
+        trainer_for(rows, base, tmp_path, max_length=50)
+
+
+def test_trainable_weights_are_in_fp32_although_trl_casts_them_to_bf16(base, tmp_path):
+    trainer = trainer_for(rows_for("Predictor", 4), base, tmp_path)
+    assert {p.dtype for p in trainer.model.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_a_small_learning_rate_moves_every_weight_of_the_head(base, tmp_path):
+    trainer = trainer_for(rows_for("Predictor", 8), base, tmp_path, lr=3e-6, epochs=8)
+    head = next(p for n, p in trainer.model.named_parameters() if "lm_head" in n and p.requires_grad)
+    before = head.detach().clone()
+    trainer.train()
+    assert (head != before).float().mean() > 0.99
+
+
+def test_the_saved_head_gives_the_loss_that_it_had_in_memory(base, tmp_path):
+    trainer = trainer_for(rows_for("Predictor"), base, tmp_path / "training", lr=1e-2, epochs=4)
+    batch = trainer.data_collator([trainer.train_dataset[k] for k in range(8)])
+    untrained = answer_loss(load_base(base, "cpu"), batch)
+    trainer.train()
+    in_memory = answer_loss(trainer.model, batch)
+    made_from = {"inputs": {}, "settings": {}}
+    finetune.save(trainer.model, trainer.processing_class, tmp_path / "Predictor", made_from, [])
+    reloaded = answer_loss(PeftModel.from_pretrained(load_base(base, "cpu"), tmp_path / "Predictor"), batch)
+    assert abs(reloaded - in_memory) < 1e-5
+    assert abs(untrained - in_memory) > 0.01
+    assert any("lm_head" in name for name in load_file(tmp_path / "Predictor" / "adapter_model.safetensors"))
+
+
+def test_an_adapter_that_lost_its_head_is_not_accepted(base, tmp_path):
+    trainer = trainer_for(rows_for("Predictor", 4), base, tmp_path / "training", lm_head=False)
+    for name, parameter in trainer.model.named_parameters():
+        if "lm_head" in name:
+            parameter.requires_grad = True
+    trainer.model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(InputError, match="lm_head.* is not in the saved adapter"):
+        finetune.compare(trainer.model, tmp_path / "adapter")
+
+
+def test_the_head_can_be_left_out(base, tmp_path):
+    finetune.run(command(base, tmp_path, lm_head=False, epochs=1))
+    saved = load_file(tmp_path / "checkpoints/Demo_data/Predictor/adapter_model.safetensors")
+    assert saved
+    assert not any("lm_head" in name for name in saved)
+
+
+def test_a_head_in_fp32_stands_on_a_base_in_bf16(base, tmp_path):
+    trainer = trainer_for(rows_for("Predictor", 4), base, tmp_path / "training")
+    finetune.save(trainer.model, trainer.processing_class, tmp_path / "Predictor", {"settings": {}}, [])
+    model = load(base, tmp_path / "Predictor", device="cpu")
+    for name, parameter in model.model.named_parameters():
+        if "lora" not in name and "modules_to_save" not in name and parameter.is_floating_point():
+            parameter.data = parameter.data.to(torch.bfloat16)
+    probabilities = model.choice_probabilities([prompts.Prompt("text")], RATINGS, RATING_PREFIX)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_accumulated_parts_of_a_batch_train_as_the_whole_batch_does(base, tmp_path):
+    weights = []
+    for parts in (1, 2):
+        trainer = trainer_for(rows_for("Reasoner"), base, tmp_path / str(parts), gradient_accumulation=parts)
+        trainer.train()
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters() if p.requires_grad]))
+    torch.testing.assert_close(weights[0], weights[1], atol=2e-4, rtol=0)
+
+
+def test_the_chunked_loss_is_the_plain_one(base, tmp_path):
+    trainer = trainer_for(rows_for("Predictor"), base, tmp_path)
+    batch = trainer.data_collator([trainer.train_dataset[k] for k in range(8)])
+    trainer.model.eval()
+    with torch.no_grad():
+        chunked = trainer.compute_loss(trainer.model, dict(batch)).item()
+    assert chunked == pytest.approx(answer_loss(load_base(base, "cpu"), batch), abs=1e-4)
+
+
+def test_a_training_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_path, monkeypatch):
+    changes = {"adapter": "Reasoner", "epochs": 3}
+    finetune.run(command(base, tmp_path / "unbroken", **changes))
+    cut = command(base, tmp_path / "cut", **changes)
+    complete = Path.touch
+
+    def dies_while_the_second_checkpoint_is_written(path, *rest):
+        if path.parent.name == "checkpoint-4":
+            raise KeyboardInterrupt
+        complete(path, *rest)
+
+    monkeypatch.setattr(Path, "touch", dies_while_the_second_checkpoint_is_written)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.run(cut)
+    monkeypatch.undo()
+    out = tmp_path / "cut/checkpoints/Demo_data/Reasoner"
+    assert not out.exists()
+    assert Path(finetune.last_complete(finetune.training_folder(out))).name == "checkpoint-2"
+    finetune.run(cut)
+    whole = tmp_path / "unbroken/checkpoints/Demo_data/Reasoner"
+    name = "adapter_model.safetensors"
+    assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert (out / "loss_curve.json").read_text() == (whole / "loss_curve.json").read_text()
+    assert not finetune.training_folder(out).exists()
+
+
+def test_checkpoints_of_other_settings_are_not_gone_on_from(base, tmp_path):
+    folder = tmp_path / ".Predictor.training"
+    (folder / "checkpoint-2").mkdir(parents=True)
+    (folder / "checkpoint-2" / finetune.COMPLETE).touch()
+    finetune.prepare_folder(folder, {"settings": {"lr": 1}})
+    assert finetune.last_complete(folder) is None
+
+
+def test_a_trained_adapter_is_complete_and_its_settings_and_losses_lie_beside_it(base, tmp_path, capsys):
+    arguments = command(base, tmp_path)
+    finetune.run(arguments)
+    out = tmp_path / "checkpoints/Demo_data/Predictor"
+    settings = json.loads((out / "settings.json").read_text())
+    curve = json.loads((out / "loss_curve.json").read_text())
+    assert settings["base_model"] == base
+    assert (settings["engine"], settings["device"], settings["lm_head"]) == ("transformers", "cpu", True)
+    assert [entry["step"] for entry in curve] == [1, 2, 3, 4]
+    capsys.readouterr()
+    finetune.run(arguments)
+    assert "complete:" in capsys.readouterr().out
+    shutil.rmtree(out)
+    finetune.run(arguments)
+    assert out.exists()
+
+
+def test_unsloth_is_refused_without_cuda():
+    with pytest.raises(InputError, match="needs CUDA"):
+        finetune.resolve_engine("unsloth", "cpu")
+    assert finetune.resolve_engine("auto", "cpu") == "transformers"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("adapter", EXPERTS)
+def test_on_cuda_every_adapter_trains_and_is_saved(base, tmp_path, adapter):
+    finetune.run(command(base, tmp_path, adapter=adapter, device="cuda", engine="transformers"))
+    model = load(base, tmp_path / f"checkpoints/Demo_data/{adapter}", device="cuda")
+    assert model.choice_probabilities([prompts.Prompt("text")], RATINGS, RATING_PREFIX).sum() == pytest.approx(1)
