@@ -11,6 +11,7 @@ DEMO_BASE = "reason4rec/demo/base"  # from the root of a clone, where every comm
 DEMO = "Demo_data"
 FACTS = "dataset.json"
 NEW_TAU = 0.1  # our decision for a new dataset: as Music_data
+AMAZON_2014 = "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,36 @@ KNOWN = {
             },
         ),
     )
+}
+
+
+@dataclass(frozen=True)
+class Download:
+    """A public raw file: `bytes`, `sha256` and `reviews`, one a line, are checked where they are known."""
+
+    name: str
+    url: str
+    bytes: int | None = None
+    sha256: str | None = None
+    reviews: int | None = None
+
+
+# Reviews first, metadata second. No hash is published with them.
+DOWNLOADS = {
+    "Music_data": (
+        Download(
+            name="reviews_Digital_Music_5.json.gz",
+            url=f"{AMAZON_2014}/reviews_Digital_Music_5.json.gz",
+            reviews=64_706,
+        ),
+        Download(name="meta_Digital_Music.json.gz", url=f"{AMAZON_2014}/meta_Digital_Music.json.gz"),
+    ),
+    # The paper's Book is filtered by the steps here from the full dump (22.5 M reviews, about 10 GB); beside it lies
+    # reviews_Books_5.json.gz, which is filtered already.
+    "Book_data": (
+        Download(name="reviews_Books.json.gz", url=f"{AMAZON_2014}/reviews_Books.json.gz"),
+        Download(name="meta_Books.json.gz", url=f"{AMAZON_2014}/meta_Books.json.gz"),
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reason4rec import artifacts, steps
+from reason4rec import artifacts, datasets, steps
 from reason4rec.errors import InputError
 from reason4rec.prompts import Prompt, shorten
 from reason4rec.recipes import EXPERTS, MAX_LENGTH, OPTIMIZER, SCHEDULE, TARGET_MODULES, Recipe, recipe_for
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 COMPLETE = "COMPLETE"
+WRITE_FAILURES = ("I/O error", "PytorchStreamWriter", "inline_container")
 CURVE = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
@@ -52,18 +53,19 @@ def run(args: argparse.Namespace) -> None:
     out = args.checkpoint_root / args.dataset / args.adapter
     device = steps.resolve_device(args.device)
     engine = resolve_engine(args.engine, device)
+    dataset = datasets.get(args.dataset, args.data_root)
+    base_model = args.base_model or dataset.base_model
     given = {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "lm_head")}
-    step = steps.Step(args, reads=[expert.rows], writes=[out])
-    recipe = replace(
-        recipe_for(args.adapter, step.dataset), **{name: value for name, value in given.items() if value is not None}
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    recipe = replace(recipe_for(args.adapter, dataset), **given)
     if recipe.batch_size % args.gradient_accumulation:
         raise InputError(
             f"--gradient_accumulation {args.gradient_accumulation} does not divide the batch of {recipe.batch_size}"
         )
     settings = {
         "adapter": args.adapter,
-        "base_model": args.base_model or step.dataset.base_model,
+        "base_model": base_model,
+        "base_sha256": artifacts.sha256(Path(base_model)) if Path(base_model).is_dir() else None,
         "engine": engine,
         "device": device,
         "max_length": args.max_length,
@@ -73,15 +75,21 @@ def run(args: argparse.Namespace) -> None:
         "schedule": SCHEDULE,
         **asdict(recipe),
     }
-    step.made_from["settings"] |= json.loads(json.dumps(settings))
+    step = steps.Step(args, reads=[expert.rows], writes=[out], **settings)
     if step.done():
         return
     rows = step.read(expert.rows)[: args.limit]
-    trainer, shortened = build_trainer(rows, settings, args.seed, training_folder(out))
     prepare_folder(training_folder(out), step.made_from)
-    trainer.train(resume_from_checkpoint=last_complete(training_folder(out)))
-    curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
-    save(trainer.model, trainer.processing_class, out, step.made_from, curve)
+    trainer, shortened = build_trainer(rows, settings, args.seed, training_folder(out))
+    try:
+        trainer.train(resume_from_checkpoint=last_complete(training_folder(out)))
+        curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
+        save(trainer.model, trainer.processing_class, out, step.made_from, curve)
+    except Exception as error:
+        # Neither safetensors nor torch says by its class that the disk is full.
+        if not any(sign in str(error) for sign in WRITE_FAILURES):
+            raise
+        raise InputError(f"{out}: cannot be written ({error}); free the disk and run again") from error
     shutil.rmtree(training_folder(out))
     step.card(
         len(rows),

@@ -1,13 +1,16 @@
 """From raw review dumps to the three splits: read, filter, window, split.
 
-Reads Amazon's formats (JSON lines; metadata also as lines of Python literals), plain or gzipped, recognised from the
-content. Source of the filter and the split: paper, section on data; where it is silent, the rule is ours and said.
+Reads Amazon's formats (JSON lines; metadata also as lines of Python literals) and Yelp's, plain or gzipped, recognised
+from the content. Source of the filter and the split: paper, section on data; where it is silent, the rule is ours and
+said.
 """
 
 import ast
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +18,12 @@ import pandas as pd
 from reason4rec.artifacts import REVIEW_COLUMNS, check_frame
 from reason4rec.errors import InputError
 
-NAMES = {  # our column: the names that it has in Amazon's dumps of 2014 and 2018, and of 2023
+NAMES = {  # our column: the names that it has in Amazon's dumps of 2014 and 2018, of 2023, and in Yelp's
     "user_id": ("reviewerID", "user_id"),
-    "item_id": ("asin", "parent_asin"),
-    "ratings": ("overall", "rating"),
+    "item_id": ("asin", "parent_asin", "business_id"),
+    "ratings": ("overall", "rating", "stars"),
     "reviews": ("reviewText", "text"),
-    "unixReviewTime": ("unixReviewTime", "timestamp"),
+    "unixReviewTime": ("unixReviewTime", "timestamp", "date"),
 }
 MILLISECONDS = 10**11  # a time above this is in milliseconds
 
@@ -41,7 +44,7 @@ def read_lines(path: Path, limit: int | None = None) -> Iterator[tuple[int, dict
                     yield number, _record(line, path, number)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; 0_Data/1_download.py says where to get it") from None
-    except (EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+    except (EOFError, UnicodeDecodeError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: damaged or cut short ({error}); fetch it again") from error
 
 
@@ -56,6 +59,10 @@ def read_reviews(path: Path, limit: int | None = None) -> pd.DataFrame:
                 if column != "reviews":
                     raise InputError(f"{path}: line {number} has no {' or '.join(names)}")
                 value = ""
+            if column == "unixReviewTime":
+                value = _seconds(value)
+            elif column != "ratings":
+                value = _text(value, f"{path}: line {number}")
             row.append(value)
         rows.append(row)
     if not rows:
@@ -75,9 +82,10 @@ def read_titles(path: Path) -> dict[str, str]:
     """The titles of a metadata dump by item; items without one are left out."""
     titles = {}
     for _, record in read_lines(path):
-        item, title = record.get("asin") or record.get("parent_asin"), record.get("title")
+        item = next((record[name] for name in NAMES["item_id"] if record.get(name)), None)
+        title = record.get("title") or record.get("name")
         if item and isinstance(title, str) and title.strip():
-            titles[item] = " ".join(title.split())
+            titles[item] = _text(" ".join(title.split()), str(path))
     return titles
 
 
@@ -143,13 +151,30 @@ def preprocess(
     return split(kept)
 
 
+def _text(value: object, where: str) -> str:
+    """A value as text; half a character (a lone surrogate), which no UTF-8 can hold, becomes a question mark."""
+    if isinstance(value, (list, dict)):
+        raise InputError(f"{where} holds a {type(value).__name__} where a text is due")
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _seconds(time: object) -> object:
+    """A time as it is, or in unix seconds where it is a date in words such as Yelp's `2018-07-07 22:09:11`."""
+    if not isinstance(time, str) or "-" not in time:
+        return time
+    try:
+        return datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return time
+
+
 def _record(line: str, path: Path, number: int) -> dict:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             record = ast.literal_eval(line.strip())
-        except (ValueError, SyntaxError) as error:
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
             raise InputError(f"{path}: line {number} is neither JSON nor a Python literal") from error
     if not isinstance(record, dict):
         raise InputError(f"{path}: line {number} is not a record")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from tqdm import tqdm
 
 from reason4rec import artifacts, datasets
 from reason4rec.artifacts import Artifact
@@ -90,7 +91,7 @@ def main(
 
 
 def _complain(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    tqdm.write(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
@@ -134,25 +135,10 @@ class Step:
         self.args = args
         self.dataset = datasets.get(args.dataset, args.data_root)
         self.folder = args.data_root / args.dataset
+        self.reads = reads
         self.outputs = [self.path(output) for output in writes]
-        for artifact in reads:
-            self._require(artifact)
-        if hasattr(args, "prompts"):
-            settings["prompts"] = _sha256_of_templates(args.prompts)
-            settings["product_class"] = self.dataset.product_class
-            settings["history_length"] = self.dataset.history_length
-        for name in ("teacher_model", "max_new_tokens"):
-            if hasattr(args, name):
-                settings[name] = getattr(args, name)
-        self.made_from = {
-            "inputs": {
-                item.path if isinstance(item, Artifact) else item.name: artifacts.sha256(self.path(item))
-                for item in reads
-            },
-            "settings": json.loads(
-                json.dumps({"seed": args.seed, "limit": args.limit, **settings}, sort_keys=True, default=str)
-            ),
-        }
+        self.settings = settings
+        self.made_from: dict[str, dict] = {}
 
     def path(self, item: Artifact | Path) -> Path:
         """Where an artifact of the dataset, or a plain path, lies."""
@@ -160,10 +146,8 @@ class Step:
 
     def done(self) -> bool:
         """Whether nothing is to be done, said in a line: the outputs are complete, or a person put them there."""
-        if self.args.overwrite or not any(path.exists() for path in self.outputs):
-            return self._begin()
         given = [path for path in self.outputs if path.exists() and not self._recorded(path)]
-        if given:
+        if given and not self.args.overwrite:
             absent = [str(path) for path in self.outputs if not path.exists()]
             if absent:
                 raise InputError(
@@ -172,12 +156,15 @@ class Step:
                 )
             print(f"kept: {given[0]} was put there by hand; --overwrite replaces it")
             return True
+        self.made_from = self._resolve()
         changed = self._changed()
-        if changed:
+        if not changed and not self.args.overwrite:
+            print(f"complete: {', '.join(map(str, self.outputs))}; --overwrite does it again")
+            return True
+        if changed and any(path.exists() for path in self.outputs):
             print(f"out of date ({changed}): doing it again")
-            return self._begin()
-        print(f"complete: {', '.join(map(str, self.outputs))}; --overwrite does it again")
-        return True
+        print(f"{self.args.dataset}: {', '.join(f'{k}={v}' for k, v in self.made_from['settings'].items())}")
+        return False
 
     def read(self, artifact: Artifact) -> pd.DataFrame | list[dict]:
         """The checked content of an artifact."""
@@ -225,10 +212,19 @@ class Step:
         ]
         print(f"[{getattr(self.args, 'adapter', Path(sys.argv[0]).stem)}] {' | '.join(parts)}")
 
-    def _begin(self) -> bool:
-        settings = ", ".join(f"{k}={v}" for k, v in self.made_from["settings"].items())
-        print(f"{self.args.dataset}: {settings}")
-        return False
+    def _resolve(self) -> dict[str, dict]:
+        """What the outputs are made from: the sha256 of each input, and all settings."""
+        for item in self.reads:
+            self._require(item)
+        args, settings = self.args, {"seed": self.args.seed, "limit": self.args.limit, **self.settings}
+        if hasattr(args, "prompts"):
+            settings["prompts"] = _sha256_of_templates(args.prompts)
+            settings["product_class"] = self.dataset.product_class
+            settings["history_length"] = self.dataset.history_length
+        settings |= {name: getattr(args, name) for name in ("teacher_model", "max_new_tokens") if hasattr(args, name)}
+        names = [item.path if isinstance(item, Artifact) else item.name for item in self.reads]
+        inputs = {name: artifacts.sha256(self.path(item)) for name, item in zip(names, self.reads)}
+        return {"inputs": inputs, "settings": json.loads(json.dumps(settings))}
 
     def _require(self, item: Artifact | Path) -> None:
         path = self.path(item)

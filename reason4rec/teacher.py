@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import openai
-from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
 from reason4rec.errors import InputError
@@ -46,9 +45,18 @@ class Teacher:
     lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not os.environ.get("OPENAI_API_KEY"):
+        key = os.environ.get("OPENAI_API_KEY", "")
+        if not key:
             raise InputError("no key for the teacher: set OPENAI_API_KEY (and OPENAI_BASE_URL for another server)")
-        self.client = openai.OpenAI(max_retries=self.max_retries, timeout=120)
+        if not all("!" <= character <= "~" for character in key):
+            raise InputError("OPENAI_API_KEY holds a space, a line break or a letter that no key has: set it again")
+        try:
+            self.client = openai.OpenAI(max_retries=self.max_retries, timeout=120)
+            usable = self.address.startswith(("http://", "https://"))
+        except Exception:  # the HTTP library has errors of its own for each way in which an address can be wrong
+            usable = False
+        if not usable:
+            raise InputError("OPENAI_BASE_URL is no address of a server: set it like https://api.openai.com/v1")
 
     @property
     def address(self) -> str:
@@ -100,12 +108,11 @@ class Teacher:
 
     def _ask_and_keep(self, key: str, prompt: str, temperature: float, seed: int) -> str:
         for _ in range(EMPTY_REPLIES):
-            reply = self._request(prompt, temperature, seed)
-            text = (reply.choices[0].message.content or "").strip() if reply.choices else ""
+            text, tokens_in, tokens_out = self._request(prompt, temperature, seed)
             with self.lock:
                 self.requests += 1
-                self.tokens_in += reply.usage.prompt_tokens if reply.usage else 0
-                self.tokens_out += reply.usage.completion_tokens if reply.usage else 0
+                self.tokens_in += tokens_in
+                self.tokens_out += tokens_out
             if text:
                 self.store.put({key: text})
                 return text
@@ -114,23 +121,31 @@ class Teacher:
             f"{prompt[:60]!r}; replies so far are kept"
         )
 
-    def _request(self, prompt: str, temperature: float, seed: int) -> ChatCompletion:
-        """One reply; InputError, without the key that a server's own message may repeat, where there is none."""
+    def _request(self, prompt: str, temperature: float, seed: int) -> tuple[str, int, int]:
+        """One reply, maybe empty, and its tokens in and out.
+
+        InputError, without the key that a server's own message may repeat, where there is none.
+        """
         try:
-            return self.client.chat.completions.create(
+            reply = self.client.chat.completions.create(
                 model=self.model,
                 messages=[{"role": "user", "content": prompt}],
                 temperature=temperature,
                 max_tokens=MAX_NEW_TOKENS,
                 seed=seed,
             )
+            message = reply.choices[0].message if reply.choices else None
+            text = (message.content or "").strip() if message else ""
+            usage = reply.usage
+            return text, (usage and usage.prompt_tokens) or 0, (usage and usage.completion_tokens) or 0
         except openai.AuthenticationError:
             raise InputError(f"the teacher at {self.address} refuses the key (401): set OPENAI_API_KEY") from None
         except openai.APIStatusError as error:
-            trouble = f"answers {error.status_code} to a request for {self.model!r}"
+            trouble = f"answers {error.status_code} to a request for {self.model!r}, after {self.max_retries} retries"
         except openai.APIError as error:
-            trouble = f"cannot be reached ({type(error).__name__})"
+            trouble = f"cannot be reached ({type(error).__name__}), after {self.max_retries} retries"
+        except (ValueError, TypeError, AttributeError):
+            trouble = "does not answer in OpenAI's form: see whether OPENAI_BASE_URL must end in /v1"
         raise InputError(
-            f"the teacher at {self.address} {trouble}, after {self.max_retries} retries; replies so far are kept, "
-            f"run the same command again"
+            f"the teacher at {self.address} {trouble}; replies so far are kept, run the same command again"
         )
