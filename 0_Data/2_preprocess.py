@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec import datasets, raw
-from reason4rec.artifacts import TEST, TRAIN, VALID, write_text
+from reason4rec.artifacts import TEST, TRAIN, VALID
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -24,20 +24,21 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metadata", type=Path, help="raw metadata with the items' titles")
     parser.add_argument("--product_class", help="what the items are, in words for the prompts (new datasets)")
     parser.add_argument("--core", type=int, default=5, help="reviews that every user and item must have; 1 keeps all")
+    parser.add_argument("--window_first", action="store_true", help="cut to the last months before the core filter")
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.product_class and args.dataset not in datasets.KNOWN:
-        new = datasets.Dataset(name=args.dataset, product_class=args.product_class, tau=datasets.NEW_TAU)
-        write_text(args.data_root / args.dataset / datasets.FACTS, datasets.as_json(new))
+    if args.product_class:
+        datasets.describe(args.dataset, args.product_class, args.data_root)
     dumps = [args.reviews, *([args.metadata] if args.metadata else [])]
     months = utils.dataset_of(args).months
-    step = utils.Step(args, reads=dumps, writes=[TRAIN, VALID, TEST], core=args.core, months=months)
+    settings = {"core": args.core, "months": months, "window_first": args.window_first}
+    step = utils.Step(args, reads=dumps, writes=[TRAIN, VALID, TEST], **settings)
     if step.done():
         return
     reviews = raw.read_reviews(args.reviews, args.limit)
     titles = raw.read_titles(args.metadata) if args.metadata else {}
-    parts = raw.preprocess(reviews, titles, args.core, months, str(args.reviews))
+    parts = raw.preprocess(reviews, titles, args.core, months, str(args.reviews), args.window_first)
     for artifact, part in zip((TRAIN, VALID, TEST), parts):
         step.write(artifact, part)
     sizes = dict(zip(("train", "valid", "test"), map(len, parts)))

@@ -81,11 +81,7 @@ _NUMPY = {
 _PANDAS = {
     ("pandas.core.frame", "DataFrame"),
     ("pandas", "DataFrame"),
-    ("pandas.core.series", "Series"),
-    ("pandas", "Series"),
     ("pandas.core.internals.managers", "BlockManager"),
-    ("pandas.core.internals.managers", "SingleBlockManager"),
-    ("pandas.core.internals.blocks", "new_block"),
     ("pandas._libs.internals", "_unpickle_block"),
     ("pandas.core.indexes.base", "Index"),
     ("pandas", "Index"),
@@ -94,26 +90,25 @@ _PANDAS = {
     ("pandas", "RangeIndex"),
     ("pandas.core.arrays.string_", "StringDtype"),
     ("pandas", "StringDtype"),
+    ("pandas._libs.missing", "NA"),
+    ("pandas", "NA"),
     ("pandas.core.arrays.string_", "StringArray"),
-    ("pandas.core.arrays.string_", "_StringDtype"),
+    ("pandas.arrays", "StringArray"),
     ("pandas.core.arrays.string_arrow", "ArrowStringArray"),
     ("pandas.arrays", "ArrowStringArray"),
-    ("pandas.core.arrays.string_arrow", "ArrowStringArrayNumpySemantics"),
+    ("pandas.core.arrays.datetimes", "DatetimeArray"),
+    ("pandas.arrays", "DatetimeArray"),
     ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
     ("pandas._libs.tslibs.timestamps", "_unpickle_timestamp"),
 }
 _OTHERS = {
     ("pyarrow.lib", "_restore_array"),
     ("pyarrow.lib", "type_for_alias"),
-    ("pyarrow.lib", "chunked_array"),
     ("pyarrow.lib", "py_buffer"),
-    ("pyarrow.lib", "string"),
-    ("pyarrow.lib", "large_string"),
     ("builtins", "slice"),
-    ("builtins", "set"),
+    ("builtins", "bytearray"),
     ("datetime", "datetime"),
     ("datetime", "date"),
-    ("copyreg", "_reconstructor"),
 }
 _ALLOWED = _NUMPY | _PANDAS | _OTHERS
 
@@ -193,7 +188,8 @@ def check_messages(rows: object, where: str) -> None:
         messages = row.get("messages") if isinstance(row, dict) else None
         if (
             not isinstance(messages, list)
-            or [m.get("role") for m in messages if isinstance(m, dict)] != ["user", "assistant"]
+            or not all(isinstance(m, dict) for m in messages)
+            or [m.get("role") for m in messages] != ["user", "assistant"]
             or not all(isinstance(m.get("content"), str) and m["content"] for m in messages)
         ):
             raise InputError(f"{where}: row {number} is not a user message and an assistant message with texts")

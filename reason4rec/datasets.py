@@ -1,9 +1,10 @@
 """Which datasets there are, and the facts about each that a step needs."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from reason4rec import artifacts
 from reason4rec.errors import InputError
 
 LLAMA_3_8B = "unsloth/llama-3-8b-Instruct-bnb-4bit"
@@ -18,7 +19,7 @@ AMAZON_2014 = "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 class Dataset:
     """Facts about one dataset.
 
-    `tau` is the acceptance threshold of the reward filter (paper, section 6 of its method); `months` the time window
+    `tau` is the acceptance threshold of the reward filter (lower is stricter); `months` the time window
     back from the last review (None: all); `history_length` the entries a side in a prompt; `summary_targets` the
     reviews that the teacher summarises (None: all); `reward_targets` and `reason_targets` the sizes of the two
     disjoint training samples; `paper` the counts that the paper states. `recipes` overrides training settings by
@@ -127,6 +128,10 @@ def get(name: str, data_root: Path) -> Dataset:
         raise InputError(f"{path}: not the facts of a dataset ({error}); preprocess it again") from error
 
 
-def as_json(dataset: Dataset) -> str:
-    """The text of a new dataset's file of facts."""
-    return json.dumps(asdict(dataset), indent=1)
+def describe(name: str, product_class: str, data_root: Path) -> None:
+    """Writes what the items of a new dataset are into its file of facts; InputError for a known dataset."""
+    if name in KNOWN:
+        raise InputError(f"--product_class: {name} is known and its items are called {KNOWN[name].product_class!r}")
+    path = data_root / name / FACTS
+    old = get(name, data_root) if path.is_file() else Dataset(name, product_class, NEW_TAU)
+    artifacts.write_text(path, json.dumps(asdict(replace(old, product_class=product_class)), indent=1))

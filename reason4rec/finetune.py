@@ -143,7 +143,7 @@ def fit_rows(rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length:
         prompt = Prompt(user, tuple(map(tuple, row.get("optional", ()))))
         try:
             text, cut = shorten(prompt, lambda text, room=room: len(chat_ids(tokenizer, text)) <= room)
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"training row {number}: {error}") from error
         shortened += cut > 0
         fitted.append(

@@ -1,7 +1,7 @@
 """The history of a target: the last reviews of its user and of its item, and their averages.
 
 An index over the training reviews is built once; a lookup is a binary search. Only reviews strictly earlier than the
-target are seen, so neither the target nor anything after it can leak. Source: paper, section 4; released code.
+target are seen, so neither the target nor anything after it can leak. Source: released code.
 """
 
 from dataclasses import dataclass
@@ -68,10 +68,9 @@ class HistoryIndex:
         """The history of a user and an item before a time in unix seconds."""
         user_rows = self._earlier(self.by_user.get(user_id), before)
         item_rows = self._earlier(self.by_item.get(item_id), before)
-        others = item_rows[self.users[item_rows] != user_id]
         return History(
-            user=self._entries(user_rows),
-            item=self._entries(others),
+            user=self._entries(self._last(user_rows)),
+            item=self._entries(self._last(self._by_others(item_rows, user_id))),
             user_average=self._average(user_rows),
             item_average=self._average(item_rows),
             user_count=len(user_rows),
@@ -87,9 +86,10 @@ class HistoryIndex:
         """The labels, in ascending order, of all training rows that the histories of a frame's targets show."""
         shown: set[int] = set()
         for user_id, item_id, before in zip(targets["user_id"], targets["item_id"], targets["unixReviewTime"]):
-            for all_rows in (self.by_user.get(user_id), self.by_item.get(item_id)):
-                rows = self._earlier(all_rows, before)
-                shown.update(self.labels[rows[-self.length :]].tolist())
+            user_rows = self._earlier(self.by_user.get(user_id), before)
+            item_rows = self._earlier(self.by_item.get(item_id), before)
+            for rows in (user_rows, self._by_others(item_rows, user_id)):
+                shown.update(self.labels[self._last(rows)].tolist())
         return sorted(shown)
 
     def _earlier(self, rows: np.ndarray | None, before: int) -> np.ndarray:
@@ -97,9 +97,14 @@ class HistoryIndex:
             return np.empty(0, dtype=np.intp)
         return rows[: np.searchsorted(self.times[rows], before, side="left")]
 
+    def _by_others(self, rows: np.ndarray, user_id: str) -> np.ndarray:
+        return rows[self.users[rows] != user_id]
+
+    def _last(self, rows: np.ndarray) -> np.ndarray:
+        return rows[max(0, len(rows) - self.length) :]
+
     def _entries(self, rows: np.ndarray) -> tuple[Entry, ...]:
-        last = rows[-self.length :]
-        return tuple(Entry(self.titles[k], float(self.ratings[k]), self.texts[k]) for k in last)
+        return tuple(Entry(self.titles[k], float(self.ratings[k]), self.texts[k]) for k in rows)
 
     def _average(self, rows: np.ndarray) -> float | None:
         return float(self.ratings[rows].mean()) if len(rows) else None

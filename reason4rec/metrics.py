@@ -8,19 +8,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
 RATING_VALUES = np.arange(1.0, 6.0)
 BIAS_DAMPING = 5.0  # our decision: ratings' worth of doubt about a bias
 
 
 def expected_rating(probabilities: np.ndarray) -> np.ndarray:
-    """(n,) expectations of (n, 5) probabilities of the ratings 1 to 5. Source: paper, section 5."""
+    """(n,) expectations of (n, 5) probabilities of the ratings 1 to 5. Source: paper, feedback prediction."""
     return probabilities @ RATING_VALUES
 
 
 def errors(ratings: Sequence[float], predictions: Sequence[float]) -> dict[str, float | int]:
     """`n`, `unusable`, `mae` and `rmse` of predictions; empty input gives errors of NaN."""
+    # It takes a second to import, which every step would pay that imports this module and evaluates nothing.
+    from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+
     ratings, predictions = np.asarray(ratings, dtype=float), np.asarray(predictions, dtype=float)
     unusable = ~np.isfinite(predictions)
     farthest = np.where(ratings >= 3, 1.0, 5.0)

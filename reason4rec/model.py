@@ -83,7 +83,7 @@ class LocalModel:
     ) -> np.ndarray:
         """(prompts, choices) probabilities of each choice as the next token after the reply's `prefix`; rows sum to 1.
 
-        InputError if a choice is not a single token there. Source: paper, section 5, with the digits 1 to 5.
+        InputError if a choice is not a single token there. Source: paper, feedback prediction.
         """
         tail = self._tokens(prefix)
         tokens = [self._tokens(prefix + choice) for choice in choices]

@@ -20,7 +20,7 @@ from reason4rec.errors import InputError
 
 NAMES = {  # our column: the names that it has in Amazon's dumps of 2014 and 2018, of 2023, and in Yelp's
     "user_id": ("reviewerID", "user_id"),
-    "item_id": ("asin", "parent_asin", "business_id"),
+    "item_id": ("parent_asin", "asin", "business_id"),  # 2023: titles are by parent, an asin is one variant
     "ratings": ("overall", "rating", "stars"),
     "reviews": ("reviewText", "text"),
     "unixReviewTime": ("unixReviewTime", "timestamp", "date"),
@@ -136,16 +136,17 @@ def split(reviews: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
 
 
 def preprocess(
-    reviews: pd.DataFrame, titles: dict[str, str], core: int, months: int | None, where: str
+    reviews: pd.DataFrame, titles: dict[str, str], core: int, months: int | None, where: str, window_first: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Raw reviews to checked splits: repeats resolved, core filter first, then the window, then the split.
+    """Raw reviews to checked splits: repeats resolved, core filter and window, then the split.
 
-    The order of filter and window is inferred: with fewer than five reviews a user, the paper's Book and Yelp cannot
-    have been filtered last. `where` names the source in errors.
+    The filter comes first unless `window_first`. That is inferred: with fewer than five reviews a user, the paper's
+    Book and Yelp cannot have been filtered last. `where` names the source in errors.
     """
     named = without_repeats(with_titles(reviews, titles))
     check_frame(named, REVIEW_COLUMNS, where)
-    kept = last_months(k_core(named, core), months)
+    recent = last_months(named, months) if window_first else named
+    kept = last_months(k_core(recent, core), months)
     if kept.empty:
         raise InputError(f"{where}: no review is left after the {core}-core filter; pass a smaller --core")
     return split(kept)

@@ -30,7 +30,7 @@ class Expert:
     recipe: Recipe
 
 
-# All values are those of the released code (section 4 of the facts in README); the paper's own table is not known.
+# All values are those of the released code; what the paper itself states is not known.
 EXPERTS = {
     "Summarizer": Expert(
         rows=artifacts.SUMMARIZER_ROWS,

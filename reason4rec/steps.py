@@ -233,7 +233,8 @@ class Step:
         if isinstance(item, Artifact):
             raise InputError(f"{path} is missing: {item.written_by} writes it")
         expert = EXPERTS.get(path.name)
-        raise InputError(f"{path} is missing{f': {expert.trained_by} writes it' if expert else ''}")
+        hint = f"{expert.trained_by} writes it" if expert else "0_Data/1_download.py says where to get public files"
+        raise InputError(f"{path} is missing: {hint}")
 
     def _recorded(self, path: Path) -> bool:
         """Whether a file is as a step wrote it, or as a step that was cut off left it."""

@@ -2,7 +2,11 @@
 
 import argparse
 import json
+import resource
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,12 @@ TASK_OF = {
     "reason_reward_model": "predictor_review",
     "Reasoner": "reasoner",
     "Predictor": "predictor_reason",
+}
+LOSSES = {
+    "Summarizer": [],
+    "reason_reward_model": [],
+    "Reasoner": [],
+    "Predictor": [],
 }
 SMALL = Recipe(rank=4, alpha=8, dropout=0.0, lr=1e-3, warmup=0, epochs=1, batch_size=4, lm_head=True)
 
@@ -160,6 +170,13 @@ def test_a_head_in_fp32_stands_on_a_base_in_bf16(base, tmp_path):
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize("adapter", EXPERTS)
+def test_the_losses_of_a_training_are_the_known_ones(base, tmp_path, adapter):
+    finetune.run(command(base, tmp_path, adapter=adapter))
+    curve = json.loads((tmp_path / "checkpoints/Demo_data" / adapter / "loss_curve.json").read_text())
+    assert [entry["loss"] for entry in curve] == pytest.approx(LOSSES[adapter], abs=2e-3)
+
+
 def test_accumulated_parts_of_a_batch_train_as_the_whole_batch_does(base, tmp_path):
     weights = []
     for parts in (1, 2):
@@ -227,6 +244,28 @@ def test_a_trained_adapter_is_complete_and_its_settings_and_losses_lie_beside_it
     shutil.rmtree(out)
     finetune.run(arguments)
     assert out.exists()
+
+
+@pytest.mark.parametrize("bytes_free", [3_000, 200_000])
+def test_a_full_disk_ends_a_training_in_one_line(base, tmp_path, bytes_free):
+    arguments = command(base, tmp_path)
+
+    def fill_the_disk():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_free, bytes_free))
+
+    flags = ["--data_root", arguments.data_root, "--checkpoint_root", arguments.checkpoint_root, "--base_model", base]
+    done = subprocess.run(
+        [sys.executable, "-m", "reason4rec.finetune", "--adapter", "Predictor", "--dataset", "Demo_data", *flags],
+        cwd=Path(__file__).parents[1],
+        preexec_fn=fill_the_disk,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "checkpoints/Demo_data/Predictor").exists()
 
 
 def test_unsloth_is_refused_without_cuda():

@@ -215,7 +215,7 @@ def exact_matches(model, tokenizer, examples: Examples, longest: int, rows: int 
 
 def _aspects(reason: str) -> list[str]:
     words = reason.replace(",", " ").replace(".", " ").split()
-    return [word for word in words if word in world.ASPECTS]
+    return [word for word in words if word in (*world.ASPECTS, "praised", "criticised", "unmentioned")]
 
 
 def main() -> None:
@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--tokens_per_step", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=5500)
+    parser.add_argument("--steps", type=int, default=3800)
     parser.add_argument("--longest", type=int, default=6, help="entries a side of the longest histories")
     parser.add_argument("--lr", type=float, default=2.5e-3)
     parser.add_argument("--threads", type=int, default=2)
@@ -268,7 +268,7 @@ def main() -> None:
         peak = min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         for group in optimizer.param_groups:
             group["lr"] = args.lr * peak
-        longest = 1 + min(args.longest - 1, int(done / 0.5 * args.longest))
+        longest = 1 + min(args.longest - 1, int(done / 0.4 * args.longest))
         task = "copy" if copies_by is None else TASKS[examples.rng.choice(len(TASKS), p=SHARES)]
         if task == "copy" or examples.rng.random() < COPY_SHARE:
             task, (ids, weights) = "copy", copy_batch(examples.rng, len(tokenizer), args.tokens_per_step)

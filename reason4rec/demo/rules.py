@@ -47,14 +47,9 @@ OPENINGS = (
     "What matters to this user is {wanted}.",
     "The user keeps coming back to {wanted}.",
 )
-ITEM_SENTENCES = (
-    "Other users praise {title} for {strong} and criticise its {weak}.",
-    "In {title}, others like the {strong} and complain about the {weak}.",
-)
-MET = "It offers the {met} that the user wants"
-MET_NOTHING = "It offers nothing that the user wants"
-MISSED = ", but its {missed} will let the user down."
-MISSED_NOTHING = ", and nothing stands against it."
+ITEM_SENTENCES = ("In {title}, {found}.", "As for {title}, {found}.")
+PRAISED, CRITICISED, UNMENTIONED = "the {a} is praised", "the {a} is criticised", "the {a} goes unmentioned"
+PRAISE, NO_PRAISE = "others like the {aspects}", "others praise nothing"
 NOTHING = "nothing in particular"
 
 
@@ -93,22 +88,22 @@ def reason(
     """
     wanted = _top(_listed("User Preference Elements", user_history))
     praised, criticised = (_listed(part, item_history) for part in ("Positive Aspects", "Negative Aspects"))
-    strong = _top(Counter({a: n for a, n in praised.items() if n > criticised[a]}))
-    weak = _top(Counter({a: n for a, n in criticised.items() if n >= praised[a]}))
-    met, missed = [a for a in wanted if a in strong], [a for a in wanted if a in weak]
+    met = [a for a in wanted if praised[a] > criticised[a]]
+    missed = [a for a in wanted if a not in met and criticised[a]]
     if rating is not None:
         verdict = round(rating) - 3
     else:
         verdict = len(met) - len(missed)
         if rng.random() < slip:
             verdict += int(rng.choice([-1, 1]))
+    found = [(PRAISED if a in met else CRITICISED if a in missed else UNMENTIONED).format(a=a) for a in wanted]
+    if not found:
+        found = [PRAISE.format(aspects=_enumerate(_top(praised))) if praised else NO_PRAISE]
     opening, item_sentence = rng.choice(OPENINGS), rng.choice(ITEM_SENTENCES)
     return " ".join(
         (
             opening.format(wanted=_enumerate(wanted)),
-            item_sentence.format(title=title, strong=_enumerate(strong), weak=_enumerate(weak)),
-            (MET.format(met=_enumerate(met)) if met else MET_NOTHING)
-            + (MISSED.format(missed=_enumerate(missed)) if missed else MISSED_NOTHING),
+            item_sentence.format(title=title, found=_enumerate(found)),
             VERDICTS[max(-2, min(2, verdict))],
         )
     )

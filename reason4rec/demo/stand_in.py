@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             request = json.loads(body)
             prompt = request["messages"][-1]["content"]
             text = answer(prompt, request.get("temperature", 1.0), request.get("seed") or 0)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             self._send(400, {"error": {"message": str(error), "type": "invalid_request_error"}})
             return
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}

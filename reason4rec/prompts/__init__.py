@@ -2,7 +2,7 @@
 
 A template names its fields in braces. Fields are filled once: braces inside a review are text like any other. Copy
 the `.txt` files to a folder, change them and pass `--prompts FOLDER` to replace them. What each prompt must carry is
-from the paper, section 3; the wording is ours.
+from the paper and its released code; the wording is ours.
 """
 
 import re
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from reason4rec.errors import InputError
 from reason4rec.history import Entry, History
 
 FOLDER = Path(__file__).parent
@@ -41,11 +42,14 @@ class Prompt:
 def shorten(prompt: Prompt, fits: Callable[[str], bool]) -> tuple[str, int]:
     """The prompt with the fewest optional spans cut so that `fits(text)`, and how many were cut.
 
-    ValueError if it does not fit even without all of them: the instruction is never cut.
+    InputError if it does not fit even without all of them: the instruction is never cut.
     """
     low, high = 0, len(prompt.optional)
     if not fits(prompt.without(high)):
-        raise ValueError("the prompt is too long even without its histories; raise --max_length")
+        raise InputError(
+            "a prompt is too long even without its histories: train with a larger --max_length, or ask for a smaller "
+            "--max_new_tokens"
+        )
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(prompt.without(middle)) else (middle + 1, high)
@@ -56,6 +60,8 @@ def summarizer(product_class: str, title: str, rating: float, review: str, folde
     """Asks for the aspects and preference elements of one review; a review too long loses its end."""
     fields = {"product_class": product_class, "title": title, "rating": _one_decimal(rating), "review": review}
     text, offsets = _fill("summarizer", fields, folder)
+    if "review" not in offsets:
+        return Prompt(text)
     ends = [k + offsets["review"] for k, character in enumerate(review) if character == " "][
         WORDS_PER_CUT::WORDS_PER_CUT
     ]
@@ -120,18 +126,26 @@ def _one_decimal(value: float | None) -> str:
 
 @cache
 def _template(name: str, folder: Path) -> str:
-    return (folder / f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n")
+    try:
+        return (folder / f"{name}.txt").read_text(encoding="utf-8").removesuffix("\n")
+    except FileNotFoundError:
+        raise InputError(f"--prompts {folder}: no {name}.txt there; copy the templates of {FOLDER}") from None
 
 
 def _fill(name: str, fields: dict[str, str], folder: Path) -> tuple[str, dict[str, int]]:
-    """The filled template and where in it each field starts. ValueError names an unknown field."""
+    """The filled template and where in it each field starts. InputError names an unknown field or a lone brace."""
+    path = folder / f"{name}.txt"
+    try:
+        pieces = list(string.Formatter().parse(_template(name, folder)))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; a brace that is meant as text is written twice") from error
     parts, offsets, length = [], {}, 0
-    for literal, field, _, _ in string.Formatter().parse(_template(name, folder)):
+    for literal, field, _, _ in pieces:
         parts.append(literal)
         length += len(literal)
         if field is not None:
             if field not in fields:
-                raise ValueError(f"{folder / name}.txt: no field {{{field}}} here, only {sorted(fields)}")
+                raise InputError(f"{path}: no field {{{field}}} here, only {', '.join(sorted(fields))}")
             offsets[field] = length
             parts.append(fields[field])
             length += len(fields[field])

@@ -1,0 +1,72 @@
+"""What several tests need: to run a script as a user does, to serve on loopback, and to see what was left behind."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+from reason4rec import artifacts, raw
+from reason4rec.demo import rules, world
+
+ROOT = Path(__file__).parents[1]
+OF_THE_CALLER = ("OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def run_script(
+    path: str, *args: object, env: dict[str, str] | None = None, **options: object
+) -> subprocess.CompletedProcess:
+    """Runs a script from the root of the clone with this interpreter; keys and proxies of the caller stay out."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(OF_THE_CALLER)}
+    environment = kept | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | (env or {})
+    command = ["bash" if path.endswith(".sh") else sys.executable, path, *map(str, args)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+def complaint(done: subprocess.CompletedProcess) -> str:
+    """The message of a run that must have ended in one line and exit code 2."""
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:], done.stderr[-3000:]
+    return lines[-1].removeprefix("error: ")
+
+
+def put_toy_dataset(root: Path, summaries: bool = False) -> Path:
+    """Puts splits of a small demo world, and summaries of its training reviews, under a data root; their folder."""
+    reviews, metadata = world.raw_records(40, 12, seed=5)
+    dump, folder = root / "reviews.json.gz", root / "data" / "Demo_data"
+    artifacts.write_json_lines(dump, reviews)
+    titles = {record["asin"]: record["title"] for record in metadata}
+    parts = raw.preprocess(raw.read_reviews(dump), titles, 1, None, "toy")
+    for artifact, part in zip((artifacts.TRAIN, artifacts.VALID, artifacts.TEST), parts):
+        artifacts.write_pickle(folder / artifact.path, part)
+    if summaries:
+        train = parts[0]
+        train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
+        artifacts.write_pickle(folder / artifacts.SUMMARIES.path, train)
+    return folder
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The contents of all files below a folder, by path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[ThreadingHTTPServer]:
+    """Serves in a thread while the block runs."""
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

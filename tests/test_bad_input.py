@@ -1,0 +1,352 @@
+"""Bad input to the real scripts: one line that says what to do, exit code 2, and everything else as it was."""
+
+import json
+import os
+import pickle
+import resource
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import complaint, files_in, put_toy_dataset, run_script, serving
+
+from reason4rec import artifacts, steps
+from reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES, SUMMARY, TEST, TRAIN, VALID
+from reason4rec.demo.stand_in import Server
+from reason4rec.errors import InputError
+
+DISTILL = "1_Summarizer/1_distilling_aspect_preference_summary.py"
+SAMPLE = "2_Reasoner/1_sample_train_data.py"
+PREPROCESS = "0_Data/2_preprocess.py"
+KEY = "sk-PWXZQ-nvkqz"
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A root with splits and summaries, and with the samples that one step made of them."""
+    root = tmp_path_factory.mktemp("ready")
+    put_toy_dataset(root, summaries=True)
+    done = step(root, SAMPLE)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture
+def root(ready, tmp_path):
+    """A copy of it that a test may damage."""
+    return shutil.copytree(ready, tmp_path / "root")
+
+
+def step(root, script, *args, **options):
+    roots = ("--data_root", root / "data", "--checkpoint_root", root / "checkpoints")
+    return run_script(script, "--dataset", "Demo_data", *roots, *args, **options)
+
+
+def refused(root, script, *args, **options):
+    """The complaint of a step that must have left every file as it was, but for its cache of replies."""
+    before = files_in(root)
+    message = complaint(step(root, script, *args, **options))
+    after = {name: content for name, content in files_in(root).items() if "/cache/" not in name}
+    assert after == before
+    return message
+
+
+def at(root, artifact):
+    return root / "data" / "Demo_data" / artifact.path
+
+
+def changed(frame, column, value):
+    """The frame with one value of row 7 changed."""
+    values = frame[column].astype(object).tolist()
+    values[7] = value
+    return frame.assign(**{column: pd.Series(values, index=frame.index).infer_objects()})
+
+
+def test_an_unknown_dataset_is_refused_with_those_that_are_known(root):
+    message = refused(root, DISTILL, "--dataset", "Nope")
+    assert "no dataset 'Nope'" in message
+    assert "Music_data" in message
+    assert "0_Data/2_preprocess.py" in message
+
+
+@pytest.mark.parametrize("facts", ["{", "[]", '{"name": "New", "product_class": "x", "depth": 1}'])
+def test_a_new_datasets_damaged_facts_are_named(root, facts):
+    path = root / "data" / "New" / "dataset.json"
+    path.parent.mkdir()
+    path.write_text(facts)
+    assert refused(root, DISTILL, "--dataset", "New").startswith(f"{path}: not the facts of a dataset")
+
+
+@pytest.mark.parametrize(
+    ("script", "missing", "writer"),
+    [
+        (DISTILL, TRAIN, PREPROCESS),
+        ("1_Summarizer/2_construct_summarizer_train_data.py", artifacts.TEACHER_SUMMARIES, DISTILL),
+        ("1_Summarizer/4_summarizer_generation.py", TRAIN, PREPROCESS),
+        (SAMPLE, SUMMARIES, "1_Summarizer/4_summarizer_generation.py"),
+        ("2_Reasoner/2_construct_reward_train_data.py", REWARD_TARGETS, SAMPLE),
+        ("2_Reasoner/4_distilling_possible_reason.py", REASON_TARGETS, SAMPLE),
+        ("3_Predictor/4_evaluate.py", artifacts.TEST_RATINGS, "3_Predictor/3_generate_predict_for_test.py"),
+    ],
+)
+def test_a_missing_input_is_named_with_the_script_that_writes_it(tmp_path, script, missing, writer):
+    message = refused(tmp_path, script)
+    assert message.startswith(f"{at(tmp_path, missing)} is missing")
+    assert writer in message
+
+
+@pytest.mark.parametrize(
+    ("script", "adapter", "trainer"),
+    [
+        ("1_Summarizer/4_summarizer_generation.py", "Summarizer", "1_Summarizer/3_summarizer_train.sh"),
+        ("2_Reasoner/4_distilling_possible_reason.py", "reason_reward_model", "2_Reasoner/3_reward_model_train.sh"),
+    ],
+)
+def test_an_untrained_expert_is_named_with_the_script_that_trains_it(root, script, adapter, trainer):
+    if adapter == "Summarizer":
+        # Summaries that a person put there would be kept, and no Summarizer be needed.
+        at(root, SUMMARIES).unlink()
+    message = refused(root, script)
+    assert message.startswith(f"{root / 'checkpoints' / 'Demo_data' / adapter} is missing")
+    assert trainer in message
+
+
+@pytest.mark.parametrize("settings", [None, "", "{"])
+def test_an_adapter_without_its_settings_is_to_be_trained_again(tmp_path, settings):
+    if settings is not None:
+        (tmp_path / "settings.json").write_text(settings)
+    with pytest.raises(InputError, match="settings.json: cannot be read .*; train the adapter again"):
+        steps.adapter_settings(tmp_path)
+
+
+DAMAGES = {
+    "a column is missing": (lambda f: f.drop(columns="title"), "no column title"),
+    "a text is NaN": (lambda f: changed(f, "reviews", np.nan), "column reviews is empty (NaN) in row 7"),
+    "a summary is None": (lambda f: changed(f, SUMMARY, None), f"column {SUMMARY} is empty (NaN) in row 7"),
+    "a rating is NaN": (lambda f: changed(f, "ratings", np.nan), "column ratings is empty (NaN) in row 7"),
+    "a rating is 7": (lambda f: changed(f, "ratings", 7.0), "rating 7.0 in row 7 is outside 1 to 5"),
+    "ratings are texts": (lambda f: f.assign(ratings=f["ratings"].astype(str)), "column ratings holds text"),
+    "a row is repeated": (lambda f: pd.concat([f, f.iloc[[3]]], ignore_index=True), "repeats the user, item and time"),
+    "the frame is empty": (lambda f: f.head(0), "the table is empty"),
+    "the frame is a list": (lambda f: [{"messages": []}], "expected a table, found a list"),
+    "the frame is a number": (lambda f: 3, "expected a table, found a int"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_table_is_named_with_its_fault_when(root, damage):
+    change, fault = DAMAGES[damage]
+    path = at(root, SUMMARIES)
+    path.write_bytes(pickle.dumps(change(artifacts.read_pickle(path)), protocol=5))
+    message = refused(root, SAMPLE)
+    assert message.startswith(str(path))
+    assert fault in message
+
+
+@pytest.mark.parametrize("keep", [0, 200, -1])
+def test_a_truncated_pickle_is_refused(root, keep):
+    path = at(root, SUMMARIES)
+    path.write_bytes(path.read_bytes()[:keep])
+    assert refused(root, SAMPLE).startswith(f"{path}: not a whole pickle of plain data")
+
+
+class Foreign:
+    """Runs a command when it is unpickled without care."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def test_a_foreign_pickle_is_refused_and_does_not_run(root):
+    path, proof = at(root, SUMMARIES), root / "it-ran"
+    path.write_bytes(pickle.dumps(Foreign(f"touch '{proof}'")))
+    message = refused(root, SAMPLE)
+    assert "posix.system" in message
+    assert "open no pickle that you do not trust" in message
+    assert not proof.exists()
+
+
+def put_dump(root, **change):
+    """A raw dump of 40 reviews, the eighth of them changed; its path."""
+    lines = []
+    for k in range(40):
+        record = {"reviewerID": f"u{k % 4}", "asin": f"i{k}", "overall": 4.0, "reviewText": "x", "unixReviewTime": k}
+        lines.append(json.dumps(record | (change if k == 7 else {})))
+    path = root / "reviews.json"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"overall": 7.0}, "rating 7.0 in row 7 is outside 1 to 5"),
+        ({"overall": "good"}, "review 8 has no number as ratings"),
+        ({"unixReviewTime": "yesterday"}, "review 8 has no number as unixReviewTime"),
+        ({"reviewerID": None}, "line 8 has no reviewerID or user_id"),
+        ({"asin": ["B1"]}, "line 8 holds a list where a text is due"),
+        ({"reviewText": {}}, "line 8 holds a dict where a text is due"),
+    ],
+)
+def test_a_raw_review_at_fault_is_named(root, change, fault):
+    path = put_dump(root, **change)
+    message = refused(root, PREPROCESS, "--reviews", path, "--core", 1, "--overwrite")
+    assert message.startswith(str(path))
+    assert fault in message
+
+
+def test_half_a_character_in_a_raw_review_is_no_error(root):
+    path = put_dump(root, reviewText="a \ud83d b")
+    done = step(root, PREPROCESS, "--reviews", path, "--core", 1, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert pd.read_pickle(at(root, TRAIN))["reviews"].iloc[7] == "a ? b"
+
+
+@pytest.mark.parametrize("text", ["{'a': 1}\nnot a record\n", "[" * 50_000, "{[]: 1}\n", "\x00\n"])
+def test_a_raw_dump_that_is_none_is_refused_with_the_line(root, text):
+    path = root / "reviews.json"
+    path.write_text(text)
+    message = refused(root, PREPROCESS, "--reviews", path, "--overwrite")
+    assert message.startswith(f"{path}: line 1")
+
+
+@pytest.mark.parametrize("at_byte", [40, 2000])
+def test_a_gzipped_dump_with_wrong_bytes_in_its_middle_is_refused(root, at_byte):
+    path = root / "reviews.json.gz"
+    content = bytearray(path.read_bytes())
+    content[at_byte : at_byte + 20] = b"\xff" * 20
+    path.write_bytes(content)
+    message = refused(root, PREPROCESS, "--reviews", path, "--overwrite")
+    assert message.startswith(f"{path}: ")
+    assert "fetch it again" in message or "neither JSON" in message
+
+
+def test_a_core_that_leaves_nothing_is_refused(root):
+    assert "smaller --core" in refused(root, PREPROCESS, "--reviews", put_dump(root), "--core", 50, "--overwrite")
+
+
+@pytest.mark.parametrize("name", ["none.json.gz", "a folder"])
+def test_a_raw_dump_that_is_not_there_is_named(root, name):
+    (root / "a folder").mkdir()
+    assert str(root / name) in refused(root, PREPROCESS, "--reviews", root / name, "--overwrite")
+
+
+def ask_flags(limit=5):
+    return ("--teacher_model", "stand-in", "--retries", 0, "--limit", limit)
+
+
+def test_a_missing_key_is_said_with_its_variable(root):
+    assert "OPENAI_API_KEY" in refused(root, DISTILL, *ask_flags())
+
+
+def test_a_wrong_key_is_said_without_the_key(root):
+    with serving(Server(0, key="another")) as server:
+        environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.address}
+        done = step(root, DISTILL, *ask_flags(), env=environment)
+    assert "OPENAI_API_KEY" in complaint(done)
+    assert "PWXZQ" not in done.stdout + done.stderr
+    assert all(b"PWXZQ" not in content for content in files_in(root).values())
+
+
+def test_a_dead_teacher_is_named_by_its_address_without_a_password_in_it(root):
+    with serving(Server(0)) as server:
+        address = server.address
+    environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": address.replace("//", "//user:PWXZQ@")}
+    done = step(root, DISTILL, *ask_flags(), env=environment)
+    assert f"the teacher at {address}/ cannot be reached" in complaint(done)
+    assert "PWXZQ" not in done.stdout + done.stderr
+
+
+def test_cuda_without_cuda_is_refused_before_anything_else(root):
+    message = refused(root, "1_Summarizer/3_summarizer_train.sh", "--device", "cuda")
+    assert "--device cuda: no CUDA device" in message
+    assert "--device cpu" in message
+
+
+def full_disk(at_bytes):
+    """Lets no file of the process grow beyond a size: writes then fail as they do where the disk is full."""
+    return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (at_bytes, at_bytes))}
+
+
+@pytest.mark.parametrize("at_bytes", [0, 4_000])
+def test_a_full_disk_is_one_complaint_and_leaves_earlier_outputs(root, at_bytes):
+    flags = ("--reviews", root / "reviews.json.gz", "--core", 1, "--overwrite")
+    message = refused(root, PREPROCESS, *flags, **full_disk(at_bytes))
+    assert "free the disk" in message
+    done = step(root, PREPROCESS, *flags)
+    assert done.returncode == 0, done.stderr
+    for artifact in (TRAIN, VALID, TEST):
+        assert artifacts.read_record(at(root, artifact))["sha256"] == artifacts.sha256(at(root, artifact))
+
+
+def test_a_disk_that_fills_up_while_the_teacher_speaks_keeps_what_fits_and_the_rerun_goes_on(root):
+    with serving(Server(0)) as server:
+        environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.address}
+        message = refused(root, DISTILL, *ask_flags(80), env=environment, **full_disk(20_000))
+        assert "replies.sqlite" in message
+        assert "free the disk" in message
+        done = step(root, DISTILL, *ask_flags(80), env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(artifacts.read(root / "data" / "Demo_data", artifacts.TEACHER_SUMMARIES)) == 80
+    assert "kept replies 0" not in done.stdout
+
+
+@pytest.mark.parametrize("content", [b"no table of replies" * 400, b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_a_cache_that_is_no_cache_is_named(root, content):
+    path = root / "data" / "Demo_data" / "cache" / "replies.sqlite"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    message = complaint(step(root, DISTILL, *ask_flags(), env={"OPENAI_API_KEY": KEY}))
+    assert str(path) in message
+    assert path.read_bytes() == content
+
+
+def put_template(folder, name, text):
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("summarizer", "Read {reviewz}", "reviewz"),
+        ("summarizer", "Read {review", "summarizer.txt"),
+        ("other", "Read {review}", "summarizer.txt"),
+    ],
+)
+def test_a_prompt_template_at_fault_is_named(root, name, text, fault):
+    folder = put_template(root / "prompts", name, text)
+    message = refused(root, DISTILL, *ask_flags(), "--prompts", folder, env={"OPENAI_API_KEY": KEY})
+    assert fault in message
+
+
+def test_a_folder_without_templates_is_named(root):
+    message = refused(root, DISTILL, *ask_flags(), "--prompts", root / "none", env={"OPENAI_API_KEY": KEY})
+    assert str(root / "none") in message
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "said"),
+    [
+        (SAMPLE, ("--frobnicate", "1"), "unrecognized arguments: --frobnicate"),
+        (SAMPLE, ("--over",), "unrecognized arguments: --over"),
+        (SAMPLE, ("--limit", "0"), "0 is not at least 1"),
+        (DISTILL, ("--requests_at_once", "0"), "0 is not at least 1"),
+        (PREPROCESS, (), "required: --reviews"),
+        ("reason4rec/finetune.py", ("--adapter", "Nobody"), "invalid choice: 'Nobody'"),
+    ],
+)
+def test_a_wrong_flag_is_refused_with_the_usage(root, script, flags, said):
+    before = files_in(root)
+    environment = {"PYTHONPATH": "."} if script.startswith("reason4rec/") else None
+    done = step(root, script, *flags, env=environment)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "usage:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert files_in(root) == before

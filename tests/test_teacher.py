@@ -1,0 +1,313 @@
+"""The teacher against a real server on loopback: order, keeping, asking once, retries, refusals and the cost card."""
+
+import io
+import json
+import sqlite3
+import threading
+
+import pytest
+from helpers import complaint, files_in, put_toy_dataset, run_script, serving
+
+from reason4rec import prompts
+from reason4rec.artifacts import TEACHER_SUMMARIES
+from reason4rec.demo import rules, stand_in, world
+from reason4rec.errors import InputError
+from reason4rec.history import Entry, History
+from reason4rec.store import ReplyStore
+from reason4rec.teacher import STAND_IN, Teacher
+
+KEY = "sk-zqxjv-KWVZQ-jxqzk-VVKQX"
+REFUSAL = {"error": {"message": f"Incorrect API key provided: {KEY}.", "type": "invalid_request_error"}}
+BUSY = {"error": {"message": "later", "type": "server_error"}}
+
+
+class Handler(stand_in._Handler):
+    """The stand-in's, but the server's mood may answer in its stead."""
+
+    def do_POST(self):  # noqa: N802
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = json.loads(body)
+        with self.server.lock:
+            self.server.asked.append(request)
+            number = len(self.server.asked)
+        instead = self.server.mood(request, number) if self.server.mood else None
+        if instead == "hang up":
+            self.close_connection = True
+        elif isinstance(instead, bytes):
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(instead)))
+            self.end_headers()
+            self.wfile.write(instead)
+        elif instead:
+            self._send(*instead)
+        else:
+            line, self.rfile = self.rfile, io.BytesIO(body)
+            super().do_POST()
+            self.rfile = line
+
+    def end_headers(self):
+        self.send_header("Retry-After", "0")
+        super().end_headers()
+
+
+class Moody(stand_in.Server):
+    """A stand-in that notes requests; `mood(request, number)` may give a status and content, bytes, or None."""
+
+    def __init__(self, mood=None, key=None):
+        super().__init__(0, key)
+        self.RequestHandlerClass = Handler
+        self.mood, self.asked, self.lock = mood, [], threading.Lock()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with serving(Moody()) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.address)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    yield store
+    store.close()
+
+
+def summaries(n):
+    return [prompts.summarizer("Album", f"Title {k}", 4.0, f"I love the {a}. Take {k}.").text for k, a in aspects(n)]
+
+
+def aspects(n):
+    return [(k, world.ASPECTS[k % len(world.ASPECTS)]) for k in range(n)]
+
+
+def reasons(n):
+    """Prompts of the Reasoner, for which the stand-in varies its words with the seed."""
+    summary = rules.summarize("For me it is all about the bass. The voice is superb. The mood is dull.")
+    entries = tuple(Entry(f"Earlier {k}", 4.0, summary) for k in range(3))
+    history = History(user=entries, item=entries, user_average=4.0, item_average=4.0)
+    return [prompts.reasoner("Album", f"Title {k}", history).text for k in range(n)]
+
+
+def kept_in(store):
+    with sqlite3.connect(store.path) as connection:
+        return connection.execute("select count(*) from replies").fetchone()[0]
+
+
+def content(text, usage=None):
+    reply = {"id": "r", "object": "chat.completion", "created": 0, "model": "m", "usage": usage}
+    return {**reply, "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": text}}]}
+
+
+def test_replies_come_in_the_order_of_the_prompts(server, store):
+    asked = summaries(12)
+    replies = Teacher(store, STAND_IN).ask(asked, 0.2)
+    assert replies == [stand_in.answer(prompt, 0.2, 0) for prompt in asked]
+    assert [world.ASPECTS[k] in reply for k, reply in enumerate(replies)] == [True] * 12
+
+
+def test_no_prompts_need_no_request(server, store):
+    assert Teacher(store, STAND_IN).ask([], 0.2) == []
+    assert server.asked == []
+
+
+def test_a_reply_is_on_disk_before_the_next_request(server, store):
+    on_disk = []
+    server.mood = lambda request, number: on_disk.append(kept_in(store))
+    Teacher(store, STAND_IN, at_once=1).ask(summaries(5), 0.2)
+    assert on_disk == [0, 1, 2, 3, 4]
+
+
+def test_a_prompt_and_draw_is_asked_only_once_ever(server, store):
+    asked = summaries(4)
+    first = Teacher(store, STAND_IN)
+    replies = first.ask([*asked, asked[0]], 0.2)
+    assert len(server.asked) == first.requests == 4
+    assert replies[4] == replies[0]
+    assert first.ask(asked, 0.2) == replies[:4]
+    assert len(server.asked) == 4
+    again = Teacher(store, STAND_IN)
+    assert again.ask(asked, 0.2) == replies[:4]
+    assert len(server.asked) == 4
+    assert (again.requests, again.kept) == (0, 4)
+
+
+def test_another_temperature_model_seed_or_draw_is_another_request(server, store):
+    asked = summaries(1)
+    Teacher(store, STAND_IN).ask(asked, 0.2)
+    Teacher(store, STAND_IN).ask(asked, 1.0)
+    Teacher(store, STAND_IN).ask(asked, 0.2, draw=1)
+    Teacher(store, "gpt-4o-mini").ask(asked, 0.2)
+    Teacher(store, STAND_IN, seed=1).ask(asked, 0.2)
+    assert len(server.asked) == 5
+
+
+def test_draws_at_temperature_1_stay_different_and_a_second_run_repeats_them_without_a_request(server, store):
+    asked = reasons(3)
+    drawn = [Teacher(store, STAND_IN, seed=42).ask(asked, 1.0, draw) for draw in range(11)]
+    assert len({request["seed"] for request in server.asked}) == 11
+    assert {request["temperature"] for request in server.asked} == {1.0}
+    for k in range(3):
+        assert len({texts[k] for texts in drawn}) > 3
+    server.asked.clear()
+    assert [Teacher(store, STAND_IN, seed=42).ask(asked, 1.0, draw) for draw in range(11)] == drawn
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_busy_teacher_is_asked_again(server, store, status):
+    server.mood = lambda request, number: (status, BUSY) if number == 1 else None
+    asked = summaries(2)
+    assert Teacher(store, STAND_IN, at_once=1).ask(asked, 0.2) == [stand_in.answer(p, 0.2, 0) for p in asked]
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("trouble", [(429, BUSY), (503, BUSY), (404, BUSY), "hang up"])
+def test_a_teacher_that_stays_away_is_one_complaint_with_the_address(server, store, trouble):
+    server.mood = lambda request, number: trouble
+    with pytest.raises(InputError) as caught:
+        Teacher(store, STAND_IN, max_retries=0).ask(summaries(3), 0.2)
+    assert server.address in str(caught.value)
+    assert ("cannot be reached" if trouble == "hang up" else str(trouble[0])) in str(caught.value)
+    assert kept_in(store) == 0
+
+
+def test_a_refused_key_is_named_by_its_variable_and_never_shown(server, store):
+    server.mood = lambda request, number: (401, REFUSAL)
+    with pytest.raises(InputError) as caught:
+        Teacher(store, STAND_IN).ask(summaries(2), 0.2)
+    assert "OPENAI_API_KEY" in str(caught.value)
+    assert_key_is_not_in(str(caught.value) + repr(caught.value.__cause__))
+    assert len(server.asked) <= 2
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500])
+def test_no_other_refusal_repeats_what_the_server_says_of_the_key(server, store, status):
+    server.mood = lambda request, number: (status, REFUSAL)
+    with pytest.raises(InputError) as caught:
+        Teacher(store, STAND_IN, max_retries=0).ask(summaries(1), 0.2)
+    assert_key_is_not_in(str(caught.value))
+
+
+def test_the_key_is_in_no_output_and_no_file_of_a_refused_and_of_a_finished_step(server, tmp_path):
+    folder = put_toy_dataset(tmp_path)
+    environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.address.replace("//", f"//user:{KEY}@")}
+    command = ("1_Summarizer/1_distilling_aspect_preference_summary.py", "--dataset", "Demo_data", "--limit", 8)
+    command += ("--data_root", tmp_path / "data", "--teacher_model", STAND_IN)
+    server.mood = lambda request, number: (401, REFUSAL)
+    refused = run_script(*command, env=environment)
+    assert "OPENAI_API_KEY" in complaint(refused)
+    server.mood = None
+    finished = run_script(*command, env=environment)
+    assert finished.returncode == 0, finished.stderr
+    assert (folder / TEACHER_SUMMARIES.path).exists()
+    assert_key_is_not_in(refused.stdout + refused.stderr + finished.stdout + finished.stderr)
+    for name, written in files_in(tmp_path).items():
+        assert_key_is_not_in(name + written.decode("latin-1"))
+
+
+@pytest.mark.parametrize("key", ["", " ", f"{KEY}\n", f"{KEY} ", f"{KEY}é"])
+def test_a_missing_or_mangled_key_is_said_before_anything_is_asked(server, store, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(InputError, match="OPENAI_API_KEY") as caught:
+        Teacher(store, STAND_IN)
+    assert_key_is_not_in(str(caught.value))
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://[::1", "http://127.0.0.1:99999999/v1", "ftp://host/v1"])
+def test_an_address_that_is_none_is_said_before_anything_is_asked(server, store, monkeypatch, address):
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(InputError, match="OPENAI_BASE_URL"):
+        Teacher(store, STAND_IN)
+
+
+@pytest.mark.parametrize("body", [b"<html>a page</html>", b"{", b"", b"[]", b'"text"'])
+def test_a_server_that_is_no_teacher_is_one_complaint(server, store, body):
+    server.mood = lambda request, number: body if body else b" "
+    with pytest.raises(InputError, match="does not answer in OpenAI's form"):
+        Teacher(store, STAND_IN, max_retries=0).ask(summaries(1), 0.2)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_teacher_that_dies_half_way_keeps_what_it_said_and_a_rerun_asks_only_for_the_rest(server, store, at_once):
+    asked = summaries(10)
+    server.mood = lambda request, number: "hang up" if number > 5 else None
+    with pytest.raises(InputError, match="replies so far are kept"):
+        Teacher(store, STAND_IN, at_once, max_retries=0).ask(asked, 0.2)
+    assert kept_in(store) == 5
+    server.mood = None
+    server.asked.clear()
+    rerun = Teacher(store, STAND_IN, at_once, max_retries=0)
+    assert rerun.ask(asked, 0.2) == [stand_in.answer(prompt, 0.2, 0) for prompt in asked]
+    assert len(server.asked) == rerun.requests == rerun.kept == 5
+
+
+@pytest.mark.parametrize("text", [None, "", " \n"])
+def test_an_empty_reply_is_asked_again_and_not_kept(server, store, text):
+    server.mood = lambda request, number: (200, content(text)) if number <= 2 else None
+    asked = summaries(1)
+    teacher = Teacher(store, STAND_IN)
+    assert teacher.ask(asked, 0.2) == [stand_in.answer(asked[0], 0.2, 0)]
+    assert teacher.requests == len(server.asked) == 3
+    assert kept_in(store) == 1
+
+
+@pytest.mark.parametrize("reply", [content(None), content(""), {**content("x"), "choices": []}, {"choices": None}])
+def test_a_teacher_with_nothing_to_say_is_one_complaint(server, store, reply):
+    server.mood = lambda request, number: (200, reply)
+    with pytest.raises(InputError, match="3 empty replies"):
+        Teacher(store, STAND_IN).ask(summaries(1), 0.2)
+    assert len(server.asked) == 3
+    assert kept_in(store) == 0
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": None}])
+def test_a_server_that_counts_no_tokens_is_no_error(server, store, usage):
+    server.mood = lambda request, number: (200, content("Fine.", usage))
+    teacher = Teacher(store, "gpt-4o-mini")
+    assert teacher.ask(summaries(1), 0.2) == ["Fine."]
+    assert (teacher.tokens_in, teacher.tokens_out) == (0, 0)
+
+
+def test_requests_overlap_and_are_never_more_than_allowed(server, store):
+    meeting = threading.Barrier(4, timeout=20)
+    now, most = [0], [0]
+
+    def wait_for_the_others(request, number):
+        with server.lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        meeting.wait()
+        with server.lock:
+            now[0] -= 1
+
+    server.mood = wait_for_the_others
+    Teacher(store, STAND_IN, at_once=4, max_retries=0).ask(summaries(12), 0.2)
+    assert most[0] == 4
+
+
+@pytest.mark.parametrize(("model", "cost"), [("gpt-4o-mini", 0.9), ("new-model", None), (STAND_IN, 0)])
+def test_the_card_counts_this_run_and_prices_known_models_only(server, store, model, cost):
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 500_000, "total_tokens": 1_500_000}
+    server.mood = lambda request, number: (200, content("Fine.", usage))
+    asked = summaries(3)
+    Teacher(store, model).ask(asked[:1], 0.2)
+    teacher = Teacher(store, model)
+    teacher.ask(asked, 0.2)
+    assert teacher.card() == {
+        "requests": 2,
+        "kept_replies": 1,
+        "tokens_in": 2_000_000,
+        "tokens_out": 1_000_000,
+        "cost_usd": cost,
+    }
+
+
+def assert_key_is_not_in(text):
+    for part in KEY.split("-")[1:]:
+        assert part not in text
