@@ -8,7 +8,8 @@
 # --from and --to name steps as in the file names, 0/2 to 3/4; 0/2 runs only where --reviews names a dump. --reviews,
 # --metadata, --product_class and --core go to the preprocessing, --base_model to the trainer, --teacher_model to the
 # steps that ask the teacher, --device to all that load a model; --seed, --data_root, --checkpoint_root and --overwrite
-# go to every step, --limit to all but 0_Data. A step whose output is complete and still fits its inputs and settings is skipped.
+# go to every step, --limit to all but 0_Data. A step whose output is complete and still fits its inputs and settings
+# is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -17,7 +18,7 @@ fail() { echo "error: $1" >&2; exit 2; }
 DATASET=Demo_data DATA_ROOT=0_Data FROM=0/0 TO=9/9 COMMON=() LIMIT=() RAW=() TRAINER=() TEACHER=() MODEL=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --overwrite) COMMON+=(--overwrite); shift; continue ;;
     --dataset | --from | --to | --reviews | --metadata | --product_class | --core | --base_model | --teacher_model | \
       --device | --limit | --seed | --data_root | --checkpoint_root) [ $# -ge 2 ] || fail "$1 needs a value" ;;

@@ -261,10 +261,13 @@ def record_path(path: Path) -> Path:
 def read_record(path: Path) -> dict | None:
     """The record of an output, or None if there is none (a file that a person put there)."""
     try:
-        return json.loads(record_path(path).read_text(encoding="utf-8"))
+        record = json.loads(record_path(path).read_text(encoding="utf-8"))
+        if not {"sha256", "made_from"} <= set(record):
+            raise ValueError("no sha256 or made_from in it")
+        return record
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{record_path(path)}: not a record ({error}); remove it") from error
 
 

@@ -70,8 +70,9 @@ def read_reviews(path: Path, limit: int | None = None) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(NAMES))
     for column, kind in (("ratings", "float64"), ("unixReviewTime", "int64")):
         numbers = pd.to_numeric(frame[column], errors="coerce")
-        if numbers.isna().any():
-            raise InputError(f"{path}: review {int(numbers.isna().to_numpy().argmax()) + 1} has no number as {column}")
+        wrong = ~(numbers.abs() < 1000 * MILLISECONDS).to_numpy()
+        if wrong.any():
+            raise InputError(f"{path}: review {int(wrong.argmax()) + 1} has no number as {column}")
         frame[column] = numbers.astype(kind)
     late = frame["unixReviewTime"] > MILLISECONDS
     frame.loc[late, "unixReviewTime"] //= 1000

@@ -38,9 +38,12 @@ class ReplyStore:
             ) from error
 
     def get(self, key: str) -> object | None:
-        """The value kept under a key, or None."""
-        with self.lock:
-            found = self.connection.execute("select value from replies where key = ?", (key,)).fetchone()
+        """The value kept under a key, or None. InputError if the file is damaged."""
+        try:
+            with self.lock:
+                found = self.connection.execute("select value from replies where key = ?", (key,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{self.path}: cannot be read ({error}); move the file away and run again") from error
         return None if found is None else json.loads(found[0])
 
     def get_all(self, keys: Iterable[str]) -> dict[str, object]:
@@ -48,12 +51,12 @@ class ReplyStore:
         return {key: value for key in keys if (value := self.get(key)) is not None}
 
     def put(self, values: Mapping[str, object]) -> None:
-        """Keeps values; they are on disk when this returns. InputError if the disk is full."""
+        """Keeps values; they are on disk when this returns. InputError if the disk is full or the file damaged."""
         rows = [(key, json.dumps(value)) for key, value in values.items()]
         try:
             with self.lock, self.connection:
                 self.connection.executemany("insert or replace into replies values (?, ?)", rows)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise InputError(
                 f"{self.path}: a reply could not be kept ({error}); free the disk and run again"
             ) from error

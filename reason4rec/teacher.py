@@ -50,6 +50,8 @@ class Teacher:
             raise InputError("no key for the teacher: set OPENAI_API_KEY (and OPENAI_BASE_URL for another server)")
         if not all("!" <= character <= "~" for character in key):
             raise InputError("OPENAI_API_KEY holds a space, a line break or a letter that no key has: set it again")
+        if self.max_retries < 0:
+            raise InputError(f"--retries {self.max_retries}: must be 0 or more")
         try:
             self.client = openai.OpenAI(max_retries=self.max_retries, timeout=120)
             usable = self.address.startswith(("http://", "https://"))
@@ -141,9 +143,9 @@ class Teacher:
         except openai.AuthenticationError:
             raise InputError(f"the teacher at {self.address} refuses the key (401): set OPENAI_API_KEY") from None
         except openai.APIStatusError as error:
-            trouble = f"answers {error.status_code} to a request for {self.model!r}, after {self.max_retries} retries"
+            trouble = f"still answers {error.status_code} to a request for {self.model!r}"
         except openai.APIError as error:
-            trouble = f"cannot be reached ({type(error).__name__}), after {self.max_retries} retries"
+            trouble = f"cannot be reached ({type(error).__name__})"
         except (ValueError, TypeError, AttributeError):
             trouble = "does not answer in OpenAI's form: see whether OPENAI_BASE_URL must end in /v1"
         raise InputError(

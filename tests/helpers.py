@@ -43,7 +43,7 @@ def put_toy_dataset(root: Path, summaries: bool = False) -> Path:
     dump, folder = root / "reviews.json.gz", root / "data" / "Demo_data"
     artifacts.write_json_lines(dump, reviews)
     titles = {record["asin"]: record["title"] for record in metadata}
-    parts = raw.preprocess(raw.read_reviews(dump), titles, 1, None, "toy")
+    parts = raw.preprocess(raw.read_reviews(dump), titles, core=1, months=None, where="toy")
     for artifact, part in zip((artifacts.TRAIN, artifacts.VALID, artifacts.TEST), parts):
         artifacts.write_pickle(folder / artifact.path, part)
     if summaries:

@@ -226,6 +226,11 @@ def test_an_address_that_is_none_is_said_before_anything_is_asked(server, store,
         Teacher(store, STAND_IN)
 
 
+def test_fewer_than_no_retries_are_refused_and_not_taken_for_a_wrong_address(server, store):
+    with pytest.raises(InputError, match="--retries -1"):
+        Teacher(store, STAND_IN, max_retries=-1)
+
+
 @pytest.mark.parametrize("body", [b"<html>a page</html>", b"{", b"", b"[]", b'"text"'])
 def test_a_server_that_is_no_teacher_is_one_complaint(server, store, body):
     server.mood = lambda request, number: body if body else b" "
