@@ -46,10 +46,6 @@ COMMON+=(--dataset "$DATASET" --data_root "$DATA_ROOT")
 # PYTHON names another interpreter that has the requirements; without it the clone gets an environment of its own.
 if [ -z "${PYTHON:-}" ]; then . ./install.sh requirements.txt; fi
 export PYTHON TOKENIZERS_PARALLELISM=false
-case "$("$PYTHON" -c 'import torch; print(torch.cuda.is_available())')" in
-  # Beside other busy processes, two threads of one process wait for each other.
-  False) export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}" ;;
-esac
 
 run() { # step, script, flags of its own
   local step=$1 script=$2

@@ -255,7 +255,7 @@ def test_an_own_summarizer_template_without_the_review_ended_in_a_key_error(own_
 
 def test_a_missing_template_is_named(own_templates):
     (own_templates / "reason.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"reason\.txt"):
+    with pytest.raises(InputError, match=r"reason\.txt"):
         prompts.predictor("Album", "New", numbered(0, 0), "A reason.", folder=own_templates)
 
 

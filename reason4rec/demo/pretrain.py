@@ -226,8 +226,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--tokens_per_step", type=int, default=8192)
-    parser.add_argument("--steps", type=int, default=3800, help="steps of the learning-rate schedule")
-    parser.add_argument("--until", type=int, default=2600, help="steps to do of that schedule")
+    parser.add_argument("--steps", type=int, default=3800)
     parser.add_argument("--longest", type=int, default=6, help="entries a side of the longest histories")
     parser.add_argument("--lr", type=float, default=2.5e-3)
     parser.add_argument("--threads", type=int, default=2)
@@ -264,7 +263,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95))
     compiled = torch.compile(model, dynamic=True)
     copies_by, curve, seen, started = None, [], 0, time.perf_counter()
-    for step in range(args.until):
+    for step in range(args.steps):
         done = 0.0 if copies_by is None else (step - copies_by) / (args.steps - copies_by)
         peak = min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         for group in optimizer.param_groups:
@@ -283,9 +282,9 @@ def main() -> None:
         seen += ids.numel()
         if copies_by is None and loss.item() < COPIES:
             copies_by = step + 1
-        if step % 25 == 0 or step == args.until - 1:
+        if step % 25 == 0 or step == args.steps - 1:
             row = {"step": step, "tokens": seen, "task": task, "loss": round(loss.item(), 4)}
-            if copies_by is not None and (step % 250 == 0 or step == args.until - 1):
+            if copies_by is not None and (step % 250 == 0 or step == args.steps - 1):
                 row |= exact_matches(model, tokenizer, held_out, longest)
                 save(model, tokenizer, args, curve)
             curve.append(row | {"tokens_per_s": round(seen / (time.perf_counter() - started))})
