@@ -23,6 +23,7 @@ from reason4rec.errors import InputError
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "pandas", "numpy", "openai")
 REVIEW_COLUMNS = ("user_id", "item_id", "title", "ratings", "reviews", "unixReviewTime")
+KEYS = ("user_id", "item_id", "unixReviewTime")
 SUMMARY, TEACHER_SUMMARY = "aspect_preference_summary", "review_summary"
 TEACHER_REASON, REASON, PREDICTION = "personalized_analysis", "reasoner_reply", "pred"
 
@@ -167,12 +168,15 @@ def check_frame(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> No
     for column in ("ratings", "unixReviewTime"):
         if column in columns and not pd.api.types.is_numeric_dtype(frame[column]):
             raise InputError(f"{where}: column {column} holds text, not numbers; convert it")
+    for column in columns:
+        if column not in (*KEYS, "ratings", PREDICTION) and pd.api.types.is_numeric_dtype(frame[column]):
+            raise InputError(f"{where}: column {column} holds numbers, not text; convert it")
     if "ratings" in columns:
         outside = ~frame["ratings"].between(1, 5).to_numpy()
         if outside.any():
             row = int(outside.argmax())
             raise InputError(f"{where}: rating {frame['ratings'].iloc[row]} in row {row} is outside 1 to 5")
-    repeated = frame.duplicated(["user_id", "item_id", "unixReviewTime"]).to_numpy()
+    repeated = frame.duplicated(list(KEYS)).to_numpy()
     if repeated.any():
         row = int(repeated.argmax())
         raise InputError(f"{where}: row {row} repeats the user, item and time of an earlier row; remove one of them")

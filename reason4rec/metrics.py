@@ -18,8 +18,8 @@ def expected_rating(probabilities: np.ndarray) -> np.ndarray:
     return probabilities @ RATING_VALUES
 
 
-def errors(ratings: Sequence[float], predictions: Sequence[float]) -> dict[str, float | int]:
-    """`n`, `unusable`, `mae` and `rmse` of predictions; empty input gives errors of NaN."""
+def errors(ratings: Sequence[float], predictions: Sequence[float]) -> dict[str, float | int | None]:
+    """`n`, `unusable`, `mae` and `rmse` of predictions; without rows the errors are None."""
     # It takes a second to import, which every step would pay that imports this module and evaluates nothing.
     from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
@@ -28,7 +28,7 @@ def errors(ratings: Sequence[float], predictions: Sequence[float]) -> dict[str, 
     farthest = np.where(ratings >= 3, 1.0, 5.0)
     used = np.where(unusable, farthest, predictions)
     if not len(ratings):
-        return {"n": 0, "unusable": 0, "mae": float("nan"), "rmse": float("nan")}
+        return {"n": 0, "unusable": 0, "mae": None, "rmse": None}
     return {
         "n": len(ratings),
         "unusable": int(unusable.sum()),
@@ -78,10 +78,8 @@ def as_text(rows: list[dict]) -> str:
     width = max(len(row["model"]) for row in rows)
     lines = [f"{'model':<{width}}  rows      n  unusable     MAE    RMSE"]
     for row in rows:
-        lines.append(
-            f"{row['model']:<{width}}  {row['rows']:<4} {row['n']:>6,}  {row['unusable']:>8,}  "
-            f"{row['mae']:.4f}  {row['rmse']:.4f}"
-        )
+        mae, rmse = ("     -" if row[name] is None else f"{row[name]:.4f}" for name in ("mae", "rmse"))
+        lines.append(f"{row['model']:<{width}}  {row['rows']:<4} {row['n']:>6,}  {row['unusable']:>8,}  {mae}  {rmse}")
     return "\n".join(lines)
 
 

@@ -290,8 +290,8 @@ def test_the_split_does_not_depend_on_the_order_of_the_file(rows, random):
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_the_core_filter_comes_before_the_window():
-    """The window alone leaves nobody with two reviews, so a filter after it would leave nothing."""
+def test_the_core_filter_comes_before_the_window_unless_asked_otherwise():
+    """The window alone leaves nobody with two reviews, so a filter after it leaves nothing."""
     years = 10 * 365 * 86_400
     frame = frame_of([(u, i, u + years * (i == u % 3)) for u in range(12) for i in range(3)])
     windowed = raw.last_months(frame, 2)
@@ -299,6 +299,8 @@ def test_the_core_filter_comes_before_the_window():
     assert raw.k_core(windowed, 3).empty
     train, valid, test = raw.preprocess(frame, {}, core=3, months=2, where="toy")
     assert sorted(pd.concat([train, valid, test])["reviews"]) == sorted(windowed["reviews"])
+    with pytest.raises(InputError, match="no review is left"):
+        raw.preprocess(frame, {}, core=3, months=2, where="toy", window_first=True)
 
 
 def test_too_strict_a_core_and_a_rating_outside_the_scale_are_named_with_their_source():

@@ -43,7 +43,7 @@ CHAT_TEMPLATE = (
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 TASKS = ("summarizer", "reasoner", "predictor_reason", "predictor_review", "predictor_direct")
-SHARES = (0.25, 0.40, 0.20, 0.10, 0.05)
+SHARES = (0.20, 0.48, 0.20, 0.08, 0.04)
 COPY_SHARE = 0.1
 COPIES = 0.3  # loss of the copying warm-up at which the prompts begin
 
@@ -128,6 +128,30 @@ def make_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int) -> LlamaForCausalLM:
+    """A Llama with random weights, heads of 32 dimensions and two query heads a key-value head."""
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=3 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=hidden // 32,
+            num_key_value_heads=hidden // 64,
+            max_position_embeddings=8192,
+            rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+            tie_word_embeddings=False,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    # Copying means to find the token that was read among those that can be written: start with the two tables equal.
+    model.model.embed_tokens.weight.data.normal_(0, 0.05)
+    model.lm_head.weight.data.copy_(model.model.embed_tokens.weight.data)
+    return model
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, prompt: str, answer: str) -> tuple[list[int], int]:
@@ -221,6 +245,7 @@ def _aspects(reason: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
+    parser.add_argument("--start", type=Path, help="folder of an earlier result to go on from, in place of copying")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--vocabulary", type=int, default=1400)
     parser.add_argument("--hidden", type=int, default=128)
@@ -234,27 +259,13 @@ def main() -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     examples, held_out = Examples(seed=1000 + args.seed), Examples(seed=2000 + args.seed, n_users=300, n_items=100)
-    texts = [text for k in range(6000) for text in examples.one(TASKS[k % len(TASKS)], 3)]
-    tokenizer = make_tokenizer(texts, args.vocabulary)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=args.hidden,
-            intermediate_size=3 * args.hidden,
-            num_hidden_layers=args.layers,
-            num_attention_heads=args.hidden // 32,
-            num_key_value_heads=args.hidden // 64,
-            max_position_embeddings=8192,
-            rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
-            tie_word_embeddings=False,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    # Copying means to find the token that was read among those that can be written: start with the two tables equal.
-    model.model.embed_tokens.weight.data.normal_(0, 0.05)
-    model.lm_head.weight.data.copy_(model.model.embed_tokens.weight.data)
+    if args.start:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(args.start)
+        model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+    else:
+        texts = [text for k in range(6000) for text in examples.one(TASKS[k % len(TASKS)], 3)]
+        tokenizer = make_tokenizer(texts, args.vocabulary)
+        model = new_model(tokenizer, args.hidden, args.layers)
     print(f"{model.num_parameters() / 1e6:.2f} M parameters, {len(tokenizer)} tokens", flush=True)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
@@ -262,18 +273,19 @@ def main() -> None:
     ]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.95))
     compiled = torch.compile(model, dynamic=True)
-    copies_by, curve, seen, started = None, [], 0, time.perf_counter()
+    copies_by, curve, seen, started = 0 if args.start else None, [], 0, time.perf_counter()
     for step in range(args.steps):
         done = 0.0 if copies_by is None else (step - copies_by) / (args.steps - copies_by)
         peak = min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         for group in optimizer.param_groups:
             group["lr"] = args.lr * peak
-        longest = 1 + min(args.longest - 1, int(done / 0.4 * args.longest))
+        longest = args.longest if args.start else 1 + min(args.longest - 1, int(done / 0.4 * args.longest))
         task = "copy" if copies_by is None else TASKS[examples.rng.choice(len(TASKS), p=SHARES)]
         if task == "copy" or examples.rng.random() < COPY_SHARE:
             task, (ids, weights) = "copy", copy_batch(examples.rng, len(tokenizer), args.tokens_per_step)
         else:
-            ids, weights = language_batch(examples, tokenizer, task, args.tokens_per_step, longest)
+            most = int(examples.rng.integers(1, longest + 1))
+            ids, weights = language_batch(examples, tokenizer, task, args.tokens_per_step, most)
         loss = weighted_loss(compiled, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -300,9 +312,10 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, args: argp
     halved.generation_config.pad_token_id = tokenizer.pad_token_id
     halved.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
-    settings = {k: v for k, v in vars(args).items() if k != "out"}
+    settings = {name: value for name, value in vars(args).items() if name not in ("out", "start")}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    record = {"settings": settings, "versions": versions, "curve": curve}
+    before = json.loads((args.start / "pretrain.json").read_text(encoding="utf-8")) if args.start else None
+    record = {"settings": settings, "versions": versions, "curve": curve, "started_from": before}
     (args.out / "pretrain.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 

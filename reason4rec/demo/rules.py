@@ -47,9 +47,12 @@ OPENINGS = (
     "What matters to this user is {wanted}.",
     "The user keeps coming back to {wanted}.",
 )
-ITEM_SENTENCES = ("In {title}, {found}.", "As for {title}, {found}.")
+ITEM_SENTENCES = (
+    "Other users praise {title} for {strong} and criticise its {weak}.",
+    "In {title}, others like the {strong} and complain about the {weak}.",
+)
+FOUND = "So {found}."
 PRAISED, CRITICISED, UNMENTIONED = "the {a} is praised", "the {a} is criticised", "the {a} goes unmentioned"
-PRAISE, NO_PRAISE = "others like the {aspects}", "others praise nothing"
 NOTHING = "nothing in particular"
 
 
@@ -88,8 +91,9 @@ def reason(
     """
     wanted = _top(_listed("User Preference Elements", user_history))
     praised, criticised = (_listed(part, item_history) for part in ("Positive Aspects", "Negative Aspects"))
-    met = [a for a in wanted if praised[a] > criticised[a]]
-    missed = [a for a in wanted if a not in met and criticised[a]]
+    strong = _top(Counter({a: n for a, n in praised.items() if n > criticised[a]}))
+    weak = _top(Counter({a: n for a, n in criticised.items() if n >= praised[a]}))
+    met, missed = [a for a in wanted if a in strong], [a for a in wanted if a in weak]
     if rating is not None:
         verdict = round(rating) - 3
     else:
@@ -97,16 +101,14 @@ def reason(
         if rng.random() < slip:
             verdict += int(rng.choice([-1, 1]))
     found = [(PRAISED if a in met else CRITICISED if a in missed else UNMENTIONED).format(a=a) for a in wanted]
-    if not found:
-        found = [PRAISE.format(aspects=_enumerate(_top(praised))) if praised else NO_PRAISE]
     opening, item_sentence = rng.choice(OPENINGS), rng.choice(ITEM_SENTENCES)
-    return " ".join(
-        (
-            opening.format(wanted=_enumerate(wanted)),
-            item_sentence.format(title=title, found=_enumerate(found)),
-            VERDICTS[max(-2, min(2, verdict))],
-        )
-    )
+    sentences = [
+        opening.format(wanted=_enumerate(wanted)),
+        item_sentence.format(title=title, strong=_enumerate(strong), weak=_enumerate(weak)),
+        *([FOUND.format(found=_enumerate(found))] if found else []),
+        VERDICTS[max(-2, min(2, verdict))],
+    ]
+    return " ".join(sentences)
 
 
 def _aspects(words: list[str]) -> list[str]:
