@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from reason4rec.artifacts import SUMMARIES, SUMMARY
 from reason4rec.datasets import DEMO, DEMO_BASE, Dataset, get
+from reason4rec.history import History, HistoryIndex
 from reason4rec.metrics import expected_rating
 from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
 from reason4rec.steps import (
@@ -36,6 +39,7 @@ __all__ = [
     "chat_with_gpt",
     "dataset_of",
     "generation_flags",
+    "histories_of",
     "load_expert",
     "logits_weighted_predict",
     "main",
@@ -66,6 +70,11 @@ def load_expert(step: Step, name: str) -> "LocalModel":
         batch_size=step.args.batch_size,
         store=step.store(),
     )
+
+
+def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
+    """The histories of targets as the experts see them: summaries of earlier training reviews."""
+    return HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
 
 
 def model_label(args: argparse.Namespace) -> str:

@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec import prompts
-from reason4rec.artifacts import REWARD_ROWS, REWARD_TARGETS, SUMMARIES, SUMMARY
-from reason4rec.history import HistoryIndex
+from reason4rec.artifacts import REWARD_ROWS, REWARD_TARGETS, SUMMARIES
 
 
 def run(args: argparse.Namespace) -> None:
@@ -24,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     if step.done():
         return
     targets = step.targets(REWARD_TARGETS)
-    histories = HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
+    histories = utils.histories_of(step, targets)
     rows = [
         prompts.training_row(
             prompts.predictor(step.dataset.product_class, row.title, history, row.reviews, args.prompts),

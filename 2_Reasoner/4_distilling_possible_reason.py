@@ -15,9 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec import prompts
-from reason4rec.artifacts import REASON_TARGETS, SUMMARIES, SUMMARY, TEACHER_REASON, TEACHER_REASONS
+from reason4rec.artifacts import REASON_TARGETS, SUMMARIES, TEACHER_REASON, TEACHER_REASONS
 from reason4rec.distill import filter_reasons
-from reason4rec.history import HistoryIndex
 
 TEMPERATURE = 1.0  # released code
 
@@ -36,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     if step.done():
         return
     targets = step.targets(REASON_TARGETS)
-    histories = HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
+    histories = utils.histories_of(step, targets)
     ratings = targets["ratings"].to_numpy(dtype=float)
     product_class, titles, reviews = step.dataset.product_class, targets["title"], targets["reviews"]
     model, teacher = utils.load_expert(step, "reason_reward_model"), step.teacher(step.store())

@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec import prompts
-from reason4rec.artifacts import REASONER_ROWS, SUMMARIES, SUMMARY, TEACHER_REASONS
-from reason4rec.history import HistoryIndex
+from reason4rec.artifacts import REASONER_ROWS, SUMMARIES, TEACHER_REASONS
 
 
 def run(args: argparse.Namespace) -> None:
@@ -24,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     if step.done():
         return
     targets = step.targets(TEACHER_REASONS)
-    histories = HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
+    histories = utils.histories_of(step, targets)
     rows = [
         prompts.training_row(
             prompts.reasoner(step.dataset.product_class, row.title, history, folder=args.prompts),

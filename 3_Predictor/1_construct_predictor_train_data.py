@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec import prompts
-from reason4rec.artifacts import PREDICTOR_ROWS, SUMMARIES, SUMMARY, TEACHER_REASONS
-from reason4rec.history import HistoryIndex
+from reason4rec.artifacts import PREDICTOR_ROWS, SUMMARIES, TEACHER_REASONS
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     if step.done():
         return
     targets = step.targets(TEACHER_REASONS)
-    histories = HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
+    histories = utils.histories_of(step, targets)
     model = utils.load_expert(step, "Reasoner")
     asked = [
         prompts.reasoner(step.dataset.product_class, title, history, folder=args.prompts)

@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec import prompts
-from reason4rec.artifacts import PREDICTION, REASON, SUMMARIES, SUMMARY, TEST_RATINGS, TEST_REASONS
-from reason4rec.history import HistoryIndex
+from reason4rec.artifacts import PREDICTION, REASON, SUMMARIES, TEST_RATINGS, TEST_REASONS
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     if step.done():
         return
     targets = step.targets(TEST_REASONS)
-    histories = HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
+    histories = utils.histories_of(step, targets)
     model = utils.load_expert(step, "Predictor")
     asked = [
         prompts.predictor(step.dataset.product_class, title, history, reason, args.prompts)
