@@ -6,22 +6,23 @@
 #     bash run_all.sh --dataset Music_data --from 2/5 --to 3/3
 #
 # --from and --to name steps as in the file names, 0/2 to 3/4; 0/2 runs only where --reviews names a dump. --reviews,
-# --metadata, --product_class and --core go to the preprocessing, --base_model to the trainer, --teacher_model to the
-# steps that ask the teacher, --device to all that load a model; --seed, --data_root, --checkpoint_root and --overwrite
-# go to every step, --limit to all but 0_Data. A step whose output is complete and still fits its inputs and settings
-# is skipped.
+# --metadata, --product_class and --core go to the preprocessing; --base_model, --engine, --max_length and
+# --gradient_accumulation to the trainer; --teacher_model to the steps that ask the teacher; --max_new_tokens to those
+# in which a local model writes; --device to all that load one; --limit to all but 0_Data; --seed, --data_root,
+# --checkpoint_root and --overwrite to every step.
+# A step whose output is complete and still fits its inputs and settings is skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 fail() { echo "error: $1" >&2; exit 2; }
 
-DATASET=Demo_data DATA_ROOT=0_Data FROM=0/0 TO=9/9 COMMON=() LIMIT=() RAW=() TRAINER=() TEACHER=() MODEL=()
+DATASET=Demo_data DATA_ROOT=0_Data FROM=0/0 TO=9/9 COMMON=() LIMIT=() RAW=() TRAINER=() TEACHER=() MODEL=() WRITER=()
 while [ $# -gt 0 ]; do
   case "$1" in
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --overwrite) COMMON+=(--overwrite); shift; continue ;;
-    --dataset | --from | --to | --reviews | --metadata | --product_class | --core | --base_model | --teacher_model | \
-      --device | --limit | --seed | --data_root | --checkpoint_root) [ $# -ge 2 ] || fail "$1 needs a value" ;;
+    --dataset | --from | --to | --reviews | --metadata | --product_class | --core | --base_model | --engine | \
+      --gradient_accumulation | --max_length | --max_new_tokens | --teacher_model | --device | --limit | --seed | --data_root | --checkpoint_root) [ $# -ge 2 ] || fail "$1 needs a value" ;;
     *) fail "unknown flag $1; see bash run_all.sh --help" ;;
   esac
   case "$1" in
@@ -29,7 +30,8 @@ while [ $# -gt 0 ]; do
     --from) FROM=$2 ;;
     --to) TO=$2 ;;
     --reviews | --metadata | --product_class | --core) RAW+=("$1" "$2") ;;
-    --base_model) TRAINER+=("$1" "$2") ;;
+    --base_model | --engine | --gradient_accumulation | --max_length) TRAINER+=("$1" "$2") ;;
+    --max_new_tokens) WRITER+=("$1" "$2") ;;
     --teacher_model) TEACHER+=("$1" "$2") ;;
     --device) MODEL+=("$1" "$2") ;;
     --limit) LIMIT=("$1" "$2") ;;
@@ -41,6 +43,11 @@ done
 for step in "$FROM" "$TO"; do
   [[ $step =~ ^[0-9]/[0-9]$ ]] || fail "no step $step: steps are named as in 2/5"
 done
+if [[ $FROM > $TO ]]; then fail "--from $FROM comes after --to $TO"; fi
+if [ "$DATASET" = Demo_data ]; then
+  [ ${#RAW[@]} -eq 0 ] || fail "${RAW[0]} needs --dataset: the demo makes its own data"
+  [ ${#TEACHER[@]} -eq 0 ] || fail "--teacher_model needs --dataset: the demo has its own teacher"
+fi
 COMMON+=(--dataset "$DATASET" --data_root "$DATA_ROOT")
 
 # PYTHON names another interpreter that has the requirements; without it the clone gets an environment of its own.
@@ -66,25 +73,26 @@ if [ "$DATASET" = Demo_data ]; then
   trap 'kill %1 2>/dev/null; rm -f "$LOG"' EXIT
   until grep -q http "$LOG"; do kill -0 %1 2>/dev/null || fail "the stand-in teacher did not start"; sleep 0.1; done
   OPENAI_BASE_URL=$(grep -o 'http.*' "$LOG")
-  export OPENAI_BASE_URL OPENAI_API_KEY=none-needed
+  export OPENAI_BASE_URL OPENAI_API_KEY=none-needed NO_PROXY="127.0.0.1${NO_PROXY:+,$NO_PROXY}"
   echo "== demo: a synthetic world, a tiny language model, and a stand-in for ChatGPT at $OPENAI_BASE_URL"
   run 0/3 0_Data/3_make_demo_data.py
-  RAW=(--reviews "$DATA_ROOT/Demo_data/raw/reviews_Demo.json.gz"
-    --metadata "$DATA_ROOT/Demo_data/raw/meta_Demo.json.gz")
+  # Its raw reviews come from 0/3, so it is preprocessed after that, wherever the run begins or ends.
+  run 0/3 0_Data/2_preprocess.py --reviews "$DATA_ROOT/Demo_data/raw/reviews_Demo.json.gz" \
+    --metadata "$DATA_ROOT/Demo_data/raw/meta_Demo.json.gz"
 fi
 if [ ${#RAW[@]} -gt 0 ]; then run 0/2 0_Data/2_preprocess.py "${RAW[@]}"; fi
 run 1/1 1_Summarizer/1_distilling_aspect_preference_summary.py "${TEACHER[@]}"
 run 1/2 1_Summarizer/2_construct_summarizer_train_data.py
 run 1/3 1_Summarizer/3_summarizer_train.sh "${TRAINER[@]}" "${MODEL[@]}"
-run 1/4 1_Summarizer/4_summarizer_generation.py "${MODEL[@]}"
+run 1/4 1_Summarizer/4_summarizer_generation.py "${WRITER[@]}" "${MODEL[@]}"
 run 2/1 2_Reasoner/1_sample_train_data.py
 run 2/2 2_Reasoner/2_construct_reward_train_data.py
 run 2/3 2_Reasoner/3_reward_model_train.sh "${TRAINER[@]}" "${MODEL[@]}"
 run 2/4 2_Reasoner/4_distilling_possible_reason.py "${TEACHER[@]}" "${MODEL[@]}"
 run 2/5 2_Reasoner/5_construct_reasoner_train_data.py
 run 2/6 2_Reasoner/6_reasoner_train.sh "${TRAINER[@]}" "${MODEL[@]}"
-run 2/7 2_Reasoner/7_generate_reason_for_test.py "${MODEL[@]}"
-run 3/1 3_Predictor/1_construct_predictor_train_data.py "${MODEL[@]}"
+run 2/7 2_Reasoner/7_generate_reason_for_test.py "${WRITER[@]}" "${MODEL[@]}"
+run 3/1 3_Predictor/1_construct_predictor_train_data.py "${WRITER[@]}" "${MODEL[@]}"
 run 3/2 3_Predictor/2_predictor_train.sh "${TRAINER[@]}" "${MODEL[@]}"
 run 3/3 3_Predictor/3_generate_predict_for_test.py "${MODEL[@]}"
 run 3/4 3_Predictor/4_evaluate.py

@@ -6,12 +6,13 @@ closing card. The calls carry the names under which the paper's repository knows
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from reason4rec.artifacts import SUMMARIES, SUMMARY
+from reason4rec.artifacts import SUMMARIES, SUMMARY, sha256
 from reason4rec.datasets import DEMO, DEMO_BASE, Dataset, get
 from reason4rec.history import History, HistoryIndex
 from reason4rec.metrics import expected_rating
@@ -80,7 +81,7 @@ def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
 def model_label(args: argparse.Namespace) -> str:
     """The name of our row in a table; it says so where the demo's tiny model made it."""
     adapter = adapter_path(args, "Predictor")
-    if not adapter.exists() or adapter_settings(adapter)["base_model"] != DEMO_BASE:
+    if not adapter.exists() or adapter_settings(adapter)["base_sha256"] != sha256(Path(DEMO_BASE)):
         return "Reason4Rec"
     return "Reason4Rec (demo model)" if args.dataset == DEMO else "Reason4Rec (demo model: not meaningful)"
 

@@ -218,10 +218,11 @@ def whole_file(path: Path, made_from: dict | None = None) -> Iterator[Path]:
             os.fsync(file.fileno())
         if made_from is not None:
             write_record(path, made_from, sha256(draft))
-        draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+    # Cut off here, the draft that the record speaks of is still there, and tells that the file is not it.
+    draft.replace(path)
 
 
 def write_text(path: Path, text: str, made_from: dict | None = None) -> None:

@@ -38,11 +38,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base_model", help="hub name or folder (default: the dataset's)")
     parser.add_argument("--engine", choices=("auto", "unsloth", "transformers"), default="auto", help="training stack")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
-    parser.add_argument("--max_length", type=int, default=MAX_LENGTH, help="tokens of the longest row")
+    parser.add_argument("--max_length", type=steps.positive, default=MAX_LENGTH, help="tokens of the longest row")
     parser.add_argument("--lr", type=float, help="learning rate")
     parser.add_argument("--epochs", type=float, help="passes over the rows")
-    parser.add_argument("--batch_size", type=int, help="rows a step, over all accumulated parts")
-    parser.add_argument("--gradient_accumulation", type=int, default=1, help="parts that a step is computed in")
+    parser.add_argument("--batch_size", type=steps.positive, help="rows a step, over all accumulated parts")
+    parser.add_argument(
+        "--gradient_accumulation", type=steps.positive, default=1, help="parts that a step is computed in"
+    )
     parser.add_argument(
         "--lm_head", action=argparse.BooleanOptionalAction, default=None, help="train and save the output head too"
     )
@@ -66,25 +68,25 @@ def run(args: argparse.Namespace) -> None:
         "adapter": args.adapter,
         "base_model": base_model,
         "base_sha256": artifacts.sha256(Path(base_model)) if Path(base_model).is_dir() else None,
-        "engine": engine,
-        "device": device,
         "max_length": args.max_length,
-        "gradient_accumulation": args.gradient_accumulation,
         "target_modules": TARGET_MODULES,
         "optimizer": OPTIMIZER,
         "schedule": SCHEDULE,
         **asdict(recipe),
     }
     step = steps.Step(args, reads=[expert.rows], writes=[out], **settings)
+    # How the weights are computed is recorded, but another way to the same weights does not put them out of date.
+    way = {"engine": engine, "device": device, "gradient_accumulation": args.gradient_accumulation}
     if step.done():
         return
+    print(", ".join(f"{name}={value}" for name, value in way.items()))
     rows = step.read(expert.rows)[: args.limit]
-    prepare_folder(training_folder(out), step.made_from)
-    trainer, shortened = build_trainer(rows, settings, args.seed, training_folder(out))
+    prepare_folder(training_folder(out), step.made_from | {"way": way})
+    trainer, shortened = build_trainer(rows, settings | way, args.seed, training_folder(out))
     try:
         trainer.train(resume_from_checkpoint=last_complete(training_folder(out)))
         curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
-        save(trainer.model, trainer.processing_class, out, step.made_from, curve)
+        save(trainer.model, trainer.processing_class, out, step.made_from, way, curve)
     except Exception as error:
         # Neither safetensors nor torch says by its class that the disk is full.
         if not any(sign in str(error) for sign in WRITE_FAILURES):
@@ -204,29 +206,33 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     else:
         model = load_base(settings["base_model"], settings["device"])
         model.config.use_cache = False
+    config = SFTConfig(
+        output_dir=str(folder),
+        max_length=settings["max_length"],
+        completion_only_loss=True,
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size // settings["gradient_accumulation"],
+        gradient_accumulation_steps=settings["gradient_accumulation"],
+        learning_rate=recipe.lr,
+        warmup_steps=recipe.warmup,
+        lr_scheduler_type=SCHEDULE,
+        optim=OPTIMIZER,
+        bf16=cuda,
+        use_cpu=not cuda,
+        gradient_checkpointing=cuda,
+        seed=seed,
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_steps=1,
+        logging_strategy="steps",
+        report_to="none",
+    )
+    # With several cards in sight the trainer would multiply the batch by their number and train on one.
+    config.device  # noqa: B018  (reading it resolves the number of cards)
+    config._n_gpu = min(config._n_gpu, 1)
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(
-            output_dir=str(folder),
-            max_length=settings["max_length"],
-            completion_only_loss=True,
-            num_train_epochs=recipe.epochs,
-            per_device_train_batch_size=recipe.batch_size // settings["gradient_accumulation"],
-            gradient_accumulation_steps=settings["gradient_accumulation"],
-            learning_rate=recipe.lr,
-            warmup_steps=recipe.warmup,
-            lr_scheduler_type=SCHEDULE,
-            optim=OPTIMIZER,
-            bf16=cuda,
-            use_cpu=not cuda,
-            gradient_checkpointing=cuda,
-            seed=seed,
-            save_strategy="epoch",
-            save_total_limit=2,
-            logging_steps=1,
-            logging_strategy="steps",
-            report_to="none",
-        ),
+        args=config,
         train_dataset=Dataset.from_list(fitted),
         processing_class=tokenizer,
         peft_config=None if unsloth else LoraConfig(task_type="CAUSAL_LM", **lora),
@@ -238,7 +244,19 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
         trainer.remove_callback(noisy)
     trainer.add_callback(Progress())
     keep_updates(trainer.model)
+    check_labels(trainer, fitted[0])
     return trainer, shortened
+
+
+def check_labels(trainer: "SFTTrainer", row: dict) -> None:
+    """InputError unless the loss of the first row is on its answer and end of turn alone, whatever the engine does."""
+    tokenizer = trainer.processing_class
+    labels = trainer.data_collator([trainer.train_dataset[0]])["labels"][0]
+    learned = tokenizer.decode(labels[labels != -100])
+    if learned.strip() != f"{row['completion'][0]['content']}{tokenizer.eos_token}".strip():
+        raise InputError(
+            f"the trainer would learn {learned[:80]!r} and not the answer alone; try --engine transformers"
+        )
 
 
 def keep_updates(model: "PeftModel") -> None:
@@ -249,7 +267,12 @@ def keep_updates(model: "PeftModel") -> None:
 
 
 def save(
-    model: "PeftModel", tokenizer: "PreTrainedTokenizerBase", out: Path, made_from: dict, curve: list[dict]
+    model: "PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    out: Path,
+    made_from: dict,
+    way: dict,
+    curve: list[dict],
 ) -> None:
     """Writes the adapter, reopens it, compares every trained tensor, and only then lets it take its place."""
     draft = artifacts.draft_path(out)
@@ -257,7 +280,7 @@ def save(
     model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
     compare(model, draft)
-    artifacts.write_text(draft / "settings.json", json.dumps(made_from["settings"], indent=1, sort_keys=True))
+    artifacts.write_text(draft / "settings.json", json.dumps(made_from["settings"] | way, indent=1, sort_keys=True))
     artifacts.write_text(draft / "loss_curve.json", json.dumps(curve, indent=1))
     artifacts.write_record(out, made_from, artifacts.sha256(draft))
     if out.exists():

@@ -1,8 +1,8 @@
 """A local base model with an adapter: generate text, and weigh the choices at the next token.
 
 The base is loaded in 4 bits (NF4) on CUDA and on the CPU alike. Prompts go through it in left-padded batches, longest
-first; a batch gives what its prompts give one by one. Inference never goes through unsloth, whose left-padded batches
-are wrong.
+first; on a CPU a batch gives what its prompts give one by one, on CUDA up to the rounding of bf16. Inference never
+goes through unsloth, whose left-padded batches are wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -127,7 +127,7 @@ class LocalModel:
 
     def _in_batches(self, rows: list[list[int]], answer: Callable, settings: dict, what: str) -> list:
         """The answers to rows of token ids; batches are the same in every run, so a resumed run gives the same."""
-        keys = [key_of(model=self.name, ids=ids, **settings) for ids in rows]
+        keys = [key_of(model=self.name, batch_size=self.batch_size, ids=ids, **settings) for ids in rows]
         distinct = dict(zip(keys, rows))
         order = sorted(distinct, key=lambda key: (-len(distinct[key]), key))
         answers: dict[str, object] = {}

@@ -35,7 +35,7 @@ def common_flags(parser: argparse.ArgumentParser, dataset: str, seed: int) -> No
     parser.add_argument("--data_root", type=Path, default=Path("0_Data"), help="folder of all datasets")
     parser.add_argument("--checkpoint_root", type=Path, default=Path("checkpoints"), help="folder of all adapters")
     parser.add_argument("--seed", type=int, default=seed, help="seed of everything random")
-    parser.add_argument("--limit", type=_positive, help="only the first N targets, for trials")
+    parser.add_argument("--limit", type=positive, help="only the first N targets, for trials")
     parser.add_argument("--overwrite", action="store_true", help="do the step again although its output is there")
 
 
@@ -47,22 +47,23 @@ def prompt_flags(parser: argparse.ArgumentParser) -> None:
 def model_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of a step that asks a local model; the base model is the one that the adapter was trained on."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the model runs")
-    parser.add_argument("--batch_size", type=_positive, default=32, help="prompts a batch")
+    parser.add_argument("--batch_size", type=positive, default=32, help="prompts a batch")
 
 
 def generation_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of a step that lets a local model write."""
-    parser.add_argument("--max_new_tokens", type=_positive, default=1024, help="tokens of the longest reply")
+    parser.add_argument("--max_new_tokens", type=positive, default=1024, help="tokens of the longest reply")
 
 
 def teacher_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of a step that asks the teacher; OPENAI_API_KEY and OPENAI_BASE_URL come from the environment."""
     parser.add_argument("--teacher_model", default=TEACHER_MODEL, help="the teacher's model name")
-    parser.add_argument("--requests_at_once", type=_positive, default=8, help="requests to the teacher in flight")
+    parser.add_argument("--requests_at_once", type=positive, default=8, help="requests to the teacher in flight")
     parser.add_argument("--retries", type=int, default=8, help="retries, with back-off, of one request")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1 from the command line."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
@@ -88,6 +89,11 @@ def main(
         sys.exit(_complain(f"{where}{error.strerror or error}; free the disk or mend the path, and run again"))
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        # By name, so that a step that needs no torch does not load it.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        sys.exit(_complain("the GPU's memory is full: pass a smaller --batch_size (trainer: --gradient_accumulation)"))
 
 
 def _complain(message: str) -> int:
@@ -221,6 +227,10 @@ class Step:
             settings["prompts"] = _sha256_of_templates(args.prompts)
             settings["product_class"] = self.dataset.product_class
             settings["history_length"] = self.dataset.history_length
+        if hasattr(args, "teacher_model"):
+            from reason4rec.teacher import server_of
+
+            settings["teacher_server"] = server_of(args.teacher_model)
         settings |= {name: getattr(args, name) for name in ("teacher_model", "max_new_tokens") if hasattr(args, name)}
         names = [item.path if isinstance(item, Artifact) else item.name for item in self.reads]
         inputs = {name: artifacts.sha256(self.path(item)) for name, item in zip(names, self.reads)}
@@ -239,9 +249,10 @@ class Step:
     def _recorded(self, path: Path) -> bool:
         """Whether a file is as a step wrote it, or as a step that was cut off left it."""
         record = artifacts.read_record(path)
-        return record is not None and (
-            artifacts.draft_path(path).exists() or artifacts.sha256(path) == record["sha256"]
-        )
+        if record is None:
+            return False
+        draft = artifacts.draft_path(path)
+        return record["sha256"] in (artifacts.sha256(path), artifacts.sha256(draft) if draft.exists() else None)
 
     def _changed(self) -> str:
         """What differs from the time when the outputs were made; empty if nothing does."""

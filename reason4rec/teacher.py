@@ -63,16 +63,16 @@ class Teacher:
     @property
     def address(self) -> str:
         """The server's address without anything secret in it."""
-        parts = urlsplit(str(self.client.base_url))
-        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        return address_of(str(self.client.base_url))
 
     def ask(self, prompts: Sequence[str], temperature: float, draw: int = 0) -> list[str]:
         """One reply per prompt, in their order; the same `draw` of the same prompt is asked only once, ever.
 
         InputError if the teacher refuses the key or stays away after the retries: what it said until then is kept.
         """
+        server = server_of(self.model)
         keys = [
-            key_of(teacher=self.model, at=self.address, prompt=p, temperature=temperature, seed=self.seed, draw=draw)
+            key_of(teacher=self.model, at=server, prompt=p, temperature=temperature, seed=self.seed, draw=draw)
             for p in prompts
         ]
         replies = self.store.get_all(keys)
@@ -151,3 +151,16 @@ class Teacher:
         raise InputError(
             f"the teacher at {self.address} {trouble}; replies so far are kept, run the same command again"
         )
+
+
+def address_of(url: str) -> str:
+    """A server's address without user, password or query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def server_of(model: str) -> str:
+    """What stands for the server in records and keys: its address, but one name for the stand-in on any port."""
+    if model == STAND_IN:
+        return STAND_IN
+    return address_of(os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1")

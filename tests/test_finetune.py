@@ -135,7 +135,7 @@ def test_the_saved_head_gives_the_loss_that_it_had_in_memory(base, tmp_path):
     trainer.train()
     in_memory = answer_loss(trainer.model, batch)
     made_from = {"inputs": {}, "settings": {}}
-    finetune.save(trainer.model, trainer.processing_class, tmp_path / "Predictor", made_from, [])
+    finetune.save(trainer.model, trainer.processing_class, tmp_path / "Predictor", made_from, {}, [])
     reloaded = answer_loss(PeftModel.from_pretrained(load_base(base, "cpu"), tmp_path / "Predictor"), batch)
     assert abs(reloaded - in_memory) < 1e-5
     assert abs(untrained - in_memory) > 0.01
@@ -161,7 +161,8 @@ def test_the_head_can_be_left_out(base, tmp_path):
 
 def test_a_head_in_fp32_stands_on_a_base_in_bf16(base, tmp_path):
     trainer = trainer_for(rows_for("Predictor", 4), base, tmp_path / "training")
-    finetune.save(trainer.model, trainer.processing_class, tmp_path / "Predictor", {"settings": {}}, [])
+    made_from = {"inputs": {}, "settings": {}}
+    finetune.save(trainer.model, trainer.processing_class, tmp_path / "Predictor", made_from, {}, [])
     model = load(base, tmp_path / "Predictor", device="cpu")
     for name, parameter in model.model.named_parameters():
         if "lora" not in name and "modules_to_save" not in name and parameter.is_floating_point():
@@ -226,6 +227,12 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(base, tmp_path):
     (folder / "checkpoint-2").mkdir(parents=True)
     (folder / "checkpoint-2" / finetune.COMPLETE).touch()
     finetune.prepare_folder(folder, {"settings": {"lr": 1}})
+    assert finetune.last_complete(folder) is None
+    (folder / "checkpoint-3").mkdir()
+    (folder / "checkpoint-3" / finetune.COMPLETE).touch()
+    finetune.prepare_folder(folder, {"settings": {"lr": 1}})
+    assert Path(finetune.last_complete(folder)).name == "checkpoint-3"
+    finetune.prepare_folder(folder, {"settings": {"lr": 2}})
     assert finetune.last_complete(folder) is None
 
 

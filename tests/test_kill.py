@@ -71,6 +71,7 @@ def start(root, server):
         **os.environ,
         "OPENAI_API_KEY": "none-needed",
         "OPENAI_BASE_URL": server.address,
+        "CUDA_VISIBLE_DEVICES": "",
     }
     roots = ("--data_root", str(root / "data"), "--checkpoint_root", str(root / "checkpoints"))
     return subprocess.Popen(

@@ -38,9 +38,9 @@ STEPS = sorted({STEP.search(c)[0]: c for c in reversed(COMMANDS) if is_toy_step(
 
 
 def run(words, root, **variables):
-    environment = {**os.environ, "PYTHON": sys.executable, **variables}
+    environment = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", **variables}
     words = [sys.executable if words[0] == "python" else words[0], *words[1:]]
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def toy_flags(script, root):
