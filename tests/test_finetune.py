@@ -29,10 +29,10 @@ TASK_OF = {
     "Predictor": "predictor_reason",
 }
 LOSSES = {
-    "Summarizer": [],
-    "reason_reward_model": [],
-    "Reasoner": [],
-    "Predictor": [],
+    "Summarizer": [0.0215, 0.1467, 0.055, 0.0601],
+    "reason_reward_model": [0.0002, 0.0003, 0.0001, 0.0001],
+    "Reasoner": [0.0352, 0.0287, 0.0304, 0.0294],
+    "Predictor": [0.1539, 0.2273, 0.2171, 0.1472],
 }
 SMALL = Recipe(rank=4, alpha=8, dropout=0.0, lr=1e-3, warmup=0, epochs=1, batch_size=4, lm_head=True)
 
@@ -175,7 +175,7 @@ def test_a_head_in_fp32_stands_on_a_base_in_bf16(base, tmp_path):
 def test_the_losses_of_a_training_are_the_known_ones(base, tmp_path, adapter):
     finetune.run(command(base, tmp_path, adapter=adapter))
     curve = json.loads((tmp_path / "checkpoints/Demo_data" / adapter / "loss_curve.json").read_text())
-    assert [entry["loss"] for entry in curve] == pytest.approx(LOSSES[adapter], abs=2e-3)
+    assert [entry["loss"] for entry in curve] == pytest.approx(LOSSES[adapter], rel=0.05, abs=1e-4)
 
 
 def test_accumulated_parts_of_a_batch_train_as_the_whole_batch_does(base, tmp_path):
