@@ -109,6 +109,19 @@ def test_a_row_that_is_too_long_loses_its_oldest_history_and_is_not_dropped(base
     assert "Old Album 0" not in text
 
 
+def test_a_review_longer_than_a_row_loses_its_end_and_does_not_stop_the_training(base, tmp_path):
+    entries = (Entry("Old Album", 4.0, "Positive Aspects: mood"),)
+    review = "It begins well. " + "The mood is lovely. " * 400
+    prompt = prompts.predictor("Album", "Paper Rain", History(entries, entries, 4.0, 4.0), review)
+    rows = [prompts.training_row(prompt, prompts.rating_answer(4))]
+    trainer, shortened = finetune.build_trainer(rows, settings_for(base, max_length=600), 42, tmp_path)
+    text = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"])
+    assert shortened == 1
+    assert "It begins well." in text
+    assert "Old Album\n" not in text
+    assert text.endswith("Predicted Rating: 4.0<|eot_id|>")
+
+
 def test_a_row_that_cannot_be_shortened_is_named(base, tmp_path):
     rows = rows_for("Summarizer", 3)
     with pytest.raises(InputError, match="training row 0: .*max_length"):

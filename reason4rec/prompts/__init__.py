@@ -60,13 +60,7 @@ def summarizer(product_class: str, title: str, rating: float, review: str, folde
     """Asks for the aspects and preference elements of one review; a review too long loses its end."""
     fields = {"product_class": product_class, "title": title, "rating": _one_decimal(rating), "review": review}
     text, offsets = _fill("summarizer", fields, folder)
-    if "review" not in offsets:
-        return Prompt(text)
-    ends = [k + offsets["review"] for k, character in enumerate(review) if character == " "][
-        WORDS_PER_CUT::WORDS_PER_CUT
-    ]
-    edges = [*ends, offsets["review"] + len(review)]
-    return Prompt(text, tuple(zip(edges[:-1], edges[1:]))[::-1])
+    return Prompt(text, _from_the_end(review, offsets["review"]) if "review" in offsets else ())
 
 
 def reasoner(
@@ -91,7 +85,10 @@ def reasoner(
 def predictor(
     product_class: str, title: str, history: History, reason: str | None = None, folder: Path = FOLDER
 ) -> Prompt:
-    """Asks for a rating from rated histories and averages, with a reason or (None) in the direct form."""
+    """Asks for a rating from rated histories and averages, with a reason or (None) in the direct form.
+
+    Where the histories are gone and it is still too long, a reason (for the reward model a review) loses its end.
+    """
     fields = {
         "product_class": product_class,
         "title": title,
@@ -101,7 +98,9 @@ def predictor(
     prompt = _with_histories("predictor", fields, history, True, folder)
     if reason is None:
         return prompt
-    return Prompt(prompt.text + _fill("reason", {"reason": reason}, folder)[0], prompt.optional)
+    text, offsets = _fill("reason", {"reason": reason}, folder)
+    last = _from_the_end(reason, len(prompt.text) + offsets["reason"]) if "reason" in offsets else ()
+    return Prompt(prompt.text + text, prompt.optional + last)
 
 
 def rating_answer(rating: float) -> str:
@@ -150,6 +149,13 @@ def _fill(name: str, fields: dict[str, str], folder: Path) -> tuple[str, dict[st
             parts.append(fields[field])
             length += len(fields[field])
     return "".join(parts), offsets
+
+
+def _from_the_end(text: str, start: int) -> tuple[tuple[int, int], ...]:
+    """Spans of a text that stands at `start` of a prompt, the last words first; its first words are in none."""
+    spaces = [start + k for k, character in enumerate(text) if character == " "]
+    edges = [*spaces[WORDS_PER_CUT::WORDS_PER_CUT], start + len(text)]
+    return tuple(zip(edges[:-1], edges[1:]))[::-1]
 
 
 def _with_histories(name: str, fields: dict[str, str], history: History, rated: bool, folder: Path) -> Prompt:
