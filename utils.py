@@ -5,13 +5,14 @@ closing card. The calls carry the names under which the paper's repository knows
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from reason4rec import prompts
 from reason4rec.artifacts import SUMMARIES, SUMMARY, sha256
 from reason4rec.datasets import DEMO, DEMO_BASE, Dataset, get
 from reason4rec.history import History, HistoryIndex
@@ -47,6 +48,7 @@ __all__ = [
     "model_flags",
     "model_label",
     "prompt_flags",
+    "reasons_of",
     "teacher_flags",
 ]
 
@@ -69,13 +71,22 @@ def load_expert(step: Step, name: str) -> "LocalModel":
         device=resolve_device(step.args.device),
         max_length=settings["max_length"],
         batch_size=step.args.batch_size,
-        store=step.store(),
+        store=step.store,
     )
 
 
 def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
     """The histories of targets as the experts see them: summaries of earlier training reviews."""
     return HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
+
+
+def reasons_of(reasoner: "LocalModel", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:
+    """The Reasoner's greedy reasons on new items, from histories without ratings."""
+    asked = [
+        prompts.reasoner(step.dataset.product_class, title, history, folder=step.args.prompts)
+        for title, history in zip(titles, histories)
+    ]
+    return chat_with_LLM(reasoner, asked, step.args.max_new_tokens)
 
 
 def model_label(args: argparse.Namespace) -> str:
@@ -86,16 +97,16 @@ def model_label(args: argparse.Namespace) -> str:
     return "Reason4Rec (demo model)" if args.dataset == DEMO else "Reason4Rec (demo model: not meaningful)"
 
 
-def chat_with_LLM(model: "LocalModel", prompts: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
+def chat_with_LLM(model: "LocalModel", asked: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
     """The greedy replies of a local model to prompts, in their order."""
-    return model.generate(prompts, max_new_tokens=max_new_tokens)
+    return model.generate(asked, max_new_tokens=max_new_tokens)
 
 
-def logits_weighted_predict(model: "LocalModel", prompts: Sequence[Prompt]) -> np.ndarray:
-    """(prompts,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
-    return expected_rating(model.choice_probabilities(prompts, RATINGS, RATING_PREFIX))
+def logits_weighted_predict(model: "LocalModel", asked: Sequence[Prompt]) -> np.ndarray:
+    """(asked,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
+    return expected_rating(model.choice_probabilities(asked, RATINGS, RATING_PREFIX))
 
 
-def chat_with_gpt(teacher: "Teacher", prompts: Sequence[Prompt], temperature: float, draw: int = 0) -> list[str]:
+def chat_with_gpt(teacher: "Teacher", asked: Sequence[Prompt], temperature: float, draw: int = 0) -> list[str]:
     """The teacher's replies to prompts, in their order; every reply is on disk before the next step needs it."""
-    return teacher.ask([prompt.text for prompt in prompts], temperature, draw)
+    return teacher.ask([prompt.text for prompt in asked], temperature, draw)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     reviews = step.targets(TRAIN)
     if size is not None and size < len(reviews):
         reviews = reviews.sample(n=size, random_state=args.seed).sort_index().reset_index(drop=True)
-    teacher = step.teacher(step.store())
+    teacher = step.teacher()
     asked = [
         prompts.summarizer(step.dataset.product_class, row.title, row.ratings, row.reviews, args.prompts)
         for row in reviews.itertuples()

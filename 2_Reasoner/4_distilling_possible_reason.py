@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     histories = utils.histories_of(step, targets)
     ratings = targets["ratings"].to_numpy(dtype=float)
     product_class, titles, reviews = step.dataset.product_class, targets["title"], targets["reviews"]
-    model, teacher = utils.load_expert(step, "reason_reward_model"), step.teacher(step.store())
+    model, teacher = utils.load_expert(step, "reason_reward_model"), step.teacher()
 
     def ask(rows, draw):
         hints = (lambda k: ratings[k]) if draw else (lambda k: None)

@@ -14,7 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import prompts
 from reason4rec.artifacts import REASON, SUMMARIES, TEST, TEST_REASONS
 
 
@@ -26,11 +25,7 @@ def run(args: argparse.Namespace) -> None:
     targets = step.targets(TEST)
     histories = utils.histories_of(step, targets)
     model = utils.load_expert(step, "Reasoner")
-    asked = [
-        prompts.reasoner(step.dataset.product_class, title, history, folder=args.prompts)
-        for title, history in zip(targets["title"], histories)
-    ]
-    targets[REASON] = utils.chat_with_LLM(model, asked, args.max_new_tokens)
+    targets[REASON] = utils.reasons_of(model, step, targets["title"], histories)
     step.write(TEST_REASONS, targets)
     distinct = targets[REASON].nunique()
     step.card(len(targets), len(targets), distinct_reasons=distinct, prompts_shortened=model.shortened)

@@ -26,11 +26,7 @@ def run(args: argparse.Namespace) -> None:
     targets = step.targets(TEACHER_REASONS)
     histories = utils.histories_of(step, targets)
     model = utils.load_expert(step, "Reasoner")
-    asked = [
-        prompts.reasoner(step.dataset.product_class, title, history, folder=args.prompts)
-        for title, history in zip(targets["title"], histories)
-    ]
-    reasons = utils.chat_with_LLM(model, asked, args.max_new_tokens)
+    reasons = utils.reasons_of(model, step, targets["title"], histories)
     rows = [
         prompts.training_row(
             prompts.predictor(step.dataset.product_class, row.title, history, reason, args.prompts),

@@ -21,7 +21,8 @@ from reason4rec.history import HistoryIndex
 
 
 def run(args: argparse.Namespace) -> None:
-    step = utils.Step(args, reads=[TEST_RATINGS, TRAIN, TEST], writes=[METRICS], model=utils.model_label(args))
+    label = utils.model_label(args)
+    step = utils.Step(args, reads=[TEST_RATINGS, TRAIN, TEST], writes=[METRICS], model=label)
     if step.done():
         print(metrics.as_text(json.loads(step.path(METRICS).read_text(encoding="utf-8"))))
         return
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
         named = {f"{name}{suffix}": values for name, values in models.items()}
         return metrics.table(named, targets["ratings"].to_numpy(dtype=float), warm)
 
-    ours = {utils.model_label(args): predicted[PREDICTION].to_numpy(dtype=float)}
+    ours = {label: predicted[PREDICTION].to_numpy(dtype=float)}
     table = rows(ours | metrics.baselines(train, predicted), predicted)
     if len(predicted) < len(test):
         table += rows(metrics.baselines(train, test), test, suffix=", all test rows")

@@ -52,7 +52,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     expert = EXPERTS[args.adapter]
-    out = args.checkpoint_root / args.dataset / args.adapter
+    out = steps.adapter_path(args, args.adapter)
     device = steps.resolve_device(args.device)
     engine = resolve_engine(args.engine, device)
     dataset = datasets.get(args.dataset, args.data_root)

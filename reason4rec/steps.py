@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,6 +146,7 @@ class Step:
         self.outputs = [self.path(output) for output in writes]
         self.settings = settings
         self.made_from: dict[str, dict] = {}
+        self.found: dict[Path, str] = {}
 
     def path(self, item: Artifact | Path) -> Path:
         """Where an artifact of the dataset, or a plain path, lies."""
@@ -152,9 +154,10 @@ class Step:
 
     def done(self) -> bool:
         """Whether nothing is to be done, said in a line: the outputs are complete, or a person put them there."""
-        given = [path for path in self.outputs if path.exists() and not self._recorded(path)]
+        self.found = {path: artifacts.sha256(path) for path in self.outputs if path.exists()}
+        given = [path for path in self.found if not self._recorded(path)]
         if given and not self.args.overwrite:
-            absent = [str(path) for path in self.outputs if not path.exists()]
+            absent = [str(path) for path in self.outputs if path not in self.found]
             if absent:
                 raise InputError(
                     f"{given[0]} was put there by hand and {absent[0]} is missing: put it there too, or pass "
@@ -167,7 +170,7 @@ class Step:
         if not changed and not self.args.overwrite:
             print(f"complete: {', '.join(map(str, self.outputs))}; --overwrite does it again")
             return True
-        if changed and any(path.exists() for path in self.outputs):
+        if changed and self.found:
             print(f"out of date ({changed}): doing it again")
         print(f"{self.args.dataset}: {', '.join(f'{k}={v}' for k, v in self.made_from['settings'].items())}")
         return False
@@ -181,16 +184,17 @@ class Step:
         frame = self.read(artifact)
         return frame.head(self.args.limit).reset_index(drop=True) if self.args.limit else frame.reset_index(drop=True)
 
+    @cached_property
     def store(self) -> ReplyStore:
         """The replies kept for this dataset."""
         return ReplyStore(self.folder / STORE_PATH)
 
-    def teacher(self, store: ReplyStore) -> "Teacher":
+    def teacher(self) -> "Teacher":
         """The teacher that the flags and the environment name."""
         from reason4rec.teacher import Teacher
 
         args = self.args
-        return Teacher(store, args.teacher_model, args.requests_at_once, args.seed, args.retries)
+        return Teacher(self.store, args.teacher_model, args.requests_at_once, args.seed, args.retries)
 
     def write(self, artifact: Artifact, content: pd.DataFrame | list[dict]) -> None:
         """Writes an output and its record."""
@@ -252,13 +256,13 @@ class Step:
         if record is None:
             return False
         draft = artifacts.draft_path(path)
-        return record["sha256"] in (artifacts.sha256(path), artifacts.sha256(draft) if draft.exists() else None)
+        return record["sha256"] in (self.found[path], artifacts.sha256(draft) if draft.exists() else None)
 
     def _changed(self) -> str:
         """What differs from the time when the outputs were made; empty if nothing does."""
         for path in self.outputs:
             record = artifacts.read_record(path)
-            if record is None or not path.exists() or artifacts.sha256(path) != record["sha256"]:
+            if record is None or self.found.get(path) != record["sha256"]:
                 return f"{path} is missing or unfinished"
             for part in ("inputs", "settings"):
                 then, now = record["made_from"][part], self.made_from[part]

@@ -25,6 +25,7 @@ WANT = re.compile(
     r"|i listen|i need|a fan of)\b",
     re.IGNORECASE,
 )
+OPINION = GOOD | BAD
 STOP = set(
     "the a an and or but of to in on at is are was were be been it its this that these those i my me you your he she "
     "they we his her their them our not no very really so too as for with from by all more most much many some any one "
@@ -118,9 +119,9 @@ def _aspects(words: list[str]) -> list[str]:
         return known
     beside = []
     for k, word in enumerate(words):
-        if word in GOOD | BAD:
-            after = [w for w in words[k + 1 : k + 3] if w not in STOP and w not in GOOD | BAD]
-            before = [w for w in words[max(0, k - 3) : k] if w not in STOP and w not in GOOD | BAD]
+        if word in OPINION:
+            after = [w for w in words[k + 1 : k + 3] if w not in STOP and w not in OPINION]
+            before = [w for w in words[max(0, k - 3) : k] if w not in STOP and w not in OPINION]
             beside += after[:1] or before[-1:]
     return beside
 
