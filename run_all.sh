@@ -6,7 +6,7 @@
 #     bash run_all.sh --dataset Music_data --from 2/5 --to 3/3
 #
 # --from and --to name steps as in the file names, 0/2 to 3/4; 0/2 runs only where --reviews names a dump. --reviews,
-# --metadata, --product_class and --core go to the preprocessing; --base_model, --engine, --max_length and
+# --metadata, --columns, --product_class and --core go to the preprocessing; --base_model, --engine, --max_length and
 # --gradient_accumulation to the trainer; --teacher_model to the steps that ask the teacher; --max_new_tokens to those
 # in which a local model writes; --device to all that load one; --limit to all but 0_Data; --seed, --data_root,
 # --checkpoint_root and --overwrite to every step.
@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
   case "$1" in
     -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --overwrite) COMMON+=(--overwrite); shift; continue ;;
-    --dataset | --from | --to | --reviews | --metadata | --product_class | --core | --base_model | --engine | \
+    --dataset | --from | --to | --reviews | --metadata | --columns | --product_class | --core | --base_model | --engine | \
       --gradient_accumulation | --max_length | --max_new_tokens | --teacher_model | --device | --limit | --seed | --data_root | --checkpoint_root) [ $# -ge 2 ] || fail "$1 needs a value" ;;
     *) fail "unknown flag $1; see bash run_all.sh --help" ;;
   esac
@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
     --dataset) DATASET=$2 ;;
     --from) FROM=$2 ;;
     --to) TO=$2 ;;
-    --reviews | --metadata | --product_class | --core) RAW+=("$1" "$2") ;;
+    --reviews | --metadata | --columns | --product_class | --core) RAW+=("$1" "$2") ;;
     --base_model | --engine | --gradient_accumulation | --max_length) TRAINER+=("$1" "$2") ;;
     --max_new_tokens) WRITER+=("$1" "$2") ;;
     --teacher_model) TEACHER+=("$1" "$2") ;;

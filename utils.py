@@ -22,9 +22,11 @@ from reason4rec.steps import (
     Step,
     adapter_path,
     adapter_settings,
+    form_flags,
     generation_flags,
     main,
     model_flags,
+    positive,
     prompt_flags,
     resolve_device,
     teacher_flags,
@@ -40,6 +42,7 @@ __all__ = [
     "chat_with_LLM",
     "chat_with_gpt",
     "dataset_of",
+    "form_flags",
     "generation_flags",
     "histories_of",
     "load_expert",
@@ -47,7 +50,9 @@ __all__ = [
     "main",
     "model_flags",
     "model_label",
+    "positive",
     "prompt_flags",
+    "rating_probabilities",
     "reasons_of",
     "teacher_flags",
 ]
@@ -104,7 +109,12 @@ def chat_with_LLM(model: "LocalModel", asked: Sequence[Prompt], max_new_tokens: 
 
 def logits_weighted_predict(model: "LocalModel", asked: Sequence[Prompt]) -> np.ndarray:
     """(asked,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
-    return expected_rating(model.choice_probabilities(asked, RATINGS, RATING_PREFIX))
+    return expected_rating(rating_probabilities(model, asked))
+
+
+def rating_probabilities(model: "LocalModel", asked: Sequence[Prompt]) -> np.ndarray:
+    """(asked, 5) probabilities of the ratings 1 to 5 after `Predicted Rating: `."""
+    return model.choice_probabilities(asked, RATINGS, RATING_PREFIX)
 
 
 def chat_with_gpt(teacher: "Teacher", asked: Sequence[Prompt], temperature: float, draw: int = 0) -> list[str]:

@@ -18,13 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec.artifacts import SUMMARIES, TEACHER_REASONS, TEST, TRAIN
-from reason4rec.datasets import DOWNLOADS
+from reason4rec.datasets import ARCHIVES, DOWNLOADS, PAGES
 from reason4rec.download import check, fetch
 from reason4rec.errors import InputError
 
 PREPROCESSED = [artifact.path for artifact in (TRAIN, TEST, SUMMARIES, TEACHER_REASONS)]
-YELP = ("raw/yelp_academic_dataset_review.json", "raw/yelp_academic_dataset_business.json")
-YELP_PAGE = "https://business.yelp.com/data/resources/open-dataset/"
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -41,17 +39,17 @@ def run(args: argparse.Namespace) -> None:
         list_places(args, PREPROCESSED)
         say_next(args, "bash run_all.sh", "--from", "2/5")
         return
-    if args.dataset in DOWNLOADS:
-        names = [f"raw/{download.name}" for download in DOWNLOADS[args.dataset]]
-        fetch_all(args)
-    elif args.dataset == "Yelp_data":
-        names = YELP
-        print(f"Yelp Open is at {YELP_PAGE} ; a person must accept its terms and fetch it.")
-        list_places(args, names)
+    if args.dataset not in DOWNLOADS:
+        raise InputError(f"no public files of {args.dataset} are known, only of {', '.join(DOWNLOADS)}")
+    if args.dataset in PAGES:
+        print(f"{args.dataset} is at {PAGES[args.dataset]} ; a person must accept its terms and fetch it.")
+        print(f"{ARCHIVES[args.dataset]} may also be put in their place as it is:")
+        archive = args.data_root / args.dataset / "raw" / ARCHIVES[args.dataset]
+        files = [archive.name] if archive.is_file() else [download.name for download in DOWNLOADS[args.dataset]]
+        list_places(args, [f"raw/{name}" for name in files])
     else:
-        raise InputError(f"no public files of {args.dataset} are known, only of {', '.join(DOWNLOADS)} and Yelp_data")
-    reviews, metadata = (str(args.data_root / args.dataset / name) for name in names)
-    say_next(args, "python 0_Data/2_preprocess.py", "--reviews", reviews, "--metadata", metadata)
+        fetch_all(args)
+    say_next(args, "python 0_Data/2_preprocess.py")
 
 
 def fetch_all(args: argparse.Namespace) -> None:

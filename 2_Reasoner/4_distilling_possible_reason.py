@@ -16,13 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec import prompts
 from reason4rec.artifacts import REASON_TARGETS, SUMMARIES, TEACHER_REASON, TEACHER_REASONS
-from reason4rec.distill import filter_reasons
+from reason4rec.distill import HINTED_DRAWS, filter_reasons
 
 TEMPERATURE = 1.0  # released code
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tau", type=float, help="accept scores below this (default: the dataset's)")
+    parser.add_argument("--draws", type=int, default=HINTED_DRAWS, help="hinted reasons to ask for at most")
     parser.add_argument("--baseline", choices=("direct", "review"), default="direct", help="what a reason must beat")
     parser.add_argument("--rated_hints", action="store_true", help="show ratings in the histories of hinted requests")
 
@@ -30,7 +31,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     adapter = utils.adapter_path(args, "reason_reward_model")
     tau = utils.dataset_of(args).tau if args.tau is None else args.tau
-    choices = {"tau": tau, "baseline": args.baseline, "rated_hints": args.rated_hints}
+    choices = {"tau": tau, "draws": args.draws, "baseline": args.baseline, "rated_hints": args.rated_hints}
     step = utils.Step(args, reads=[REASON_TARGETS, SUMMARIES, adapter], writes=[TEACHER_REASONS], **choices)
     if step.done():
         return
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         return utils.logits_weighted_predict(model, asked)
 
     baseline = predict(range(len(targets)), reviews if args.baseline == "review" else [None] * len(targets))
-    accepted, counts = filter_reasons(ratings, baseline, tau, ask, predict)
+    accepted, counts = filter_reasons(ratings, baseline, tau, ask, predict, args.draws)
     kept = targets[[one is not None for one in accepted]].reset_index(drop=True)
     kept[TEACHER_REASON] = [one.reason for one in accepted if one]
     kept["reward_score"] = [one.score for one in accepted if one]

@@ -3,8 +3,9 @@
     python 3_Predictor/3_generate_predict_for_test.py --dataset Music_data
 
 Reads  reason_for_test_by_reasoner.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Predictor
-Writes rating_for_test_by_predictor.pkl (+ pred, the expected rating over the digits 1 to 5)
-Paper: feedback prediction.
+Writes rating_for_test_by_predictor.pkl (+ p1 to p5, the probabilities of the digits, and pred, their expectation)
+Paper: feedback prediction. The other forms of --form are ablations: they read raw_data/test.pkl and no reason, and
+what they write themselves stands in the place of the reason.
 """
 
 import argparse
@@ -14,26 +15,32 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import prompts
-from reason4rec.artifacts import PREDICTION, REASON, SUMMARIES, TEST_RATINGS, TEST_REASONS
+from reason4rec import forms
+from reason4rec.artifacts import PREDICTION, PROBABILITIES, REASON, SUMMARIES, TEST, TEST_RATINGS, TEST_REASONS
+from reason4rec.metrics import expected_rating
 
 
 def run(args: argparse.Namespace) -> None:
-    adapter = utils.adapter_path(args, "Predictor")
-    step = utils.Step(args, reads=[TEST_REASONS, SUMMARIES, adapter], writes=[TEST_RATINGS])
+    reasoned = args.form == "reasoned"
+    rows, adapter = TEST_REASONS if reasoned else TEST, utils.adapter_path(args, "Predictor")
+    step = utils.Step(args, reads=[rows, SUMMARIES, adapter], writes=[TEST_RATINGS], form=args.form)
     if step.done():
         return
-    targets = step.targets(TEST_REASONS)
+    targets = step.targets(rows)
     histories = utils.histories_of(step, targets)
     model = utils.load_expert(step, "Predictor")
+    reasons = targets[REASON] if reasoned else [""] * len(targets)
     asked = [
-        prompts.predictor(step.dataset.product_class, title, history, reason, args.prompts)
-        for title, reason, history in zip(targets["title"], targets[REASON], histories)
+        forms.question(args.form, step.dataset.product_class, title, history, reason, args.prompts)
+        for title, reason, history in zip(targets["title"], reasons, histories)
     ]
-    targets[PREDICTION] = utils.logits_weighted_predict(model, asked)
+    probabilities, written = forms.predict(args.form, model, asked, args.max_new_tokens)
+    targets[REASON] = reasons if reasoned else written
+    targets[list(PROBABILITIES)] = probabilities
+    targets[PREDICTION] = expected_rating(probabilities)
     step.write(TEST_RATINGS, targets)
     step.card(len(targets), len(targets), prompts_shortened=model.shortened)
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.prompt_flags, utils.model_flags)
+    utils.main(run, __doc__, utils.form_flags, utils.prompt_flags, utils.model_flags, utils.generation_flags)

@@ -20,12 +20,15 @@ from pathlib import Path
 import pandas as pd
 
 from reason4rec.errors import InputError
+from reason4rec.safe_pickle import SafeUnpickler
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "pandas", "numpy", "openai")
+PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "pandas", "numpy", "duckdb", "openai")
 REVIEW_COLUMNS = ("user_id", "item_id", "title", "ratings", "reviews", "unixReviewTime")
 KEYS = ("user_id", "item_id", "unixReviewTime")
 SUMMARY, TEACHER_SUMMARY = "aspect_preference_summary", "review_summary"
 TEACHER_REASON, REASON, PREDICTION = "personalized_analysis", "reasoner_reply", "pred"
+PROBABILITIES = ("p1", "p2", "p3", "p4", "p5")  # of the ratings 1 to 5, where a model gives them
+MAY_BE_MISSING = (PREDICTION, *PROBABILITIES)  # the evaluation counts them
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ DEMO_METADATA = Artifact("raw/meta_Demo.json.gz", (), "0_Data/3_make_demo_data.p
 TRAIN = Artifact("raw_data/train.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
 VALID = Artifact("raw_data/valid.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
 TEST = Artifact("raw_data/test.pkl", REVIEW_COLUMNS, "0_Data/2_preprocess.py")
+DATA_CARD = Artifact("data_card.json", (), "0_Data/2_preprocess.py")
 TEACHER_SUMMARIES = Artifact(
     "train_aspect_preference_summary.pkl",
     (*REVIEW_COLUMNS, TEACHER_SUMMARY),
@@ -72,68 +76,27 @@ TEST_RATINGS = Artifact(
     "3_Predictor/3_generate_predict_for_test.py",
 )
 METRICS = Artifact("results/metrics.json", (), "3_Predictor/4_evaluate.py")
-
-_NUMPY = {
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
-_PANDAS = {
-    ("pandas.core.frame", "DataFrame"),
-    ("pandas", "DataFrame"),
-    ("pandas.core.internals.managers", "BlockManager"),
-    ("pandas._libs.internals", "_unpickle_block"),
-    ("pandas.core.indexes.base", "Index"),
-    ("pandas", "Index"),
-    ("pandas.core.indexes.base", "_new_Index"),
-    ("pandas.core.indexes.range", "RangeIndex"),
-    ("pandas", "RangeIndex"),
-    ("pandas.core.arrays.string_", "StringDtype"),
-    ("pandas", "StringDtype"),
-    ("pandas._libs.missing", "NA"),
-    ("pandas", "NA"),
-    ("pandas.core.arrays.string_", "StringArray"),
-    ("pandas.arrays", "StringArray"),
-    ("pandas.core.arrays.string_arrow", "ArrowStringArray"),
-    ("pandas.arrays", "ArrowStringArray"),
-    ("pandas.core.arrays.datetimes", "DatetimeArray"),
-    ("pandas.arrays", "DatetimeArray"),
-    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
-    ("pandas._libs.tslibs.timestamps", "_unpickle_timestamp"),
-}
-_OTHERS = {
-    ("pyarrow.lib", "_restore_array"),
-    ("pyarrow.lib", "type_for_alias"),
-    ("pyarrow.lib", "py_buffer"),
-    ("builtins", "slice"),
-    ("builtins", "bytearray"),
-    ("datetime", "datetime"),
-    ("datetime", "date"),
-}
-_ALLOWED = _NUMPY | _PANDAS | _OTHERS
+ABLATIONS = Artifact("results/ablations.json", (), "3_Predictor/6_ablations.py")
 
 
-class _SafeUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) in _ALLOWED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which a table of reviews does not need")
+def predictions_of(model: str) -> Artifact:
+    """The file of a baseline's or a variant's predictions for the test rows; `NAME@SEED` for one of several seeds."""
+    return Artifact(f"predictions/{model}.pkl", (*KEYS, "ratings", PREDICTION), "3_Predictor/5_baselines.py")
 
 
 def read_pickle(path: Path) -> object:
     """The frame or list in a pickle; InputError if it is missing, truncated, or holds anything but plain data."""
     try:
-        with path.open("rb") as file:
-            return _SafeUnpickler(file).load()
+        return SafeUnpickler(path.read_bytes()).load()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:
-        # A damaged pickle can fail in the constructor of any class it names, with any exception.
+        # A damaged or hostile pickle can fail in any function here, with any exception.
+        reason = str(error) or "it ends too early"
         raise InputError(
-            f"{path}: not a whole pickle of plain data ({error}); fetch or write it again, and open no pickle that "
+            f"{path}: not a whole pickle of plain data ({reason}); fetch or write it again, and open no pickle that "
             f"you do not trust"
         ) from error
 
@@ -161,15 +124,14 @@ def check_frame(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> No
     if frame.empty:
         raise InputError(f"{where}: the table is empty")
     for column in columns:
-        # A prediction may be unusable: the evaluation counts it.
-        if column != PREDICTION and frame[column].isna().any():
+        if column not in MAY_BE_MISSING and frame[column].isna().any():
             row = int(frame[column].isna().to_numpy().argmax())
             raise InputError(f"{where}: column {column} is empty (NaN) in row {row}; remove or fill it")
     for column in ("ratings", "unixReviewTime"):
         if column in columns and not pd.api.types.is_numeric_dtype(frame[column]):
             raise InputError(f"{where}: column {column} holds text, not numbers; convert it")
     for column in columns:
-        if column not in (*KEYS, "ratings", PREDICTION) and pd.api.types.is_numeric_dtype(frame[column]):
+        if column not in (*KEYS, "ratings", *MAY_BE_MISSING) and pd.api.types.is_numeric_dtype(frame[column]):
             raise InputError(f"{where}: column {column} holds numbers, not text; convert it")
     if "ratings" in columns:
         outside = ~frame["ratings"].between(1, 5).to_numpy()

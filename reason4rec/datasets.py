@@ -84,10 +84,13 @@ KNOWN = {
 
 @dataclass(frozen=True)
 class Download:
-    """A public raw file: `bytes`, `sha256` and `reviews`, one a line, are checked where they are known."""
+    """A public raw file: `bytes`, `sha256` and `reviews`, one a line, are checked where they are known.
+
+    One without an address is behind a page where a person must accept terms.
+    """
 
     name: str
-    url: str
+    url: str | None = None
     bytes: int | None = None
     sha256: str | None = None
     reviews: int | None = None
@@ -109,7 +112,23 @@ DOWNLOADS = {
         Download(name="reviews_Books.json.gz", url=f"{AMAZON_2014}/reviews_Books.json.gz"),
         Download(name="meta_Books.json.gz", url=f"{AMAZON_2014}/meta_Books.json.gz"),
     ),
+    "Yelp_data": (
+        Download(name="yelp_academic_dataset_review.json"),
+        Download(name="yelp_academic_dataset_business.json"),
+    ),
 }
+PAGES = {"Yelp_data": "https://business.yelp.com/data/resources/open-dataset/"}
+ARCHIVES = {"Yelp_data": "yelp_dataset.tar"}  # holds both files, and is read as it is
+
+
+def raw_files(name: str, data_root: Path) -> tuple[Path, Path]:
+    """Where the raw reviews and metadata of a known dataset are, or are to be put; one archive may be both."""
+    if name not in DOWNLOADS:
+        raise InputError(f"--reviews: no public files of {name} are known, so say where its reviews are")
+    folder = data_root / name / "raw"
+    reviews, metadata = (folder / download.name for download in DOWNLOADS[name])
+    archive = folder / ARCHIVES.get(name, "")
+    return (archive, archive) if archive.is_file() and not reviews.exists() else (reviews, metadata)
 
 
 def get(name: str, data_root: Path) -> Dataset:
@@ -128,10 +147,17 @@ def get(name: str, data_root: Path) -> Dataset:
         raise InputError(f"{path}: not the facts of a dataset ({error}); preprocess it again") from error
 
 
-def describe(name: str, product_class: str, data_root: Path) -> None:
-    """Writes what the items of a new dataset are into its file of facts; InputError for a known dataset."""
+def described(name: str, product_class: str | None, data_root: Path) -> Dataset:
+    """The facts of a dataset, with what the items of a new one are; InputError if a known one is given other words."""
+    if product_class is None:
+        return get(name, data_root)
     if name in KNOWN:
         raise InputError(f"--product_class: {name} is known and its items are called {KNOWN[name].product_class!r}")
-    path = data_root / name / FACTS
-    old = get(name, data_root) if path.is_file() else Dataset(name, product_class, NEW_TAU)
-    artifacts.write_text(path, json.dumps(asdict(replace(old, product_class=product_class)), indent=1))
+    old = get(name, data_root) if (data_root / name / FACTS).is_file() else Dataset(name, product_class, NEW_TAU)
+    return replace(old, product_class=product_class)
+
+
+def write_facts(dataset: Dataset, data_root: Path) -> None:
+    """Writes the facts of a new dataset into its folder; those of a known one stand in this module."""
+    if dataset.name not in KNOWN:
+        artifacts.write_text(data_root / dataset.name / FACTS, json.dumps(asdict(dataset), indent=1))

@@ -40,18 +40,18 @@ def score(ratings: np.ndarray, with_reason: np.ndarray, baseline: np.ndarray) ->
 
 
 def filter_reasons(
-    ratings: np.ndarray, baseline: np.ndarray, tau: float, ask: Ask, predict: Predict
+    ratings: np.ndarray, baseline: np.ndarray, tau: float, ask: Ask, predict: Predict, draws: int = HINTED_DRAWS
 ) -> tuple[list[Accepted | None], Counter]:
     """The accepted reason of each target, None for a dropped one, and what happened.
 
     `ask(targets, draw)` gives the teacher's reason for each of the targets (positions), unhinted for draw 0 and
-    hinted from 1 on; `predict(targets, reasons)` the reward model's ratings with them; `baseline` its ratings that
-    reasons must nearly reach. The counter holds `accepted on draw K`, `gave the rating away` and `dropped`.
+    hinted from 1 to `draws`; `predict(targets, reasons)` the reward model's ratings with them; `baseline` its ratings
+    that reasons must nearly reach. The counter holds `accepted on draw K`, `gave the rating away` and `dropped`.
     """
     accepted: list[Accepted | None] = [None] * len(ratings)
     counts: Counter = Counter()
     pending = list(range(len(ratings)))
-    for draw in range(1 + HINTED_DRAWS):
+    for draw in range(1 + draws):
         if not pending:
             break
         asked = list(zip(pending, ask(pending, draw), strict=True))

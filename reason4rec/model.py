@@ -79,11 +79,17 @@ class LocalModel:
         return self._in_batches(ids, reply, settings, what)
 
     def choice_probabilities(
-        self, prompts: Sequence[Prompt], choices: Sequence[str], prefix: str, what: str = "scoring"
+        self,
+        prompts: Sequence[Prompt],
+        choices: Sequence[str],
+        prefix: str,
+        said: Sequence[str] | None = None,
+        what: str = "scoring",
     ) -> np.ndarray:
         """(prompts, choices) probabilities of each choice as the next token after the reply's `prefix`; rows sum to 1.
 
-        InputError if a choice is not a single token there. Source: paper, feedback prediction.
+        `said` is what each reply says before the prefix. InputError if a choice is not a single token after the
+        prefix. Source: paper, feedback prediction.
         """
         tail = self._tokens(prefix)
         tokens = [self._tokens(prefix + choice) for choice in choices]
@@ -99,7 +105,9 @@ class LocalModel:
             ).logits
             return logits[:, -1, columns].float().softmax(-1).tolist()
 
-        ids = [row + tail for row in self._encode_all(prompts, self.max_length - len(tail))]
+        tails = [tail] * len(prompts) if said is None else [self._tokens(text + prefix) for text in said]
+        longest = max(map(len, tails), default=0)
+        ids = [row + tail for row, tail in zip(self._encode_all(prompts, self.max_length - longest), tails)]
         rows = self._in_batches(ids, weigh, {"choices": list(choices)}, what)
         return np.array(rows, dtype=float).reshape(len(prompts), len(choices))
 

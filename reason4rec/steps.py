@@ -17,6 +17,7 @@ from tqdm import tqdm
 from reason4rec import artifacts, datasets
 from reason4rec.artifacts import Artifact
 from reason4rec.errors import InputError
+from reason4rec.forms import FORMS
 from reason4rec.prompts import FOLDER as PROMPT_FOLDER
 from reason4rec.recipes import EXPERTS, SEED
 from reason4rec.store import PATH as STORE_PATH
@@ -54,6 +55,11 @@ def model_flags(parser: argparse.ArgumentParser) -> None:
 def generation_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of a step that lets a local model write."""
     parser.add_argument("--max_new_tokens", type=positive, default=1024, help="tokens of the longest reply")
+
+
+def form_flags(parser: argparse.ArgumentParser) -> None:
+    """Flag of a step that makes or asks a Predictor."""
+    parser.add_argument("--form", choices=FORMS, default=FORMS[0], help="how the Predictor comes to a rating")
 
 
 def teacher_flags(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +134,8 @@ def adapter_settings(adapter: Path) -> dict:
 class Step:
     """One step of a run on a dataset: it reads artifacts, and writes outputs with a record of what they came from.
 
-    `reads` and `writes` are artifacts of the dataset or plain paths; `settings` is all else that decides the output.
+    `reads` and `writes` are artifacts of the dataset or plain paths; `settings` is all else that decides the output;
+    `dataset` the facts where they are not written down yet.
     """
 
     def __init__(
@@ -136,11 +143,12 @@ class Step:
         args: argparse.Namespace,
         reads: Sequence[Artifact | Path],
         writes: Sequence[Artifact | Path],
+        dataset: datasets.Dataset | None = None,
         **settings: object,
     ):
         self.started = time.perf_counter()
         self.args = args
-        self.dataset = datasets.get(args.dataset, args.data_root)
+        self.dataset = dataset or datasets.get(args.dataset, args.data_root)
         self.folder = args.data_root / args.dataset
         self.reads = reads
         self.outputs = [self.path(output) for output in writes]
@@ -236,9 +244,17 @@ class Step:
 
             settings["teacher_server"] = server_of(args.teacher_model)
         settings |= {name: getattr(args, name) for name in ("teacher_model", "max_new_tokens") if hasattr(args, name)}
-        names = [item.path if isinstance(item, Artifact) else item.name for item in self.reads]
+        names = [self._name(item) for item in self.reads]
         inputs = {name: artifacts.sha256(self.path(item)) for name, item in zip(names, self.reads)}
         return {"inputs": inputs, "settings": json.loads(json.dumps(settings))}
+
+    def _name(self, item: Artifact | Path) -> str:
+        if isinstance(item, Artifact):
+            return item.path
+        if item.is_relative_to(self.folder):
+            return str(item.relative_to(self.folder))
+        alike = [other for other in self.reads if isinstance(other, Path) and other.name == item.name]
+        return item.name if len(alike) == 1 else str(item)
 
     def _require(self, item: Artifact | Path) -> None:
         path = self.path(item)

@@ -42,12 +42,16 @@ def put_toy_dataset(root: Path, summaries: bool = False) -> Path:
     reviews, metadata = world.raw_records(40, 12, seed=5)
     dump, folder = root / "reviews.json.gz", root / "data" / "Demo_data"
     artifacts.write_json_lines(dump, reviews)
-    titles = {record["asin"]: record["title"] for record in metadata}
-    parts = raw.preprocess(raw.read_reviews(dump), titles, core=1, months=None, where="toy")
-    for artifact, part in zip((artifacts.TRAIN, artifacts.VALID, artifacts.TEST), parts):
+    artifacts.write_json_lines(root / "meta.json.gz", metadata)
+    splits = raw.preprocess(dump, root / "meta.json.gz", root / "scratch", core=1)
+    for artifact, part in (
+        (artifacts.TRAIN, splits.train),
+        (artifacts.VALID, splits.valid),
+        (artifacts.TEST, splits.test),
+    ):
         artifacts.write_pickle(folder / artifact.path, part)
     if summaries:
-        train = parts[0]
+        train = splits.train
         train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
         artifacts.write_pickle(folder / artifacts.SUMMARIES.path, train)
     return folder

@@ -172,31 +172,45 @@ def test_a_foreign_pickle_is_refused_and_does_not_run(root):
 
 def put_dump(root, **change):
     """A raw dump of 40 reviews, the eighth of them changed; its path."""
-    lines = []
-    for k in range(40):
-        record = {"reviewerID": f"u{k % 4}", "asin": f"i{k}", "overall": 4.0, "reviewText": "x", "unixReviewTime": k}
-        lines.append(json.dumps(record | (change if k == 7 else {})))
+    lines = json_lines(40)
+    lines[7] = json.dumps(json.loads(lines[7]) | change)
     path = root / "reviews.json"
     path.write_text("\n".join(lines))
     return path
 
 
+def json_lines(count):
+    """Raw reviews of as many items."""
+    return [
+        json.dumps({"reviewerID": "u", "asin": f"i{count}-{k}", "overall": 4, "reviewText": "x", "unixReviewTime": k})
+        for k in range(count)
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"overall": 7.0}, "rating 7.0 in row 7 is outside 1 to 5"),
-        ({"overall": "good"}, "review 8 has no number as ratings"),
-        ({"unixReviewTime": "yesterday"}, "review 8 has no number as unixReviewTime"),
-        ({"reviewerID": None}, "line 8 has no reviewerID or user_id"),
-        ({"asin": ["B1"]}, "line 8 holds a list where a text is due"),
-        ({"reviewText": {}}, "line 8 holds a dict where a text is due"),
+        ({"overall": 7.0}, "no rating of 1 to 5 as overall or rating"),
+        ({"overall": "good"}, "no rating of 1 to 5 as overall or rating"),
+        ({"unixReviewTime": "yesterday"}, "no time as unixReviewTime or timestamp"),
+        ({"reviewerID": None}, "no reviewerID or user_id"),
+        ({"asin": ["B1"]}, "no parent_asin or asin"),
     ],
 )
 def test_a_raw_review_at_fault_is_named(root, change, fault):
     path = put_dump(root, **change)
     message = refused(root, PREPROCESS, "--reviews", path, "--core", 1, "--overwrite")
-    assert message.startswith(str(path))
-    assert fault in message
+    assert message.startswith(f"{path}: 1 of 40 lines are broken (line 8: {fault}")
+    assert "more than 1 in 1,000" in message
+
+
+def test_one_broken_line_in_a_thousand_is_noted_and_kept_out(root):
+    path = put_dump(root, overall="good")
+    path.write_text("\n".join([*path.read_text().splitlines(), *json_lines(960)]))
+    done = step(root, PREPROCESS, "--reviews", path, "--core", 1, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert f"note: {path}: 1 of 1,000 lines are broken (line 8: no rating" in done.stdout
+    assert sum(len(artifacts.read_pickle(at(root, part))) for part in (TRAIN, VALID, TEST)) == 999
 
 
 def test_half_a_character_in_a_raw_review_is_no_error(root):
@@ -206,12 +220,31 @@ def test_half_a_character_in_a_raw_review_is_no_error(root):
     assert pd.read_pickle(at(root, TRAIN))["reviews"].iloc[7] == "a ? b"
 
 
-@pytest.mark.parametrize("text", ["{'a': 1}\nnot a record\n", "[" * 50_000, "{[]: 1}\n", "\x00\n"])
-def test_a_raw_dump_that_is_none_is_refused_with_the_line(root, text):
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "{'a': 1}\nnot a record\n",
+            "2 of 2 lines are broken (line 1: no reviewerID or user_id, line 2: not a record)",
+        ),
+        *(
+            (text, "no JSON lines, Python literals or CSV with these fields")
+            for text in ("[" * 50_000, "{[]: 1}\n", "")
+        ),
+        ("reviewerID,asin\nu,i\n", "no JSON lines, Python literals or CSV with these fields"),
+    ],
+)
+def test_a_raw_dump_that_is_none_is_refused(root, text, fault):
     path = root / "reviews.json"
     path.write_text(text)
-    message = refused(root, PREPROCESS, "--reviews", path, "--overwrite")
-    assert message.startswith(f"{path}: line 1")
+    assert refused(root, PREPROCESS, "--reviews", path, "--overwrite").startswith(f"{path}: {fault}")
+
+
+@pytest.mark.parametrize("columns", ["user=UserId", "user_id"])
+def test_names_of_columns_that_are_none_are_refused(root, columns):
+    message = refused(root, PREPROCESS, "--reviews", put_dump(root), "--columns", columns, "--overwrite")
+    assert message.startswith("--columns: ")
+    assert "user_id, item_id, ratings, reviews, unixReviewTime, title" in message
 
 
 @pytest.mark.parametrize("at_byte", [40, 2000])
@@ -222,11 +255,15 @@ def test_a_gzipped_dump_with_wrong_bytes_in_its_middle_is_refused(root, at_byte)
     path.write_bytes(content)
     message = refused(root, PREPROCESS, "--reviews", path, "--overwrite")
     assert message.startswith(f"{path}: ")
-    assert "fetch it again" in message or "neither JSON" in message
+    assert "fetch it again" in message
 
 
 def test_a_core_that_leaves_nothing_is_refused(root):
     assert "smaller --core" in refused(root, PREPROCESS, "--reviews", put_dump(root), "--core", 50, "--overwrite")
+
+
+def test_a_raw_dump_that_nothing_is_known_of_is_asked_for(root):
+    assert refused(root, PREPROCESS, "--overwrite").startswith("--reviews: no public files of Demo_data are known")
 
 
 @pytest.mark.parametrize("name", ["none.json.gz", "a folder"])
@@ -337,7 +374,7 @@ def test_a_folder_without_templates_is_named(root):
         (SAMPLE, ("--over",), "unrecognized arguments: --over"),
         (SAMPLE, ("--limit", "0"), "0 is not at least 1"),
         (DISTILL, ("--requests_at_once", "0"), "0 is not at least 1"),
-        (PREPROCESS, (), "required: --reviews"),
+        (PREPROCESS, ("--core", "0"), "0 is not at least 1"),
         ("reason4rec/finetune.py", ("--adapter", "Nobody"), "invalid choice: 'Nobody'"),
     ],
 )

@@ -17,11 +17,19 @@ def records():
 
 
 @pytest.fixture(scope="module")
-def frame(records, tmp_path_factory):
-    """The reviews as the reader of raw dumps gives them."""
-    path = tmp_path_factory.mktemp("world") / "reviews.json.gz"
-    artifacts.write_json_lines(path, records[0])
-    return raw.read_reviews(path)
+def splits(records, tmp_path_factory):
+    """The reviews and titles as they are preprocessed."""
+    root = tmp_path_factory.mktemp("world")
+    dumps = root / "reviews.json.gz", root / "meta.json.gz"
+    for path, written in zip(dumps, records):
+        artifacts.write_json_lines(path, written)
+    return raw.preprocess(*dumps, root / "scratch")
+
+
+@pytest.fixture(scope="module")
+def frame(splits):
+    """All reviews of all splits."""
+    return pd.concat([splits.train, splits.valid, splits.test])
 
 
 def test_a_seed_gives_one_world_and_another_seed_another(records):
@@ -36,18 +44,15 @@ def test_there_are_several_thousand_reviews_with_all_ratings_of_1_to_5(frame):
     assert shares.min() > 0.05
 
 
-def test_it_is_a_5_core_without_repeats(frame):
-    assert len(raw.k_core(frame, 5)) == len(frame)
-    assert len(raw.without_repeats(frame)) == len(frame)
+def test_it_is_a_5_core_without_repeats(splits, frame):
+    assert list(splits.stages) == ["raw", "without repeats", "5-core"]
+    assert {stage.reviews for stage in splits.stages.values()} == {len(frame)}
     assert (frame["user_id"].nunique(), frame["item_id"].nunique()) == (USERS, ITEMS)
 
 
-def test_every_item_has_a_distinct_title_and_every_review_a_text(records, frame, tmp_path):
-    path = tmp_path / "meta.json.gz"
-    artifacts.write_json_lines(path, records[1])
-    titles = raw.read_titles(path)
-    assert set(titles) == set(frame["item_id"])
-    assert len(set(titles.values())) == ITEMS
+def test_every_item_has_a_distinct_title_and_every_review_a_text(splits, frame):
+    assert splits.untitled == 0
+    assert frame["title"].nunique() == len(frame[["item_id", "title"]].drop_duplicates()) == ITEMS
     assert (frame["reviews"].str.split().str.len() >= 5).all()
     assert frame["reviews"].nunique() > 0.99 * len(frame)
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shlex
+import tarfile
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,12 +14,13 @@ import pytest
 from helpers import complaint, files_in, run_script, serving
 
 from reason4rec.artifacts import TRAIN
-from reason4rec.datasets import DOWNLOADS, Download
+from reason4rec.datasets import DOWNLOADS, PAGES, Download, raw_files
 from reason4rec.download import check, fetch
 from reason4rec.errors import InputError
 
 SCRIPT = "0_Data/1_download.py"
 REVIEWS, METADATA = (download.name for download in DOWNLOADS["Music_data"])
+YELP = ("yelp_academic_dataset_review.json", "yelp_academic_dataset_business.json")
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -94,9 +96,33 @@ def test_the_next_command_is_printed_and_reads_what_was_fetched(tmp_path, mirror
     raw = tmp_path / "data" / "Music_data" / "raw"
     program, script, *args = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: "))
     assert (program, script) == ("python", "0_Data/2_preprocess.py")
-    assert args[:6] == ["--dataset", "Music_data", "--reviews", str(raw / REVIEWS), "--metadata", str(raw / METADATA)]
+    assert args == ["--dataset", "Music_data", "--data_root", str(tmp_path / "data")]
     # The lines of this mirror are no reviews: that they are read is all that is asked.
-    assert complaint(run_script(script, *args)).startswith(f"{raw / REVIEWS}: line 1 has no reviewerID")
+    fault = "64,706 of 64,706 lines are broken (line 1: no reviewerID"
+    assert complaint(run_script(script, *args)).startswith(f"{raw / REVIEWS}: {fault}")
+
+
+def test_raw_files_that_are_not_there_are_named_with_the_script_that_fetches_them(tmp_path):
+    message = complaint(run_script("0_Data/2_preprocess.py", "--data_root", tmp_path))
+    assert str(tmp_path / "Music_data" / "raw" / REVIEWS) in message
+    assert SCRIPT in message
+
+
+def test_raw_files_are_where_the_download_puts_them(tmp_path):
+    for name, downloads in DOWNLOADS.items():
+        assert raw_files(name, tmp_path) == tuple(tmp_path / name / "raw" / download.name for download in downloads)
+    with pytest.raises(InputError, match="^--reviews: no public files of New_data are known"):
+        raw_files("New_data", tmp_path)
+
+
+def test_yelps_archive_counts_as_both_files_until_the_reviews_lie_beside_it(tmp_path):
+    folder = tmp_path / "Yelp_data" / "raw"
+    folder.mkdir(parents=True)
+    archive, reviews, business = (folder / name for name in ("yelp_dataset.tar", *YELP))
+    archive.touch()
+    assert raw_files("Yelp_data", tmp_path) == (archive, archive)
+    reviews.touch()
+    assert raw_files("Yelp_data", tmp_path) == (reviews, business)
 
 
 def test_a_file_with_another_number_of_reviews_is_refused(tmp_path, mirror):
@@ -167,18 +193,29 @@ def test_a_kept_file_that_was_cut_short_is_noticed(tmp_path, keep):
 
 def test_the_full_dump_is_what_the_paper_needs_of_books():
     assert [download.name for download in DOWNLOADS["Book_data"]] == ["reviews_Books.json.gz", "meta_Books.json.gz"]
-    for downloads in DOWNLOADS.values():
-        assert all(download.url.endswith(f"/{download.name}") for download in downloads)
+    for name, downloads in DOWNLOADS.items():
+        assert (name in PAGES) == all(download.url is None for download in downloads)
+        assert name in PAGES or all(download.url.endswith(f"/{download.name}") for download in downloads)
 
 
-def test_yelp_is_left_to_a_person_and_its_own_format_is_read_by_the_next_command(tmp_path):
+def pack_yelp(folder, *names):
+    """Packs files into the archive in which Yelp ships them, in place of them."""
+    with tarfile.open(folder / "yelp_dataset.tar", "w") as archive:
+        for name in names:
+            archive.add(folder / name, name)
+            (folder / name).unlink()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_yelp_is_left_to_a_person_and_its_own_format_is_read_by_the_next_command(tmp_path, packed):
     raw = tmp_path / "data" / "Yelp_data" / "raw"
     raw.mkdir(parents=True)
-    reviews, business = (raw / f"yelp_academic_dataset_{name}.json" for name in ("review", "business"))
     first = download(tmp_path, "--dataset", "Yelp_data")
     assert first.returncode == 0, first.stderr
     assert "https://business.yelp.com/data/resources/open-dataset/" in first.stdout
+    assert "yelp_dataset.tar may also be put in their place as it is" in first.stdout
     assert "in place 0 of 2" in first.stdout
+    reviews, business = (raw / name for name in YELP)
     reviews.write_text(
         "".join(
             json.dumps(
@@ -199,7 +236,10 @@ def test_yelp_is_left_to_a_person_and_its_own_format_is_read_by_the_next_command
     business.write_text(json.dumps({"business_id": "b0", "name": "The Diner", "city": "X"}) + "\n")
     second = download(tmp_path, "--dataset", "Yelp_data")
     assert re.search(rf"in place +{re.escape(str(reviews))}", second.stdout)
+    if packed:
+        pack_yelp(raw, *YELP)
     _, script, *args = shlex.split(second.stdout.splitlines()[-1].removeprefix("next: "))
+    assert args == ["--dataset", "Yelp_data", "--data_root", str(tmp_path / "data")]
     done = run_script(script, *args, "--core", 1)
     assert done.returncode == 0, done.stderr
     train = pd.read_pickle(tmp_path / "data" / "Yelp_data" / TRAIN.path)

@@ -54,10 +54,10 @@ def prepared(base, tmp_path_factory):
     """A toy dataset with everything that distillation reads."""
     root = tmp_path_factory.mktemp("kill")
     reviews, metadata = world.raw_records(60, 20, seed=3)
-    dump = root / "reviews.json.gz"
-    artifacts.write_json_lines(dump, reviews)
-    titles = {record["asin"]: record["title"] for record in metadata}
-    train, _, _ = raw.preprocess(raw.read_reviews(dump), titles, 1, None, "toy")
+    dumps = root / "reviews.json.gz", root / "meta.json.gz"
+    for path, records in zip(dumps, (reviews, metadata)):
+        artifacts.write_json_lines(path, records)
+    train = raw.preprocess(*dumps, root / "scratch", core=1).train
     folder = root / "data" / "Demo_data"
     train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
     artifacts.write_pickle(folder / artifacts.SUMMARIES.path, train)

@@ -1,256 +1,143 @@
-"""From raw dumps to splits: every format is read, every broken line named; filter, window and split are the paper's."""
+"""From raw reviews to splits: repeats, filter, window and split are the paper's, and every stage is counted."""
 
-import gzip
+import hashlib
 import json
-import shutil
+import pickle
+import re
 from collections import Counter
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import ROOT, files_in, run_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reason4rec import artifacts, raw
-from reason4rec.artifacts import REVIEW_COLUMNS
+from reason4rec import artifacts, data_card, raw
+from reason4rec.artifacts import DATA_CARD, REVIEW_COLUMNS, TEST, TRAIN, VALID
+from reason4rec.datasets import DOWNLOADS
 from reason4rec.errors import InputError
 from reason4rec.history import HistoryIndex
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 INSTRUMENTS = REAL / "amazon_musical_instruments_2014" / "reviews_Musical_Instruments_5.json.gz"
 MUSIC = REAL / "amazon_digital_music_2014_cut"
+PREPROCESS = "0_Data/2_preprocess.py"
 
-OLD = {"reviewerID": "u1", "asin": "i1", "overall": 4.0, "reviewText": "Fine.", "unixReviewTime": 1_400_000_000}
-NEW = {
-    "user_id": "u1",
-    "asin": "variant",
-    "parent_asin": "i1",
-    "rating": 4.0,
-    "title": "the review's own title",
-    "text": "Fine.",
-    "timestamp": 1_400_000_000_123,
-}
-YELP = {"user_id": "u1", "business_id": "i1", "stars": 4.0, "text": "Fine.", "date": "2014-05-13 16:53:20"}
-EXPECTED = {"user_id": "u1", "item_id": "i1", "ratings": 4.0, "reviews": "Fine.", "unixReviewTime": 1_400_000_000}
-
-
-def as_json(records):
-    return "".join(json.dumps(record) + "\n" for record in records).encode()
-
-
-def as_literals(records):
-    return "".join(f"{record!r}\n" for record in records).encode()
-
-
-def put(path, content):
-    path.write_bytes(content)
-    return path
+rows_of_reviews = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 9)), max_size=40)
 
 
 def frame_of(rows):
     """Reviews (user, item, time) in file order; `reviews` tells them apart."""
     return pd.DataFrame(
-        [(f"u{u}", f"i{i}", 4.0, f"review {k}", t) for k, (u, i, t) in enumerate(rows)],
-        columns=["user_id", "item_id", "ratings", "reviews", "unixReviewTime"],
+        [(f"u{u}", f"i{i}", f"title {i}", float(1 + k % 5), f"review {k}", t) for k, (u, i, t) in enumerate(rows)],
+        columns=list(REVIEW_COLUMNS),
     )
 
 
-@pytest.mark.parametrize("record", [OLD, NEW, YELP], ids=["2014", "2023", "yelp"])
-@pytest.mark.parametrize("write", [as_json, as_literals])
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-@pytest.mark.parametrize("name", ["reviews.json", "reviews.json.gz"])
-def test_a_review_is_read_from_every_format_whatever_the_file_is_called(tmp_path, record, write, pack, name):
-    frame = raw.read_reviews(put(tmp_path / name, pack(write([record]))))
-    assert frame.to_dict("records") == [EXPECTED]
-    assert (frame["ratings"].dtype, frame["unixReviewTime"].dtype) == ("float64", "int64")
-
-
-def test_reviews_of_2023_were_named_after_variants_that_have_no_title(tmp_path):
-    """Each variant of an item has an `asin`; metadata is only by `parent_asin`."""
-    reviews = raw.read_reviews(put(tmp_path / "reviews", as_json([NEW, {**NEW, "user_id": "u2", "asin": "other"}])))
-    titles = raw.read_titles(put(tmp_path / "meta", as_json([{"parent_asin": "i1", "title": "Blue Hour"}])))
-    assert raw.with_titles(reviews, titles)["title"].tolist() == ["Blue Hour", "Blue Hour"]
-
-
-def test_a_review_without_text_is_kept_as_an_empty_one(tmp_path):
-    bare = {name: value for name, value in OLD.items() if name != "reviewText"}
-    frame = raw.read_reviews(put(tmp_path / "reviews", as_json([bare, {**OLD, "reviewText": None}])))
-    assert frame["reviews"].tolist() == ["", ""]
-
-
-def test_blank_lines_are_passed_over_and_a_limit_is_a_number_of_lines(tmp_path):
-    path = put(tmp_path / "reviews", b"\n".join([as_json([{**OLD, "asin": f"i{k}"}]) for k in range(4)]))
-    assert raw.read_reviews(path)["item_id"].tolist() == ["i0", "i1", "i2", "i3"]
-    assert raw.read_reviews(path, limit=3)["item_id"].tolist() == ["i0", "i1"]
-
-
-def message_of(read, path):
-    with pytest.raises(InputError) as error:
-        read(path)
-    assert str(path) in str(error.value)
-    return str(error.value)
-
-
-@pytest.mark.parametrize(
-    "line", ["{half", "no record at all", "[1, 2]", '"text"', "{'a': __import__('os')}", "{{}: 1}", "[" * 100_000]
-)
-def test_a_broken_line_is_named_by_its_number(tmp_path, line):
-    path = put(tmp_path / "reviews", as_json([OLD]) + b"\n" + f"{line}\n".encode() + as_json([OLD]))
-    assert "line 3 is n" in message_of(raw.read_reviews, path)
-
-
-@pytest.mark.parametrize("name", ["reviewerID", "asin", "overall", "unixReviewTime"])
-@pytest.mark.parametrize("value", ["absent", None])
-def test_a_review_without_a_needed_field_is_named_by_its_line(tmp_path, name, value):
-    record = {**OLD, name: value}
-    if value == "absent":
-        del record[name]
-    message = message_of(raw.read_reviews, put(tmp_path / "reviews", as_json([OLD, record])))
-    assert "line 2" in message and name in message
-
-
-@pytest.mark.parametrize("name, column", [("overall", "ratings"), ("unixReviewTime", "unixReviewTime")])
-@pytest.mark.parametrize("value", ["many", "", float("nan"), float("inf"), 10**40, -(10**16), [1]])
-def test_a_field_that_is_no_number_is_named(tmp_path, name, column, value):
-    path = put(tmp_path / "reviews", as_json([OLD, {**OLD, name: value}]))
-    message = message_of(raw.read_reviews, path)
-    assert "review 2" in message and column in message
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
-    max_leaves=3,
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.dictionaries(st.sampled_from(sorted(OLD.keys() | NEW.keys() | YELP.keys())), anything), st.booleans())
-def test_whatever_a_record_holds_it_is_read_or_refused(tmp_path_factory, fields, complete):
-    path = put(tmp_path_factory.mktemp("raw") / "reviews", as_json([{**OLD, **fields} if complete else fields]))
-    try:
-        frame = raw.read_reviews(path)
-    except InputError:
-        return
-    assert list(frame.columns) == list(EXPECTED) and len(frame) == 1
-    assert not frame.isna().any(axis=None)
-    assert (frame["ratings"].dtype, frame["unixReviewTime"].dtype) == ("float64", "int64")
-
-
-def test_a_gzipped_file_cut_off_at_any_byte_is_bad_input(tmp_path):
-    whole = gzip.compress(as_json([OLD, {**OLD, "asin": "i2"}]), mtime=0)
-    for length in range(len(whole)):
-        message_of(raw.read_reviews, put(tmp_path / "reviews.gz", whole[:length]))
-
-
-def test_a_gzipped_file_damaged_at_any_byte_is_bad_input_or_reads_as_before(tmp_path):
-    whole = gzip.compress(as_json([OLD, {**OLD, "asin": "i2"}]), mtime=0)
-    path = put(tmp_path / "reviews.gz", whole)
-    before = raw.read_reviews(path)
-    refused = 0
-    for k in range(len(whole)):
-        put(path, whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1 :])
-        try:
-            pd.testing.assert_frame_equal(raw.read_reviews(path), before)
-        except InputError:
-            refused += 1
-    assert refused > len(whole) // 2
-
-
-def test_a_missing_or_empty_dump_is_named(tmp_path):
-    assert "0_Data/1_download.py" in message_of(raw.read_reviews, tmp_path / "absent.json.gz")
-    assert "no reviews" in message_of(raw.read_reviews, put(tmp_path / "empty", b""))
-    assert "no reviews" in message_of(raw.read_reviews, put(tmp_path / "packed", gzip.compress(b"\n")))
-
-
-@pytest.mark.parametrize("write", [as_json, as_literals])
-def test_titles_are_read_on_one_line_and_items_without_one_left_out(tmp_path, write):
+def put_dump(path, rows, **change):
+    """A dump of Amazon's format of 2014 with reviews (user, item, time) in this order."""
     records = [
-        {"asin": "i1", "title": "Blue\n  Hour "},
-        {"asin": "i2"},
-        {"asin": "i3", "title": "  "},
-        {"asin": "i4", "title": None},
-        {"parent_asin": "i5", "title": 'Don\'t "Go"'},
-        {"business_id": "i6", "name": "Café"},
-        {"title": "of nothing"},
+        {"reviewerID": user, "asin": item, "overall": rating, "reviewText": text, "unixReviewTime": time}
+        for user, item, _, rating, text, time in frame_of(rows).itertuples(index=False)
     ]
-    titles = raw.read_titles(put(tmp_path / "meta", gzip.compress(write(records))))
-    assert titles == {"i1": "Blue Hour", "i5": 'Don\'t "Go"', "i6": "Café"}
+    artifacts.write_json_lines(path, [record | change for record in records])
+    return path
 
 
-def test_an_item_without_a_title_is_called_by_its_id():
-    named = raw.with_titles(frame_of([(0, 1, 5), (0, 2, 6)]), {"i2": "Blue Hour"})
-    assert list(named.columns) == list(REVIEW_COLUMNS)
-    assert named["title"].tolist() == ["i1", "Blue Hour"]
+@contextmanager
+def kept(rows):
+    """A database in which the reviews (user, item, time) are kept; their line numbers count from 1."""
+    with raw.engine(Path("never-needed")) as db:
+        db.execute(
+            'CREATE TABLE kept (number BIGINT, "user" BIGINT, item BIGINT, ratings DOUBLE, unixReviewTime BIGINT)'
+        )
+        if rows:
+            db.executemany("INSERT INTO kept VALUES (?, ?, ?, 4.0, ?)", [(k, *row) for k, row in enumerate(rows, 1)])
+        yield db
 
 
-def test_of_a_users_reviews_of_one_item_the_latest_stays_and_the_order_of_the_file():
-    frame = frame_of([(0, 0, 9), (1, 0, 3), (0, 0, 4), (1, 1, 2), (1, 0, 3), (0, 0, 9)])
-    assert raw.without_repeats(frame)["reviews"].tolist() == ["review 3", "review 4", "review 5"]
+def numbers(db):
+    return [number for (number,) in db.execute("SELECT number FROM kept ORDER BY number").fetchall()]
 
 
-reviews = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 9)), max_size=40)
+def test_of_a_users_reviews_of_one_item_the_latest_stays():
+    with kept([(0, 0, 9), (1, 0, 3), (0, 0, 4), (1, 1, 2), (1, 0, 3), (0, 0, 9)]) as db:
+        raw.drop_repeats(db)
+        assert numbers(db) == [4, 5, 6]
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows_of_reviews)
+def test_no_user_reviews_an_item_twice_after_repeats_are_resolved(rows):
+    latest = {}
+    for k, (u, i, t) in enumerate(rows, 1):
+        if t >= latest.get((u, i), (-1, 0))[0]:
+            latest[u, i] = t, k
+    with kept(rows) as db:
+        raw.drop_repeats(db)
+        assert numbers(db) == sorted(k for _, k in latest.values())
+
+
+def core_one_at_a_time(rows, k):
+    """The line numbers of the core, found by taking away a single review at a time."""
+    left = list(enumerate(rows, 1))
+    while True:
+        users, items = (Counter(row[side] for _, row in left) for side in (0, 1))
+        poor = [n for n, (_, (u, i, _)) in enumerate(left) if min(users[u], items[i]) < k]
+        if not poor:
+            return [number for number, _ in left]
+        del left[poor[-1]]
 
 
 @settings(max_examples=60, deadline=None)
-@given(reviews)
-def test_no_user_reviews_an_item_twice_after_repeats_are_resolved(rows):
-    frame = frame_of(rows)
-    kept = raw.without_repeats(frame)
-    latest = {}
-    for k, (u, i, t) in enumerate(rows):
-        if t >= latest.get((u, i), (-1, 0))[0]:
-            latest[u, i] = t, k
-    assert kept["reviews"].tolist() == [f"review {k}" for k in sorted(k for _, k in latest.values())]
-
-
-def core_one_at_a_time(frame, k):
-    """The core, found by taking away a single review at a time."""
-    while True:
-        users, items = Counter(frame["user_id"]), Counter(frame["item_id"])
-        poor = [n for n, (u, i) in enumerate(zip(frame["user_id"], frame["item_id"])) if min(users[u], items[i]) < k]
-        if not poor:
-            return frame
-        frame = frame.drop(frame.index[poor[-1]])
-
-
-@settings(max_examples=80, deadline=None)
-@given(reviews, st.integers(1, 5))
+@given(rows_of_reviews, st.integers(1, 5))
 def test_the_core_is_the_largest_fixed_point_in_which_all_have_k_reviews(rows, k):
-    frame = frame_of(rows)
-    core = raw.k_core(frame, k)
-    assert core["reviews"].tolist() == core_one_at_a_time(frame, k)["reviews"].tolist()
-    assert all(n >= k for column in ("user_id", "item_id") for n in core[column].value_counts())
-    assert raw.k_core(core, k).equals(core)
+    with kept(rows) as db:
+        raw.keep_core(db, k)
+        assert numbers(db) == core_one_at_a_time(rows, k)
 
 
-def test_a_core_of_one_keeps_all():
-    frame = frame_of([(0, 0, 1), (1, 1, 2)])
-    assert raw.k_core(frame, 1).equals(frame)
+def test_a_chain_that_falls_one_by_one_leaves_nothing_after_many_rounds():
+    """Every round takes only the end of the chain away, so one or two rounds are not enough."""
+    chain = [(n // 2, (n + 1) // 2, n) for n in range(100)]
+    with kept(chain) as db:
+        raw.keep_core(db, 2)
+        assert numbers(db) == []
 
 
 def seconds(*date):
     return int(datetime(*date, tzinfo=UTC).timestamp())
 
 
-def test_a_window_of_months_includes_its_first_second_and_the_last_review():
-    times = [
-        seconds(2014, 4, 30, 11, 59, 59),
-        seconds(2014, 4, 30, 12),
-        seconds(2014, 5, 1),
-        seconds(2014, 6, 30, 12),
-    ]
-    frame = frame_of([(k, k, t) for k, t in enumerate(times)])
-    assert raw.last_months(frame, 2)["unixReviewTime"].tolist() == times[1:]
-    assert raw.last_months(frame, None).equals(frame)
-    assert raw.last_months(frame.head(0), 2).empty
+@pytest.mark.parametrize(
+    ("last", "months", "first"),
+    [
+        ((2014, 6, 30, 12), 2, (2014, 4, 30, 12)),
+        ((2014, 4, 30), 2, (2014, 2, 28)),
+        ((2012, 4, 30), 2, (2012, 2, 29)),
+        ((2014, 1, 15), 6, (2013, 7, 15)),
+    ],
+)
+def test_a_window_of_months_includes_its_first_second_and_the_last_review(last, months, first):
+    times = [seconds(*first) - 1, seconds(*first), seconds(*last) - 1, seconds(*last)]
+    with kept([(0, k, time) for k, time in enumerate(times)]) as db:
+        raw.keep_last_months(db, months)
+        assert numbers(db) == [2, 3, 4]
+
+
+def test_a_stage_counts_reviews_users_items_ratings_and_times():
+    with kept([(0, 0, 9), (1, 0, 3), (0, 1, 4)]) as db:
+        db.execute("UPDATE kept SET ratings = 2.5 WHERE number = 2")
+        assert raw.stage(db) == raw.Stage(3, 2, 2, {"2.5": 1, "4": 2}, 3, 9)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 40)), min_size=1, max_size=60))
 def test_the_split_is_by_time_complete_disjoint_and_never_divides_a_second(rows):
-    frame = frame_of(rows).assign(title="A title")
+    frame = frame_of(rows)
     times = sorted(frame["unixReviewTime"])
     # The first n * 8 // 10 reviews are train, and so is every review of the same second as the last of them.
     ends = [sum(t <= times[max(0, len(times) * share // 10 - 1)] for t in times) for share in (8, 9)]
@@ -275,65 +162,262 @@ def test_reviews_at_different_times_are_split_eight_to_one_to_one(n, random):
     assert [len(train), len(valid), len(test)] == [n * 8 // 10, n * 9 // 10 - n * 8 // 10, n - n * 9 // 10]
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 40)), min_size=12, max_size=40), st.randoms())
-def test_the_split_does_not_depend_on_the_order_of_the_file(rows, random):
-    frame = frame_of([(k, i, t) for k, (i, t) in enumerate(rows)])
-    shuffled = frame.sample(frac=1, random_state=random.randrange(2**32))
+def by_pandas(frame, core, months, window_first):
+    """The same splits, written once more in the plainest way, as a frame in memory."""
+    frame = frame.reset_index().sort_values(["unixReviewTime", "index"])
+    frame = frame.drop_duplicates(["user_id", "item_id"], keep="last")
+
+    def filtered(frame):
+        while True:
+            counts = [frame[column].map(frame[column].value_counts()) for column in ("user_id", "item_id")]
+            left = frame[(counts[0] >= core) & (counts[1] >= core)]
+            if len(left) == len(frame):
+                return left
+            frame = left
+
+    def windowed(frame):
+        times = pd.to_datetime(frame["unixReviewTime"], unit="s")
+        return frame[times >= times.max() - pd.DateOffset(months=months)] if months and len(frame) else frame
+
+    for keep in (windowed, filtered) if window_first else (filtered, windowed):
+        frame = keep(frame)
+    return frame.sort_values(["unixReviewTime", "user_id", "item_id"])[list(REVIEW_COLUMNS)].reset_index(drop=True)
+
+
+YEAR = 365 * 86_400
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 8)), min_size=20, max_size=80),
+    st.integers(1, 3),
+    st.sampled_from([None, 2, 6]),
+    st.booleans(),
+)
+def test_a_dump_becomes_the_same_splits_as_by_plain_frames_in_memory(tmp_path_factory, rows, core, months, first):
+    root = tmp_path_factory.mktemp("dump")
+    rows = [(u, i, t * YEAR // 8) for u, i, t in rows]
+    expected = by_pandas(frame_of(rows).assign(title=[f"i{i}" for _, i, _ in rows]), core, months, first)
+    dump = put_dump(root / "dump", rows)
     try:
-        expected = raw.split(frame)
+        parts = raw.split(expected) if len(expected) else None
     except InputError:
-        with pytest.raises(InputError):
-            raw.split(shuffled)
+        parts = None
+    if parts is None:
+        with pytest.raises(InputError, match="no review is left|split would be empty"):
+            raw.preprocess(dump, None, root / "scratch", core, months, first)
         return
-    for one, other in zip(expected, raw.split(shuffled)):
-        pd.testing.assert_frame_equal(one, other)
+    splits = raw.preprocess(dump, None, root / "scratch", core, months, first)
+    for ours, theirs in zip((splits.train, splits.valid, splits.test), parts):
+        pd.testing.assert_frame_equal(ours, theirs)
+    assert not (root / "scratch").exists()
 
 
-def test_the_core_filter_comes_before_the_window_unless_asked_otherwise():
+def test_the_core_filter_comes_before_the_window_unless_asked_otherwise(tmp_path):
     """The window alone leaves nobody with two reviews, so a filter after it leaves nothing."""
-    years = 10 * 365 * 86_400
-    frame = frame_of([(u, i, u + years * (i == u % 3)) for u in range(12) for i in range(3)])
-    windowed = raw.last_months(frame, 2)
-    assert windowed["user_id"].value_counts().max() == 1
-    assert raw.k_core(windowed, 3).empty
-    train, valid, test = raw.preprocess(frame, {}, core=3, months=2, where="toy")
-    assert sorted(pd.concat([train, valid, test])["reviews"]) == sorted(windowed["reviews"])
-    with pytest.raises(InputError, match="no review is left"):
-        raw.preprocess(frame, {}, core=3, months=2, where="toy", window_first=True)
+    rows = [(u, i, u * 60 + 10 * YEAR * (i == u % 3)) for u in range(12) for i in range(3)]
+    dump = put_dump(tmp_path / "dump", rows)
+    splits = raw.preprocess(dump, None, tmp_path / "scratch", core=3, months=2)
+    assert list(splits.stages) == ["raw", "without repeats", "3-core", "last 2 months"]
+    assert [stage.reviews for stage in splits.stages.values()] == [36, 36, 36, 12]
+    with pytest.raises(InputError, match="no review is left after 3-core"):
+        raw.preprocess(dump, None, tmp_path / "scratch", core=3, months=2, window_first=True)
 
 
-def test_too_strict_a_core_and_a_rating_outside_the_scale_are_named_with_their_source():
-    frame = frame_of([(k, k, k) for k in range(20)])
-    with pytest.raises(InputError, match=r"dump\.json: no review is left after the 5-core filter"):
-        raw.preprocess(frame, {}, core=5, months=None, where="dump.json")
-    with pytest.raises(InputError, match=r"dump\.json: rating 9\.0"):
-        raw.preprocess(frame.assign(ratings=9.0), {}, core=1, months=None, where="dump.json")
+def test_too_strict_a_core_names_the_dump_and_what_to_do(tmp_path):
+    dump = put_dump(tmp_path / "dump.json", [(k, k, k) for k in range(20)])
+    with pytest.raises(InputError, match=r"dump\.json: no review is left after 5-core; pass a smaller --core"):
+        raw.preprocess(dump, None, tmp_path / "scratch")
+
+
+def test_the_columns_and_types_are_the_contracts(tmp_path):
+    splits = raw.preprocess(put_dump(tmp_path / "dump", [(k, k, k) for k in range(20)]), None, tmp_path / "s", core=1)
+    for part in (splits.train, splits.valid, splits.test):
+        assert list(part.columns) == list(REVIEW_COLUMNS)
+        assert part.dtypes.astype(str).tolist() == ["str", "str", "str", "float64", "str", "int64"]
+        artifacts.check_frame(part, REVIEW_COLUMNS, "part")
+
+
+def test_the_pickle_of_train_held_the_texts_of_test(tmp_path):
+    """A part of a frame can keep the memory of the whole, and a pickle of it the texts of all reviews."""
+    dump = put_dump(tmp_path / "dump", [(k + 1_000, k, k) for k in range(50)])
+    splits = raw.preprocess(dump, None, tmp_path / "scratch", core=1)
+    for name in ("train", "valid", "test"):
+        written = pickle.dumps(getattr(splits, name), protocol=5)
+        held = {f"u{k + 1_000}" for k in range(50) if f"u{k + 1_000}".encode() in written}
+        assert held == set(getattr(splits, name)["user_id"])
+
+
+def preprocess(root, *args, name="New_data"):
+    done = run_script(PREPROCESS, "--dataset", name, "--data_root", root, "--product_class", "Thing", *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A dataset that the script made of a dump with a repeat and two broken lines; its folder, and what was printed."""
+    root = tmp_path_factory.mktemp("made")
+    rows = [(k % 40, k % 37, 86_400 * k) for k in range(1_200)]
+    records = [
+        {"reviewerID": f"u{u}", "asin": f"i{i}", "overall": 1 + k % 5, "reviewText": f"r {k}", "unixReviewTime": t}
+        for k, (u, i, t) in enumerate([*rows, *rows, (0, 0, 1)])
+    ]
+    lines = [json.dumps(record) for record in records]
+    lines.insert(7, "no record")
+    lines.insert(1_000, json.dumps(records[0] | {"overall": 9}))
+    dump, titles = root / "reviews.json", root / "meta.json"
+    dump.write_text("\n".join(lines))
+    titles.write_text("".join(f"{{'asin': 'i{i}', 'title': 'Thing {i}'}}\n" for i in range(30)))
+    return root, preprocess(root, "--reviews", dump, "--metadata", titles)
+
+
+def test_a_card_counts_every_stage_from_the_dump_to_the_splits(made):
+    root, _ = made
+    card = json.loads((root / "New_data" / DATA_CARD.path).read_text())
+    reviews, metadata = card["files"]
+    assert (reviews["lines"], reviews["broken"], metadata["lines"]) == (2_403, 2, 30)
+    assert reviews["first_broken"] == {
+        "8": "not a record",
+        "1001": "no rating of 1 to 5 as overall or rating or stars or ratings",
+    }
+    assert reviews["sha256"] == hashlib.sha256((root / "reviews.json").read_bytes()).hexdigest()
+    assert reviews["bytes"] == (root / "reviews.json").stat().st_size
+    assert {name: stage["reviews"] for name, stage in card["stages"].items()} == {
+        "raw": 2_401,
+        "without repeats": 1_200,
+        "5-core": 1_200,
+        "train": 960,
+        "valid": 120,
+        "test": 120,
+    }
+    assert card["settings"] == {"core": 5, "months": None, "window_first": False}
+    assert card["items_without_title"] == 7
+    for name, artifact in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
+        part, stage = artifacts.read(root / "New_data", artifact), card["stages"][name]
+        assert (stage["users"], stage["items"]) == (part["user_id"].nunique(), part["item_id"].nunique())
+        assert sum(stage["by_rating"].values()) == stage["reviews"] == len(part)
+        assert (stage["first"], stage["last"]) == (part["unixReviewTime"].min(), part["unixReviewTime"].max())
+
+
+def test_the_printed_card_shows_counts_and_broken_lines(made):
+    _, printed = made
+    assert "| raw | 2,401 | 40 | 37 |" in printed
+    assert "| test | 120 |" in printed
+    assert "line 8: not a record" in printed
+
+
+def test_what_is_done_is_shown_again_and_not_done_again(made):
+    root, printed = made
+    before = files_in(root)
+    again = preprocess(root, "--reviews", root / "reviews.json", "--metadata", root / "meta.json")
+    assert "complete:" in again
+    assert "| raw | 2,401 | 40 | 37 |" in again
+    assert files_in(root) == before
+
+
+def test_the_same_dump_and_settings_give_the_same_bytes(made, tmp_path):
+    root, _ = made
+    for name in ("reviews.json", "meta.json"):
+        (tmp_path / name).write_bytes((root / name).read_bytes())
+    preprocess(tmp_path, "--reviews", tmp_path / "reviews.json", "--metadata", tmp_path / "meta.json")
+    assert files_in(tmp_path) == files_in(root)
+
+
+def test_a_card_sets_the_papers_figures_beside_ours(tmp_path):
+    dump = put_dump(tmp_path / "dump", [(k % 4, k % 5, k) for k in range(20)])
+    splits = raw.preprocess(dump, None, tmp_path / "scratch", core=1)
+    card = data_card.card("X", splits, {"dump": "0" * 64}, {}, {"interactions": 21, "warm_test_rows": 1})
+    assert card["paper"] == {
+        "interactions": {"paper": 21, "ours": 20, "difference": -1},
+        "warm_test_rows": {"paper": 1, "ours": 2, "difference": 1},
+    }
+    assert "| interactions | 21 | 20 | -1 |" in data_card.as_text(card)
+
+
+def test_a_card_counts_cold_rows_by_side_and_warm_ones_as_the_history_does(tmp_path):
+    rows = [*((k % 2, k % 3 + 10 * (k > 5), k) for k in range(16)), (0, 1, 20), (7, 0, 21), (0, 8, 22), (9, 9, 23)]
+    splits = raw.preprocess(put_dump(tmp_path / "dump", rows), None, tmp_path / "scratch", core=1)
+    counted = data_card.card("X", splits, {"dump": ""}, {}, {})["test"]
+    histories = HistoryIndex(splits.train, None).of_rows(splits.test)
+    assert counted == {
+        "warm": sum(history.warm for history in histories),
+        "cold_users": sum(history.user_average is None for history in histories),
+        "cold_items": sum(history.item_average is None for history in histories),
+    }
+
+
+def test_the_facts_of_a_new_dataset_were_written_although_its_dump_was_none(tmp_path):
+    (tmp_path / "dump").write_text("nothing of use\n")
+    done = run_script(
+        PREPROCESS,
+        "--dataset",
+        "New_data",
+        "--data_root",
+        tmp_path,
+        "--reviews",
+        tmp_path / "dump",
+        "--product_class",
+        "Thing",
+    )
+    assert done.returncode == 2
+    assert not (tmp_path / "New_data" / "dataset.json").exists()
 
 
 @pytest.mark.skipif(not INSTRUMENTS.is_file(), reason="real reviews are not at hand")
 def test_a_real_five_core_dump_passes_the_filter_unchanged_and_is_split(tmp_path):
-    reviews = raw.read_reviews(INSTRUMENTS)
-    assert (len(reviews), reviews["user_id"].nunique(), reviews["item_id"].nunique()) == (10_261, 1_429, 900)
-    assert raw.k_core(raw.without_repeats(reviews), 5).equals(reviews)
-    train, valid, test = raw.preprocess(reviews, {}, core=5, months=None, where=INSTRUMENTS.name)
-    for part in (train, valid, test):
+    splits = raw.preprocess(INSTRUMENTS, None, tmp_path / "scratch")
+    counts = [(stage.reviews, stage.users, stage.items) for stage in splits.stages.values()]
+    assert counts == [(10_261, 1_429, 900)] * 3
+    assert splits.readings[0].broken == 0
+    parts = splits.train, splits.valid, splits.test
+    for part in parts:
         artifacts.check_frame(part, REVIEW_COLUMNS, "part")
-    assert len(train) + len(valid) + len(test) == 10_261
-    assert 0 <= len(train) - 10_261 * 8 // 10 < 50 and 0 <= 10_261 - 10_261 * 9 // 10 - len(test) < 50
-    assert train["unixReviewTime"].max() < valid["unixReviewTime"].min() < test["unixReviewTime"].min()
-    warm = [history.warm for history in HistoryIndex(train, None).of_rows(test)]
-    assert 0 < sum(warm) < len(test)
-    with gzip.open(INSTRUMENTS) as packed, (tmp_path / "plain.json.gz").open("wb") as plain:
-        shutil.copyfileobj(packed, plain)
-    assert raw.read_reviews(tmp_path / "plain.json.gz").equals(reviews)
+    assert [len(part) for part in parts] == [8_208, 1_030, 1_023]
+    assert splits.train["unixReviewTime"].max() < splits.valid["unixReviewTime"].min()
+    assert splits.valid["unixReviewTime"].max() < splits.test["unixReviewTime"].min()
+
+
+def cards_in_readme():
+    text = (ROOT / "0_Data" / "README.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"<!-- card of (\w+) -->\n(.*?)\n<!-- /card -->", text, re.DOTALL))
 
 
 @pytest.mark.skipif(not MUSIC.is_dir(), reason="real reviews are not at hand")
-def test_real_metadata_in_python_literals_has_a_title_for_every_item():
-    reviews = raw.read_reviews(MUSIC / "reviews_Digital_Music_5.json.gz")
-    titles = raw.read_titles(MUSIC / "meta_Digital_Music.json.gz")
-    assert (len(reviews), reviews["user_id"].nunique(), reviews["item_id"].nunique()) == (6_908, 2_490, 382)
-    named = raw.with_titles(reviews, titles)
-    assert (named["title"] != named["item_id"]).all()
-    assert titles["5555991584"] == "Memory of Trees"
+@pytest.mark.parametrize(
+    ("dataset", "flags"),
+    [
+        ("Instruments_data", ["--reviews", INSTRUMENTS]),
+        (
+            "Digital_Music_cut",
+            ["--reviews", MUSIC / "reviews_Digital_Music_5.json.gz"]
+            + ["--metadata", MUSIC / "meta_Digital_Music.json.gz", "--core", 1],
+        ),
+    ],
+)
+def test_the_cards_in_readme_are_those_of_the_real_dumps(tmp_path, dataset, flags):
+    preprocess(tmp_path, *flags, name=dataset)
+    card = json.loads((tmp_path / dataset / DATA_CARD.path).read_text())
+    assert data_card.as_text(card) == cards_in_readme()[dataset]
+
+
+def test_readme_of_the_data_names_every_file_and_column():
+    text = (ROOT / "0_Data" / "README.md").read_text(encoding="utf-8")
+    for artifact in vars(artifacts).values():
+        if isinstance(artifact, artifacts.Artifact) and "Demo" not in artifact.path:
+            assert f"`{artifact.path}`" in text
+            assert all(f"| `{column}` |" in text for column in artifact.columns)
+    for downloads in DOWNLOADS.values():
+        assert all(f"`{download.name}`" in text for download in downloads)
+
+
+@pytest.mark.skipif(not MUSIC.is_dir(), reason="real reviews are not at hand")
+def test_real_metadata_in_python_literals_has_a_title_for_every_item(tmp_path):
+    reviews, metadata = MUSIC / "reviews_Digital_Music_5.json.gz", MUSIC / "meta_Digital_Music.json.gz"
+    splits = raw.preprocess(reviews, metadata, tmp_path / "scratch", core=1)
+    counts = [(stage.reviews, stage.users, stage.items) for stage in splits.stages.values()]
+    assert counts == [(6_908, 2_490, 382)] * 3
+    assert splits.untitled == 0
+    everything = pd.concat([splits.train, splits.valid, splits.test])
+    assert (everything["title"] != everything["item_id"]).all()
+    assert set(everything.loc[everything["item_id"] == "5555991584", "title"]) == {"Memory of Trees"}

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def readme_commands():
     """The commands in README's bash blocks and step tables, each once, in their order."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "0_Data/README.md"))
     lines = [line.strip() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     lines += re.findall(r"\| `((?:bash|python) [^`]+)`", text)
     return list(dict.fromkeys(line for line in lines if line and not line.startswith(("#", *NOT_HERE))))

@@ -103,6 +103,17 @@ def predictor(
     return Prompt(prompt.text + text, prompt.optional + last)
 
 
+def with_task(prompt: Prompt, task: str, folder: Path = FOLDER) -> Prompt:
+    """A prompt with the template of a further task, such as `one_step`, at its end."""
+    return Prompt(prompt.text + _fill(task, {}, folder)[0], prompt.optional)
+
+
+def judge(product_class: str, title: str, review: str, reason: str, folder: Path = FOLDER) -> Prompt:
+    """Asks how well a reason foresaw the review that the user wrote later: a sentence, and a score of 0 to 100."""
+    fields = {"product_class": product_class, "title": title, "review": review, "reason": reason}
+    return Prompt(_fill("judge", fields, folder)[0])
+
+
 def rating_answer(rating: float) -> str:
     """The Predictor's answer for a true rating of 1 to 5, such as `Predicted Rating: 4.0`."""
     return f"{RATING_PREFIX}{_one_decimal(rating)}"
