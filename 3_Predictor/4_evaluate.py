@@ -1,47 +1,83 @@
-"""Report the errors of the predicted ratings beside those of means and biases on the same rows.
+"""Report how well every model predicts the ratings of the test rows, how sure that is, and who differs from whom.
 
     python 3_Predictor/4_evaluate.py --dataset Music_data
 
-Reads  rating_for_test_by_predictor.pkl, raw_data/train.pkl, raw_data/test.pkl
-Writes results/metrics.json, a list of {"model", "rows": "all" | "warm", "n", "unusable", "mae", "rmse"}
-Where only some test rows have a prediction (--limit), means and biases are shown for all test rows too.
+Reads  raw_data/train.pkl, raw_data/test.pkl, rating_for_test_by_predictor.pkl and predictions/*.pkl where they exist
+Writes results/metrics.json, {"table", "paired", "by_rating", "by_history", "calibration", "settings"}
+The means and user + item bias are always in the table. Where our predictions were made with --limit, all models are
+judged on those rows, and the others on all test rows too. Our choices are explained in reason4rec/evaluation.py.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import metrics
-from reason4rec.artifacts import METRICS, PREDICTION, TEST, TEST_RATINGS, TRAIN
+from reason4rec import evaluation, metrics
+from reason4rec.artifacts import METRICS, TEST, TEST_RATINGS, TEST_REASONS, TRAIN
+from reason4rec.errors import InputError
 from reason4rec.history import HistoryIndex
 
 
+def flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME[@SEED]=FILE",
+        help="predictions elsewhere, such as those of our model with another seed; may be given again",
+    )
+    parser.add_argument("--against", metavar="MODEL", help="whom all others are tested against; ours by default")
+
+
 def run(args: argparse.Namespace) -> None:
-    label = utils.model_label(args)
-    step = utils.Step(args, reads=[TEST_RATINGS, TRAIN, TEST], writes=[METRICS], model=label)
+    ours = utils.model_label(args)
+    files = evaluation.prediction_files(args.data_root / args.dataset, ours, args.also)
+    models = set(map(evaluation.model_of, files))
+    against = args.against or (ours if ours in models else evaluation.FIXED)
+    step = utils.Step(
+        args,
+        reads=[TRAIN, TEST, *files.values()],
+        writes=[METRICS],
+        model=ours,
+        also=args.also,
+        against=against,
+        resamples=evaluation.RESAMPLES,
+    )
     if step.done():
-        print(metrics.as_text(json.loads(step.path(METRICS).read_text(encoding="utf-8"))))
+        print(evaluation.as_text(evaluation.read(step.path(METRICS))))
         return
-    train, test, predicted = step.read(TRAIN), step.read(TEST), step.targets(TEST_RATINGS)
-    index = HistoryIndex(train, None)
+    train, test = step.read(TRAIN), step.read(TEST)
+    predicted = {name: step.read(file) for name, file in files.items()}
+    frames = {name: evaluation.aligned(frame, test, str(step.path(files[name]))) for name, frame in predicted.items()}
+    simple, index = metrics.baselines(train, test), HistoryIndex(train, None)
+    runs = evaluation.by_model(frames, simple, ours)
+    if against not in runs:
+        raise InputError(f"--against {against}: no such model; there are {', '.join(runs)}")
 
-    def rows(models, targets, suffix=""):
-        warm = [history.warm for history in index.of_rows(targets)]
-        named = {f"{name}{suffix}": values for name, values in models.items()}
-        return metrics.table(named, targets["ratings"].to_numpy(dtype=float), warm)
-
-    ours = {label: predicted[PREDICTION].to_numpy(dtype=float)}
-    table = rows(ours | metrics.baselines(train, predicted), predicted)
-    if len(predicted) < len(test):
-        table += rows(metrics.baselines(train, test), test, suffix=", all test rows")
-    step.write(METRICS, table)
-    print(metrics.as_text(table))
-    step.card(len(test), len(predicted))
+    trials = {name for name, file in files.items() if evaluation.made_with_limit(step.path(file))}
+    if files.get(ours) is TEST_RATINGS and evaluation.made_with_limit(step.path(TEST_REASONS)):
+        trials.add(ours)
+    of_ours = [predicted[name] for name in trials if evaluation.model_of(name) == ours]
+    rows = evaluation.rows_in_all(test, of_ours)[: args.limit]
+    targets = test.iloc[rows].reset_index(drop=True)
+    on_rows = {model: [run.iloc[rows].reset_index(drop=True) for run in runs[model]] for model in runs}
+    result = evaluation.evaluate(on_rows, targets, index.of_rows(targets), against, args.seed)
+    if len(rows) < len(test):
+        whole = evaluation.by_model({name: frames[name] for name in files if name not in trials}, simple, ours)
+        result["table"] += evaluation.whole_table(whole, test, index.of_rows(test), args.seed)
+    result["settings"] = step.made_from["settings"] | {
+        "judged": "all test rows" if len(rows) == len(test) else f"{len(rows)} of {len(test)} test rows",
+        "interval": "95%, percentiles of a bootstrap over users",
+        "test": "signs of the users' differences flipped at random; Holm over all models of a group of rows",
+        "history": "earlier training reviews of user and item together",
+    }
+    step.write(METRICS, result)
+    print(evaluation.as_text(result))
+    step.card(len(test), len(rows), models=len(runs))
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__)
+    utils.main(run, __doc__, flags)

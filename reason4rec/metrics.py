@@ -18,22 +18,27 @@ def expected_rating(probabilities: np.ndarray) -> np.ndarray:
     return probabilities @ RATING_VALUES
 
 
-def errors(ratings: Sequence[float], predictions: Sequence[float]) -> dict[str, float | int | None]:
-    """`n`, `unusable`, `mae` and `rmse` of predictions; without rows the errors are None."""
-    # It takes a second to import, which every step would pay that imports this module and evaluates nothing.
-    from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+def row_errors(ratings: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """(n,) absolute errors in stars; an unusable prediction has the largest that its rating allows, 2 to 4."""
+    return np.abs(ratings - _filled(ratings, predictions))
 
+
+def errors(ratings: Sequence[float], predictions: Sequence[float]) -> dict[str, float | int | None]:
+    """`n`, `unusable`, and in stars `mae`, `rmse` and, without the unusable, `mae_usable` and `rmse_usable`.
+
+    An error is None where it would be a mean of no rows.
+    """
     ratings, predictions = np.asarray(ratings, dtype=float), np.asarray(predictions, dtype=float)
-    unusable = ~np.isfinite(predictions)
-    farthest = np.where(ratings >= 3, 1.0, 5.0)
-    used = np.where(unusable, farthest, predictions)
-    if not len(ratings):
-        return {"n": 0, "unusable": 0, "mae": None, "rmse": None}
+    usable = np.isfinite(predictions)
+    mae, rmse = _mae_and_rmse(ratings, _filled(ratings, predictions))
+    mae_usable, rmse_usable = _mae_and_rmse(ratings[usable], predictions[usable])
     return {
         "n": len(ratings),
-        "unusable": int(unusable.sum()),
-        "mae": float(mean_absolute_error(ratings, used)),
-        "rmse": float(root_mean_squared_error(ratings, used)),
+        "unusable": int((~usable).sum()),
+        "mae": mae,
+        "rmse": rmse,
+        "mae_usable": mae_usable,
+        "rmse_usable": rmse_usable,
     }
 
 
@@ -61,26 +66,17 @@ def baselines(train: pd.DataFrame, targets: pd.DataFrame) -> dict[str, np.ndarra
     }
 
 
-def table(
-    predictions: dict[str, np.ndarray], ratings: np.ndarray, warm: np.ndarray
-) -> list[dict[str, str | float | int]]:
-    """One row per model on all and on warm rows: `model`, `rows`, `n`, `unusable`, `mae`, `rmse`."""
-    everything = np.ones(len(ratings), dtype=bool)
-    return [
-        {"model": model, "rows": rows, **errors(ratings[chosen], predicted[chosen])}
-        for rows, chosen in (("all", everything), ("warm", warm))
-        for model, predicted in predictions.items()
-    ]
+def _filled(ratings: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(predictions), predictions, np.where(ratings >= 3, 1.0, 5.0))
 
 
-def as_text(rows: list[dict]) -> str:
-    """The table for a terminal."""
-    width = max(len(row["model"]) for row in rows)
-    lines = [f"{'model':<{width}}  rows      n  unusable     MAE    RMSE"]
-    for row in rows:
-        mae, rmse = ("     -" if row[name] is None else f"{row[name]:.4f}" for name in ("mae", "rmse"))
-        lines.append(f"{row['model']:<{width}}  {row['rows']:<4} {row['n']:>6,}  {row['unusable']:>8,}  {mae}  {rmse}")
-    return "\n".join(lines)
+def _mae_and_rmse(ratings: np.ndarray, predictions: np.ndarray) -> tuple[float | None, float | None]:
+    # It takes a second to import, which every step would pay that imports this module and evaluates nothing.
+    from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+
+    if not len(ratings):
+        return None, None
+    return float(mean_absolute_error(ratings, predictions)), float(root_mean_squared_error(ratings, predictions))
 
 
 def _damped(values: pd.Series, by: pd.Series) -> pd.Series:

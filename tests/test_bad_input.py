@@ -87,7 +87,7 @@ def test_a_new_datasets_damaged_facts_are_named(root, facts):
         (SAMPLE, SUMMARIES, "1_Summarizer/4_summarizer_generation.py"),
         ("2_Reasoner/2_construct_reward_train_data.py", REWARD_TARGETS, SAMPLE),
         ("2_Reasoner/4_distilling_possible_reason.py", REASON_TARGETS, SAMPLE),
-        ("3_Predictor/4_evaluate.py", artifacts.TEST_RATINGS, "3_Predictor/3_generate_predict_for_test.py"),
+        ("3_Predictor/4_evaluate.py", TRAIN, PREPROCESS),
     ],
 )
 def test_a_missing_input_is_named_with_the_script_that_writes_it(tmp_path, script, missing, writer):

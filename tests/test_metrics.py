@@ -1,17 +1,13 @@
 """Errors and baselines against numbers worked out by hand."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import run_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reason4rec import artifacts, metrics
+from reason4rec import metrics
 
-KEYS = {"model", "rows", "n", "unusable", "mae", "rmse"}
 NAN, INF = float("nan"), float("inf")
 
 rated = st.lists(st.tuples(st.integers(1, 5).map(float), st.floats(1, 5)), min_size=1, max_size=20)
@@ -35,11 +31,14 @@ def test_errors_of_a_worked_example():
         "unusable": 0,
         "mae": pytest.approx(3 / 4),
         "rmse": pytest.approx((5 / 4) ** 0.5),
+        "mae_usable": pytest.approx(3 / 4),
+        "rmse_usable": pytest.approx((5 / 4) ** 0.5),
     }
 
 
 def test_perfect_predictions_have_no_error():
-    assert metrics.errors([1, 5], [1, 5]) == {"n": 2, "unusable": 0, "mae": 0.0, "rmse": 0.0}
+    found = metrics.errors([1, 5], [1, 5])
+    assert (found["mae"], found["rmse"]) == (0.0, 0.0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,7 +55,9 @@ def test_mae_and_rmse_follow_their_definitions(pairs):
 @pytest.mark.parametrize("rating, largest", [(1, 4.0), (2, 3.0), (3, 2.0), (4, 3.0), (5, 4.0)])
 @pytest.mark.parametrize("unusable", [NAN, INF, -INF])
 def test_an_unusable_prediction_counts_with_the_largest_error_that_its_rating_allows(rating, largest, unusable):
-    assert metrics.errors([rating], [unusable]) == {"n": 1, "unusable": 1, "mae": largest, "rmse": largest}
+    counted = {"n": 1, "unusable": 1, "mae": largest, "rmse": largest}
+    assert metrics.errors([rating], [unusable]) == counted | {"mae_usable": None, "rmse_usable": None}
+    assert metrics.row_errors(np.array([rating]), np.array([unusable])) == [largest]
 
 
 def test_an_unusable_prediction_stays_in_n():
@@ -65,6 +66,12 @@ def test_an_unusable_prediction_stays_in_n():
     assert (found["n"], found["unusable"]) == (3, 1)
     assert found["mae"] == pytest.approx(1.0)
     assert found["rmse"] == pytest.approx(3**0.5)
+
+
+def test_the_other_reading_leaves_unusable_predictions_out():
+    found = metrics.errors([5.0, 4.0, 3.0], [4.0, NAN, 3.0])
+    assert found["mae_usable"] == pytest.approx(1 / 2)
+    assert found["rmse_usable"] == pytest.approx(0.5**0.5)
 
 
 @settings(max_examples=100, deadline=None)
@@ -131,59 +138,3 @@ def test_baselines_never_read_the_ratings_of_the_targets_and_stay_on_the_scale(t
         assert len(values) == len(targets)
         assert ((values >= 1) & (values <= 5)).all(), name
         assert values == pytest.approx(blind[name])
-
-
-def test_a_table_has_every_model_on_all_and_on_warm_rows():
-    ratings, warm = np.array([5.0, 1.0, 3.0]), [True, False, True]
-    table = metrics.table({"ours": np.array([5.0, NAN, 2.0]), "three": np.full(3, 3.0)}, ratings, warm)
-    assert all(set(row) == KEYS for row in table)
-    assert [(row["model"], row["rows"], row["n"], row["unusable"]) for row in table] == [
-        ("ours", "all", 3, 1),
-        ("three", "all", 3, 0),
-        ("ours", "warm", 2, 0),
-        ("three", "warm", 2, 0),
-    ]
-    assert [row["mae"] for row in table] == pytest.approx([5 / 3, 4 / 3, 1 / 2, 1.0])
-    assert table[2]["rmse"] == pytest.approx(0.5**0.5)
-
-
-def test_a_table_as_text_shows_every_row_and_number():
-    table = metrics.table({"ours": np.array([4.0, NAN])}, np.array([5.0, 1.0]), [True, False])
-    lines = metrics.as_text(table).splitlines()
-    assert lines[0].split() == ["model", "rows", "n", "unusable", "MAE", "RMSE"]
-    assert [line.split() for line in lines[1:]] == [
-        ["ours", "all", "2", "1", "2.5000", "2.9155"],
-        ["ours", "warm", "1", "0", "1.0000", "1.0000"],
-    ]
-
-
-def test_the_last_script_reports_mae_and_rmse_which_the_released_code_never_computes(tmp_path):
-    def split(times, ratings):
-        n = len(times)
-        return pd.DataFrame(
-            {
-                "user_id": [f"u{k % 2}" for k in range(n)],
-                "item_id": [f"i{k}" for k in range(n)],
-                "title": "A title",
-                "ratings": ratings,
-                "reviews": "A review.",
-                "unixReviewTime": times,
-            }
-        )
-
-    folder = tmp_path / "Demo_data"
-    train, test = split(range(6), [5.0, 3.0, 5.0, 3.0, 5.0, 3.0]), split([10, 11, 12], [5.0, 4.0, 1.0])
-    rated = test.assign(reasoner_reply="A reason.", pred=[4.0, 4.0, NAN])
-    for artifact, frame in ((artifacts.TRAIN, train), (artifacts.TEST, test), (artifacts.TEST_RATINGS, rated)):
-        artifacts.write_pickle(folder / artifact.path, frame)
-    roots = ["--data_root", tmp_path, "--checkpoint_root", tmp_path / "checkpoints"]
-    done = run_script("3_Predictor/4_evaluate.py", "--dataset", "Demo_data", *roots)
-    assert done.returncode == 0, done.stderr
-    table = json.loads((folder / artifacts.METRICS.path).read_text(encoding="utf-8"))
-    assert all(set(row) == KEYS for row in table)
-    ours = next(row for row in table if row["rows"] == "all" and row["model"].startswith("Reason4Rec"))
-    assert (ours["n"], ours["unusable"]) == (3, 1)
-    assert ours["mae"] == pytest.approx(5 / 3) and ours["rmse"] == pytest.approx((17 / 3) ** 0.5)
-    mean = next(row for row in table if row["rows"] == "all" and row["model"] == "global mean")
-    assert mean["mae"] == pytest.approx((1 + 0 + 3) / 3)
-    assert metrics.as_text(table) in done.stdout

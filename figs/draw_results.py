@@ -1,0 +1,86 @@
+"""Draw the results of a dataset: errors of all models, by history, calibration, tau, and the losses of the trainings.
+
+    python figs/draw_results.py --dataset Music_data
+
+Reads  results/metrics.json, results/ablations.json, checkpoints/DATASET/*/loss_curve.json, those of them that exist
+Writes figs/DATASET_models.png, _history.png, _calibration.png, _tau.png, _training.png
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from reason4rec import evaluation, figures
+from reason4rec.artifacts import ABLATIONS, METRICS
+from reason4rec.errors import InputError
+from reason4rec.recipes import EXPERTS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--dataset", default="Music_data", help="folder of the dataset in the data root")
+    parser.add_argument("--data_root", type=Path, default=Path("0_Data"), help="folder of all datasets")
+    parser.add_argument("--checkpoint_root", type=Path, default=Path("checkpoints"), help="folder of all adapters")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
+    args = parser.parse_args()
+    try:
+        draw(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def draw(args: argparse.Namespace) -> None:
+    """Draws each figure whose file is there, and says which are not."""
+    folder = args.data_root / args.dataset
+    metrics, ablations = folder / METRICS.path, folder / ABLATIONS.path
+    checkpoints = args.checkpoint_root / args.dataset
+    curves = {adapter: read(checkpoints / adapter / "loss_curve.json") for adapter in EXPERTS}
+    drawn = {}
+    if metrics.exists():
+        result = evaluation.read(metrics)
+        drawn["models"] = figures.errors_by_model(result)
+        drawn["history"] = figures.errors_by_history(result)
+        if any(row["n"] for row in result["calibration"]):
+            drawn["calibration"] = figures.calibration(result)
+    # Without the kept reasons of a run, put in place by a person, a row has no number of accepted ones.
+    taus = [row for row in read(ablations) if row.get("tau") is not None and "accepted" in row]
+    if taus:
+        drawn["tau"] = figures.tau_curve(taus)
+    if any(curves.values()):
+        drawn["training"] = figures.training_losses(curves)
+    for name, figure in drawn.items():
+        path = args.out / f"{args.dataset}_{name}.png"
+        figures.save(figure, path)
+        print(f"drawn: {path}")
+    for name, needed in (
+        ("models", f"{metrics}, which {METRICS.written_by} writes"),
+        ("history", f"{metrics}, which {METRICS.written_by} writes"),
+        ("calibration", f"{metrics} with a model that gives probabilities of the ratings"),
+        ("tau", f"{ablations} with rows that have a tau, which {ABLATIONS.written_by} writes"),
+        ("training", f"adapters in {checkpoints}"),
+    ):
+        if name not in drawn:
+            print(f"not drawn: {args.dataset}_{name}.png needs {needed}")
+
+
+def read(path: Path) -> list[dict]:
+    """The rows of a result file, none if it is not there; InputError if it is damaged."""
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
+            raise ValueError("no list of rows")
+        return rows
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be drawn ({error}); write it again") from error
+
+
+if __name__ == "__main__":
+    main()
