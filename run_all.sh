@@ -5,7 +5,7 @@
 #     bash run_all.sh --dataset Music_data     a real dataset: needs OPENAI_API_KEY, and a GPU in practice
 #     bash run_all.sh --dataset Music_data --from 2/5 --to 3/3
 #
-# --from and --to name steps as in the file names, 0/2 to 3/4; 0/2 runs only where --reviews names a dump. --reviews,
+# --from and --to name steps as in the file names, 0/2 to 3/8; 0/2 runs only where --reviews names a dump. --reviews,
 # --metadata, --columns, --product_class and --core go to the preprocessing; --base_model, --engine, --max_length and
 # --gradient_accumulation to the trainer; --teacher_model to the steps that ask the teacher; --max_new_tokens to those
 # in which a local model writes; --device to all that load one; --limit to all but 0_Data; --seed, --data_root,
@@ -96,3 +96,5 @@ run 3/1 3_Predictor/1_construct_predictor_train_data.py "${WRITER[@]}" "${MODEL[
 run 3/2 3_Predictor/2_predictor_train.sh "${TRAINER[@]}" "${MODEL[@]}"
 run 3/3 3_Predictor/3_generate_predict_for_test.py "${MODEL[@]}"
 run 3/4 3_Predictor/4_evaluate.py
+run 3/7 3_Predictor/7_reason_quality.py
+run 3/8 3_Predictor/8_case_study.py

@@ -79,6 +79,7 @@ METRICS = Artifact("results/metrics.json", (), "3_Predictor/4_evaluate.py")
 EFFORTS = Artifact("results/efforts.json", (), "3_Predictor/5_baselines.py")
 ABLATIONS = Artifact("results/ablations.json", (), "3_Predictor/6_ablations.py")
 REASON_QUALITY = Artifact("results/reason_quality.json", (), "3_Predictor/7_reason_quality.py")
+REASON_QUALITY_ROWS = Artifact("results/reason_quality_rows.jsonl.gz", (), "3_Predictor/7_reason_quality.py")
 CASE_STUDY = Artifact("results/case_study.html", (), "3_Predictor/8_case_study.py")
 
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers import serving
 
 from reason4rec import artifacts
 from reason4rec.demo import stand_in, world
@@ -48,6 +49,10 @@ def toy_flags(script, root):
     if script.startswith("0_Data"):
         return flags
     flags += ["--limit", "16"]
+    if "baselines" in script:
+        flags += ["--model", "gradient_boosting"]
+    if "ablations" in script:
+        flags += ["--variants", "without_reasoner", "--teacher_model", "stand-in", "--max_new_tokens", "96"]
     if script.endswith(".sh"):
         flags += ["--base_model", "reason4rec/demo/base", "--device", "cpu", "--epochs", "1"]
     if "distilling" in script:
@@ -96,8 +101,8 @@ def test_readme_names_every_step():
 
 def test_the_commands_for_a_real_dataset_lead_to_its_table(music):
     root, printed = music
-    assert len(printed) == 16
-    rows = json.loads((root / "data/Music_data" / artifacts.METRICS.path).read_text())
+    assert len(printed) == 20
+    rows = json.loads((root / "data/Music_data" / artifacts.METRICS.path).read_text())["table"]
     models = {row["model"] for row in rows}
     assert "Reason4Rec (demo model: not meaningful)" in models
     assert "global mean, all test rows" in models
@@ -131,6 +136,38 @@ def test_no_rating_is_shown_to_the_reasoner(music):
     folder = music[0] / "data" / "Music_data"
     for row in artifacts.read(folder, artifacts.REASONER_ROWS):
         assert not re.search(r"\d\.\d", row["messages"][0]["content"])
+
+
+def test_every_kind_of_ablation_runs_and_stands_in_the_table(music):
+    root, _ = music
+    names = ["without_summarizer", "without_rewards", "one_step", "rating_first", "tau_0.5", "history_2", "draws_0"]
+    with serving(stand_in.Server(0)) as server:
+        done = run(
+            [
+                *("python", "3_Predictor/6_ablations.py", "--dataset", "Music_data"),
+                *toy_flags("3_Predictor/6_ablations.py", root)[:6],
+                *("--teacher_model", "stand-in", "--max_new_tokens", "64", "--variants", *names),
+            ],
+            root,
+            OPENAI_API_KEY="none-needed",
+            OPENAI_BASE_URL=server.address,
+        )
+    assert done.returncode == 0, f"{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+    rows = json.loads((root / "data/Music_data" / artifacts.ABLATIONS.path).read_text())
+    assert [row["variant"] for row in rows] == ["full", *names]
+    assert {row["all"]["n"] for row in rows} == {16}
+    by_name = {row["variant"]: row for row in rows}
+    assert by_name["without_rewards"]["accepted"] == by_name["without_rewards"]["targets"]
+    assert by_name["draws_0"]["accepted"] == by_name["draws_0"]["unhinted"] <= by_name["full"]["accepted"]
+    assert by_name["tau_0.5"]["accepted"] >= by_name["full"]["accepted"]
+    evaluated = run(
+        ["python", "3_Predictor/4_evaluate.py", "--dataset", "Music_data", "--data_root", str(root / "data")], root
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    models = {
+        row["model"] for row in json.loads((root / "data/Music_data" / artifacts.METRICS.path).read_text())["table"]
+    }
+    assert {name.replace("_", " ") for name in names} <= models
 
 
 def test_the_steps_go_on_from_the_authors_files_put_in_place(music, tmp_path):

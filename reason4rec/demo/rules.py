@@ -1,4 +1,4 @@
-"""What the stand-in teacher answers: rules that summarise a review and argue from summaries to a verdict.
+"""What the stand-in teacher answers: rules that summarise a review, argue from summaries to a verdict, and judge that.
 
 The rules know the words of the demo's world and a small general vocabulary of opinion, so that they say something
 about any English review; they are no substitute for ChatGPT on real data. Our decision: the paper uses ChatGPT.
@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from reason4rec.demo.world import ASPECTS, BAD_WORDS, GOOD_WORDS
+from reason4rec.demo.world import ASPECTS, BAD_WORDS, CLOSINGS, GOOD_WORDS
+from reason4rec.prompts import SUMMARY_PARTS
 
 GOOD = set(GOOD_WORDS) | set(
     "loved love shines good great best amazing awesome fantastic perfect fun enjoy enjoyed favorite favourite nice "
@@ -55,6 +56,7 @@ ITEM_SENTENCES = (
 FOUND = "So {found}."
 PRAISED, CRITICISED, UNMENTIONED = "the {a} is praised", "the {a} is criticised", "the {a} goes unmentioned"
 NOTHING = "nothing in particular"
+SIGNS = ("a bad", "no clear", "a good")
 
 
 def summarize(review: str) -> str:
@@ -110,6 +112,28 @@ def reason(
         VERDICTS[max(-2, min(2, verdict))],
     ]
     return " ".join(sentences)
+
+
+def judge(review: str, reason: str) -> str:
+    """Two lines on how well a reason foresaw a review: why, and a score of 0 to 100.
+
+    Half of the score is the share of the review's aspects that the reason names (all, where the review names none),
+    half how near the two verdicts are.
+    """
+    aspects = set().union(*(_listed(part, summarize(review)) for part in SUMMARY_PARTS))
+    named = aspects & set(WORD.findall(reason.lower()))
+    told = next((step for step, words in VERDICTS.items() if reason.endswith(words)), _polarity(reason))
+    expected = int(np.sign(told))
+    shown = next((int(np.sign(r - 3)) for r, ends in CLOSINGS.items() if review.endswith(ends)), _polarity(review))
+    score = 50 * (len(named) / len(aspects) if aspects else 1) + 50 * (1 - abs(expected - shown) / 2)
+    verdicts = f"it expects {SIGNS[expected + 1]} verdict where the review shows {SIGNS[shown + 1]} one"
+    return f"Why: The reason names {len(named)} of {len(aspects)} aspects, and {verdicts}.\nScore: {round(score)}"
+
+
+def _polarity(text: str) -> int:
+    """1, 0 or -1: whether a text has more good or more bad words."""
+    words = WORD.findall(text.lower())
+    return int(np.sign(sum(w in GOOD for w in words) - sum(w in BAD for w in words)))
 
 
 def _aspects(words: list[str]) -> list[str]:

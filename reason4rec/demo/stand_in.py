@@ -2,8 +2,8 @@
 
     python -m reason4rec.demo.stand_in --port 8377
 
-It answers the default prompts of the Summarizer and the Reasoner, hinted or not, for any review text. It is for the
-demo and the tests; no step ever turns to it by itself.
+It answers the default prompts of the Summarizer, of the Reasoner, hinted or not, and of the judge of reasons, for any
+review text. It is for the demo and the tests; no step ever turns to it by itself.
 """
 
 import argparse
@@ -25,17 +25,23 @@ HISTORIES = re.compile(
     r"\nEarlier reviews of the new item by other users, oldest first:\n(.*)",
     re.DOTALL,
 )
+JUDGE = re.compile(
+    r"A reason was written before .*?\nThe review of the user:\n(.*)\n\nThe reason to judge:\n(.*)", re.DOTALL
+)
 HINT = re.compile(r"the user later rated the item (\d\.\d) out of 5")
 
 
 def answer(prompt: str, temperature: float, seed: int) -> str:
     """The rule's reply to a prompt, the same for the same seed; ValueError for a prompt that it does not know."""
+    judged = JUDGE.match(prompt)
+    if judged:
+        return rules.judge(*judged.groups())
     review = REVIEW.search(prompt)
     if review:
         return rules.summarize(review[1])
     histories = HISTORIES.search(prompt)
     if not histories:
-        raise ValueError("the stand-in answers only the Summarizer's and the Reasoner's default prompts")
+        raise ValueError("the stand-in answers only the default prompts of the Summarizer, the Reasoner and the judge")
     digest = hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8]))
     hint = HINT.search(prompt)

@@ -1,0 +1,92 @@
+"""Report how good the reasons for the test rows are, against the real reviews and by themselves.
+
+    python 3_Predictor/7_reason_quality.py --dataset Music_data
+
+Reads  reason_for_test_by_reasoner.pkl, train_summarizer_generation_results.pkl
+Writes results/reason_quality.json, {"table": [{"score", "value", "low", "high", "n"}], "settings": {...}}
+       results/reason_quality_rows.jsonl.gz, every row with its scores
+--judge asks the teacher for a GPTScore of 0 to 100, one request a row; needs OPENAI_API_KEY, and OPENAI_BASE_URL for
+a server other than OpenAI's. --bertscore and --bleurt name folders of models that lie on this machine.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pandas as pd
+
+import utils
+from reason4rec import prompts
+from reason4rec import reason_quality as quality
+from reason4rec.artifacts import REASON, REASON_QUALITY, REASON_QUALITY_ROWS, SUMMARIES, TEST_REASONS
+
+TEMPERATURE = 0.0  # our decision: a judge should not waver
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    every = (*quality.NO_DOWNLOAD, *quality.NEEDS)
+    parser.add_argument(
+        "--scores", nargs="*", choices=every, default=list(quality.NO_DOWNLOAD), help="against the reviews"
+    )
+    parser.add_argument("--bertscore", type=Path, help="folder of an encoder; adds BERTScore")
+    parser.add_argument("--bertscore_layer", type=utils.positive, help="layer to compare tokens in (default: the last)")
+    parser.add_argument("--bleurt", type=Path, help="folder of a BLEURT checkpoint; adds BLEURT")
+    parser.add_argument("--judge", action="store_true", help="ask the teacher for a GPTScore")
+
+
+def run(args: argparse.Namespace) -> None:
+    folders = {"bertscore": args.bertscore, "bleurt": args.bleurt}
+    asked = quality.asked_scores(args.scores, folders)
+    reads = [TEST_REASONS, SUMMARIES, *filter(None, folders.values())]
+    settings = {"scores": asked, "bertscore_layer": args.bertscore_layer, "judge": args.judge}
+    step = utils.Step(args, reads=reads, writes=[REASON_QUALITY, REASON_QUALITY_ROWS], **settings)
+    if step.done():
+        print(quality.as_text(json.loads(step.path(REASON_QUALITY).read_text(encoding="utf-8"))["table"]))
+        return
+    teacher = step.teacher() if args.judge else None
+    rows = step.targets(TEST_REASONS)
+    histories = utils.histories_of(step, rows)
+
+    # A row whose review is empty has nothing to be compared with.
+    reviewed = rows[rows["reviews"].str.strip() != ""]
+    pairs, scores = (reviewed[REASON].tolist(), reviewed["reviews"].tolist()), pd.DataFrame(index=reviewed.index)
+    for name in asked:
+        if name == "bertscore":
+            where = utils.resolve_device(args.device), args.batch_size
+            found = quality.bertscore(*pairs, args.bertscore, args.bertscore_layer, *where)
+        elif name == "bleurt":
+            found = quality.bleurt(*pairs, args.bleurt, utils.resolve_device(args.device), args.batch_size)
+        else:
+            found = quality.NO_DOWNLOAD[name](*pairs)
+        scores = scores.assign(**found)
+    if teacher:
+        questions = [
+            prompts.judge(step.dataset.product_class, title, review, reason, args.prompts)
+            for title, reason, review in zip(reviewed["title"], *pairs)
+        ]
+        replies = pd.Series(utils.chat_with_gpt(teacher, questions, TEMPERATURE), index=reviewed.index)
+        scores["gptscore"] = replies.map(quality.judged_score)
+        scores["gptscore_unusable"] = scores["gptscore"].isna().astype(float)
+
+    untitled = list(map(quality.without_titles, rows[REASON], rows["title"], histories))
+    known = quality.vocabulary(step.read(SUMMARIES), args.seed)
+    by_aspects, texts = quality.faithfulness(untitled, histories, known, args.seed)
+    texts["rating_words"] = list(map(quality.rating_in_words, untitled))
+    leaked = {"rating_in_words": [float(found != "") for found in texts["rating_words"]]}
+    scores = scores.reindex(rows.index).assign(**by_aspects, **leaked, **quality.checks(rows[REASON], rows["reviews"]))
+    if teacher:
+        texts["judge_reply"] = replies.reindex(rows.index)
+
+    table = quality.table(scores, rows[REASON], rows["user_id"], args.seed)
+    step.write(REASON_QUALITY, {"table": table, "settings": step.made_from["settings"]})
+    every = pd.concat([rows, scores, pd.DataFrame(texts)], axis=1).astype(object)
+    step.write(REASON_QUALITY_ROWS, every.where(every.notna(), None).to_dict("records"))
+    print(quality.as_text(table))
+    step.card(len(rows), len(rows), without_review=len(rows) - len(reviewed), **(teacher.card() if teacher else {}))
+
+
+if __name__ == "__main__":
+    utils.main(run, __doc__, flags, utils.prompt_flags, utils.model_flags, utils.teacher_flags)
