@@ -95,6 +95,8 @@ run 2/7 2_Reasoner/7_generate_reason_for_test.py "${WRITER[@]}" "${MODEL[@]}"
 run 3/1 3_Predictor/1_construct_predictor_train_data.py "${WRITER[@]}" "${MODEL[@]}"
 run 3/2 3_Predictor/2_predictor_train.sh "${TRAINER[@]}" "${MODEL[@]}"
 run 3/3 3_Predictor/3_generate_predict_for_test.py "${MODEL[@]}"
+# Before the evaluation, which puts them in its table.
+run 3/5 3_Predictor/5_baselines.py
 run 3/4 3_Predictor/4_evaluate.py
 run 3/7 3_Predictor/7_reason_quality.py
 run 3/8 3_Predictor/8_case_study.py

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     outputs = [TRAIN, VALID, TEST, DATA_CARD]
     step = utils.Step(args, reads=dumps, writes=outputs, dataset=dataset, columns=args.columns, **settings)
     if step.done():
+        datasets.write_facts(dataset, args.data_root)
         print(data_card.as_text(json.loads(step.path(DATA_CARD).read_text(encoding="utf-8"))))
         return
     splits = raw.preprocess(
@@ -49,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
         limit=args.limit,
         **settings,
     )
-    sha256 = {Path(name).name: value for name, value in step.made_from["inputs"].items()}
+    sha256 = dict(zip(dumps, step.made_from["inputs"].values(), strict=True))
+    settings |= {"columns": args.columns or "known", "limit": args.limit}
     card = data_card.card(args.dataset, splits, sha256, settings, dataset.paper)
     datasets.write_facts(dataset, args.data_root)
     for artifact, content in ((TRAIN, splits.train), (VALID, splits.valid), (TEST, splits.test), (DATA_CARD, card)):

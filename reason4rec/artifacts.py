@@ -122,6 +122,8 @@ def read(folder: Path, artifact: Artifact) -> pd.DataFrame | list[dict]:
 
 def check_frame(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
     """InputError unless the columns are there and hold no NaN, no repeated review and only ratings of 1 to 5."""
+    if not frame.columns.is_unique:
+        raise InputError(f"{where}: column {frame.columns[frame.columns.duplicated()][0]} is there twice; remove one")
     missing = [column for column in columns if column not in frame]
     if missing:
         raise InputError(f"{where}: no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
@@ -133,10 +135,14 @@ def check_frame(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> No
             raise InputError(f"{where}: column {column} is empty (NaN) in row {row}; remove or fill it")
     for column in ("ratings", "unixReviewTime"):
         if column in columns and not pd.api.types.is_numeric_dtype(frame[column]):
-            raise InputError(f"{where}: column {column} holds text, not numbers; convert it")
+            raise InputError(f"{where}: column {column} does not hold numbers; convert it")
+    for column in ("user_id", "item_id"):
+        kind = pd.api.types.infer_dtype(frame[column]) if column in columns else "string"
+        if kind not in ("string", "integer"):
+            raise InputError(f"{where}: column {column} holds {kind}, not texts or whole numbers; convert it")
     for column in columns:
-        if column not in (*KEYS, "ratings", *MAY_BE_MISSING) and pd.api.types.is_numeric_dtype(frame[column]):
-            raise InputError(f"{where}: column {column} holds numbers, not text; convert it")
+        if column not in (*KEYS, "ratings", *MAY_BE_MISSING) and pd.api.types.infer_dtype(frame[column]) != "string":
+            raise InputError(f"{where}: column {column} does not hold text alone; convert it")
     if "ratings" in columns:
         outside = ~frame["ratings"].between(1, 5).to_numpy()
         if outside.any():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,8 +11,8 @@ from reason4rec.history import HistoryIndex
 from reason4rec.raw import Reading, Splits, Stage, stage_of
 
 
-def card(dataset: str, splits: Splits, sha256: Mapping[str, str], settings: dict, paper: Mapping[str, int]) -> dict:
-    """What is known of a dataset, as plain data; `sha256` is by the name of a file.
+def card(dataset: str, splits: Splits, sha256: Mapping[Path, str], settings: dict, paper: Mapping[str, int]) -> dict:
+    """What is known of a dataset, as plain data; `sha256` is by the path of a file.
 
     `stages` go from `raw` to the three splits; `last` is the time of the last review. In `test`, `cold_users` and
     `cold_items` count the rows without an earlier review of theirs in train, `warm` is as in the paper's counts.
@@ -28,6 +29,7 @@ def card(dataset: str, splits: Splits, sha256: Mapping[str, str], settings: dict
         "settings": settings,
         "stages": {name: asdict(stage) for name, stage in stages.items()},
         "items_without_title": splits.untitled,
+        "reviews_without_text": int(sum((part["reviews"] == "").sum() for part in parts.values())),
         "test": warmth,
         "paper": {name: {"paper": n, "ours": ours[name], "difference": ours[name] - n} for name, n in paper.items()},
     }
@@ -51,9 +53,11 @@ def as_text(card: dict) -> str:
     test = card["test"]
     tables = [
         _table(["file", "form", "bytes", "lines", "broken", "sha256"], files),
+        f"Settings: {', '.join(f'{name} {value}' for name, value in card['settings'].items())}.",
         _table(header, rows),
         f"Test rows: {test['warm']:,} warm, {test['cold_users']:,} with a cold user, {test['cold_items']:,} with a "
-        f"cold item, of {stages['test'].reviews:,}. Items without a title: {card['items_without_title']:,}.",
+        f"cold item, of {stages['test'].reviews:,}. Items without a title: {card['items_without_title']:,}. "
+        f"Reviews without a text: {card['reviews_without_text']:,}.",
     ]
     if card["paper"]:
         compared = [[name.replace("_", " "), *numbers.values()] for name, numbers in card["paper"].items()]
@@ -70,14 +74,14 @@ def _warmth(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _file(reading: Reading, sha256: Mapping[str, str]) -> dict:
+def _file(reading: Reading, sha256: Mapping[Path, str]) -> dict:
     path = reading.dump.path
     return {
         "name": path.name,
         "member": reading.dump.member,
         "form": reading.dump.form,
         "bytes": path.stat().st_size,
-        "sha256": sha256[path.name],
+        "sha256": sha256[path],
         "lines": reading.lines,
         "broken": reading.broken,
         "first_broken": {str(number): fault for number, fault in reading.faults.items()},

@@ -142,7 +142,10 @@ def get(name: str, data_root: Path) -> Dataset:
             f"0_Data/2_preprocess.py --dataset {name} --reviews FILE --product_class TEXT makes a new one"
         )
     try:
-        return Dataset(**json.loads(path.read_text(encoding="utf-8")))
+        dataset = Dataset(**json.loads(path.read_text(encoding="utf-8")))
+        if dataset.months is not None and not (isinstance(dataset.months, int) and dataset.months > 0):
+            raise ValueError("months is neither null nor a whole number of at least 1")
+        return dataset
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: not the facts of a dataset ({error}); preprocess it again") from error
 

@@ -77,7 +77,7 @@ def find(path: Path, needed: Fields, unlike: Sequence[str] = ()) -> Dump:
             lines = _head(stream)
             for form, delimiter, fields in _forms(lines):
                 fits = all(fields & set(names) for names in needed.values()) and not fields & set(unlike)
-                if fits or (not member and form != "CSV"):
+                if fits or (not member and form != "CSV" and not fields & set(unlike)):
                     return Dump(path, member, form, delimiter)
     names = "; ".join(f"{ours}: {' or '.join(names)}" for ours, names in needed.items())
     raise InputError(

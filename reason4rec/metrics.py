@@ -43,7 +43,7 @@ def errors(ratings: Sequence[float], predictions: Sequence[float]) -> dict[str, 
 
 
 def baselines(train: pd.DataFrame, targets: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Predictions of the global, user and item mean and of user and item bias for the targets, learned on train.
+    """Predictions of the global, user and item mean, the global median, and user and item bias, learned on train.
 
     A cold user or item gets the global mean. The biases are damped means of what is left over, the item's first.
     """
@@ -54,6 +54,7 @@ def baselines(train: pd.DataFrame, targets: pd.DataFrame) -> dict[str, np.ndarra
     users, items = targets["user_id"], targets["item_id"]
     return {
         "global mean": np.full(len(targets), overall),
+        "global median": np.full(len(targets), float(train["ratings"].median())),
         "user mean": users.map(train.groupby("user_id")["ratings"].mean()).fillna(overall).to_numpy(dtype=float),
         "item mean": items.map(train.groupby("item_id")["ratings"].mean()).fillna(overall).to_numpy(dtype=float),
         "user + item bias": np.clip(

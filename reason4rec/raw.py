@@ -101,20 +101,32 @@ def preprocess(
             if not stages[name].reviews:
                 raise InputError(f"{readings[0].dump.name}: no review is left after {name}; pass a smaller --core")
         read_kept(db, readings[0].dump, fields, limit)
+        if not db.execute("SELECT bool_or(reviews != '') FROM reviews").fetchall()[0][0]:
+            names = " or ".join(fields["reviews"])
+            raise InputError(f"{readings[0].dump.name}: no review has a text as {names}; say --columns reviews=NAME")
         if metadata is not None:
             readings.append(read_titles(db, metadata))
-        return Splits(*split(kept_reviews(db)), readings, stages, untitled(db))
+        without = untitled(db)
+        if (metadata is not None or "title" in fields) and without == stage(db).items:
+            where = readings[-1].dump.name if metadata is not None else f"--columns title={fields['title'][0]}"
+            raise InputError(f"{where}: no item of the reviews has a title there; is it the right one?")
+        return Splits(*split(kept_reviews(db)), readings, stages, without)
 
 
 @contextmanager
 def engine(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty database in memory, which uses a folder of its own where memory is short."""
     shutil.rmtree(scratch, ignore_errors=True)
+    scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
         with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(scratch)}) as db:
             db.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
             yield db
-    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+    except duckdb.OutOfMemoryException as error:
+        raise InputError(
+            f"{str(error).splitlines()[0]}: more than {MEMORY} is needed at once; keep fewer reviews (a larger --core)"
+        ) from error
+    except duckdb.IOException as error:
         raise InputError(f"{scratch}: no room to work in ({str(error).splitlines()[0]}); free the disk") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -178,7 +190,7 @@ def drop_repeats(db: duckdb.DuckDBPyConnection) -> None:
 def keep_core(db: duckdb.DuckDBPyConnection, k: int) -> None:
     """Keeps the largest part in which every user and every item has at least k reviews."""
     size = None
-    while size != (size := db.execute("SELECT count(*) FROM kept").fetchone()):
+    while size != (size := db.execute("SELECT count(*) FROM kept").fetchall()[0]):
         db.execute(
             f"""
             CREATE OR REPLACE TABLE kept AS SELECT * FROM kept
@@ -201,9 +213,9 @@ def keep_last_months(db: duckdb.DuckDBPyConnection, months: int) -> None:
 def stage(db: duckdb.DuckDBPyConnection) -> Stage:
     """The counts of the reviews that are kept."""
     counts = 'count(*), count(DISTINCT "user"), count(DISTINCT item), min(unixReviewTime), max(unixReviewTime)'
-    reviews, users, items, first, last = db.execute(f"SELECT {counts} FROM kept").fetchone()
+    reviews, users, items, first, last = db.execute(f"SELECT {counts} FROM kept").fetchall()[0]
     ratings = db.execute("SELECT ratings, count(*) FROM kept GROUP BY ratings ORDER BY ratings").fetchall()
-    return Stage(reviews, users, items, {f"{rating:g}": n for rating, n in ratings}, first, last)
+    return Stage(reviews, users, items, {_rating(rating): n for rating, n in ratings}, first, last)
 
 
 def stage_of(part: pd.DataFrame) -> Stage:
@@ -213,7 +225,7 @@ def stage_of(part: pd.DataFrame) -> Stage:
         reviews=len(part),
         users=part["user_id"].nunique(),
         items=part["item_id"].nunique(),
-        by_rating={f"{rating:g}": int(n) for rating, n in ratings.items()},
+        by_rating={_rating(rating): int(n) for rating, n in ratings.items()},
         first=int(part["unixReviewTime"].min()),
         last=int(part["unixReviewTime"].max()),
     )
@@ -225,10 +237,18 @@ def read_kept(db: duckdb.DuckDBPyConnection, dump: Dump, fields: Fields, limit: 
     with _lines(db, dump, limit):
         db.execute(
             f"""
-            CREATE TABLE reviews AS SELECT kept.number, user_id, item_id, title, ratings, reviews, unixReviewTime
-            FROM ({_extracted(columns, "SEMI JOIN kept USING (number)")}) JOIN kept USING (number)
+            CREATE TABLE texts AS SELECT number, user_id, item_id, title, reviews
+            FROM ({_extracted(columns, "SEMI JOIN kept USING (number)")})
             """
         )
+    # Not in one statement: the engine cannot know how many lines are coming, and would hold all texts in memory.
+    db.execute(
+        """
+        CREATE TABLE reviews AS SELECT number, user_id, item_id, title, ratings, reviews, unixReviewTime
+        FROM texts JOIN kept USING (number);
+        DROP TABLE texts;
+        """
+    )
 
 
 def read_titles(db: duckdb.DuckDBPyConnection, path: Path) -> Reading:
@@ -253,11 +273,11 @@ def read_titles(db: duckdb.DuckDBPyConnection, path: Path) -> Reading:
 def untitled(db: duckdb.DuckDBPyConnection) -> int:
     """The number of items in `reviews` without a title."""
     items = "SELECT item_id FROM reviews GROUP BY item_id HAVING count(title) = 0"
-    return db.execute(f"SELECT count(*) FROM ({items})").fetchone()[0]
+    return db.execute(f"SELECT count(*) FROM ({items})").fetchall()[0][0]
 
 
 def kept_reviews(db: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """The reviews as a frame of the contract's columns, by time, user and item.
+    """The reviews as a frame of the contract's columns, in no order.
 
     An item has one title, the first in the file; without any it is called by its id (our decision). Ratings are
     float64, times int64, all else texts.
@@ -267,7 +287,6 @@ def kept_reviews(db: duckdb.DuckDBPyConnection) -> pd.DataFrame:
         SELECT {", ".join(REVIEW_COLUMNS)} FROM (SELECT * EXCLUDE (title) FROM reviews)
         JOIN (SELECT item_id, coalesce(min_by(title, number), item_id) AS title FROM reviews GROUP BY item_id)
             USING (item_id)
-        ORDER BY unixReviewTime, user_id, item_id
         """
     ).df()
 
@@ -299,7 +318,7 @@ def _read(
             FROM ({_extracted(columns)})
             """
         )
-    lines, broken = db.execute("SELECT count(*), count(fault) FROM read").fetchone()
+    lines, broken = db.execute("SELECT count(*), count(fault) FROM read").fetchall()[0]
     shown = f"SELECT number, fault FROM read WHERE fault IS NOT NULL ORDER BY number LIMIT {SHOWN}"
     reading = Reading(dump, lines, broken, dict(db.execute(shown).fetchall()))
     if broken * PER_BROKEN > lines:
@@ -363,7 +382,11 @@ def _as(name: str, value: str) -> str:
         return f"coalesce({value}, '')"
     if name == "title":
         return rf"nullif(trim(regexp_replace({value}, '[\s\x0b\x1c-\x1f\x85\p{{Z}}]+', ' ', 'g')), '')"
-    time = f"coalesce(TRY_CAST({value} AS DOUBLE), epoch(TRY_CAST({value} AS TIMESTAMPTZ)))"
+    # A date without marks would pass for seconds, and the engine takes words such as "epoch" for times.
+    date = rf"regexp_full_match({value}, '(19|20)\d\d[01]\d[0-3]\d|[a-zA-Z]+')"
+    time = (
+        f"CASE WHEN NOT {date} THEN coalesce(TRY_CAST({value} AS DOUBLE), epoch(TRY_CAST({value} AS TIMESTAMPTZ))) END"
+    )
     return f"TRY_CAST(floor(CASE WHEN {time} > {MILLISECONDS} THEN {time} / 1000 ELSE {time} END) AS BIGINT)"
 
 
@@ -374,6 +397,10 @@ def _extracted(columns: Sequence[str], only: str = "") -> str:
             SELECT number, {found} FROM lines {only} WHERE line IS NULL OR NOT regexp_full_match(line, '\\s*')
         )
     """
+
+
+def _rating(rating: float) -> str:
+    return repr(float(rating)).removesuffix(".0")
 
 
 def _quoted(text: str) -> str:

@@ -108,6 +108,20 @@ def models(dataset: str) -> str:
     return _markdown(header, lines)
 
 
+def ablations(dataset: str) -> str:
+    """The variants of a published run: accepted reasons, MAE, and its difference to the full run on all rows."""
+    lines = []
+    for row in _read(FOLDER / dataset / Path(ABLATIONS.path).name):
+        paired = row["paired"]
+        difference = ["-", "-"]
+        if paired:
+            interval = f"[{paired['low']:+.4f}, {paired['high']:+.4f}]"
+            difference = [f"{paired['mae_difference']:+.4f} {interval}", f"{paired['p_corrected']:.4f}"]
+        accepted = f"{row['accepted']:,} of {row['targets']:,}" if "accepted" in row else "-"
+        lines.append([row["variant"], row["changes"], accepted, _interval(row["all"], "mae"), *difference])
+    return _markdown(["variant", "what changes", "accepted reasons", "MAE", "less the full run", "p (Holm)"], lines)
+
+
 def _measured(dataset: str) -> list | None:
     path = FOLDER / dataset / Path(METRICS.path).name
     if not path.exists():

@@ -6,6 +6,7 @@ that check what they are given, so no file gets hold of a class or function of a
 
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from datetime import date, datetime
@@ -197,6 +198,12 @@ _CODES = (
 ).split()
 
 
+def _refused(code: int) -> Callable[["SafeUnpickler"], NoReturn]:
+    known = pickletools.code2op.get(chr(code))
+    kind = known.name if known else f"byte {code}"
+    return lambda self: _refuse(f"it holds a {kind}, a code that no table of reviews has; write it as a plain table")
+
+
 class SafeUnpickler(pickle._Unpickler):
     """Reads plain data and frames.
 
@@ -243,7 +250,7 @@ class SafeUnpickler(pickle._Unpickler):
         _checked(self.stack[-1], dict).update(zip(entries[::2], entries[1::2], strict=True))
 
     dispatch = {
-        **dict.fromkeys(range(256), lambda self: _refuse("it holds a code that no table of reviews has")),
+        **{code: _refused(code) for code in range(256)},
         **{code: pickle._Unpickler.dispatch[code] for (code,) in (getattr(pickle, name) for name in _CODES)},
         pickle.BYTEARRAY8[0]: pickle._Unpickler.load_binbytes8,
         pickle.REDUCE[0]: load_call,

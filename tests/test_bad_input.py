@@ -126,7 +126,7 @@ DAMAGES = {
     "a summary is None": (lambda f: changed(f, SUMMARY, None), f"column {SUMMARY} is empty (NaN) in row 7"),
     "a rating is NaN": (lambda f: changed(f, "ratings", np.nan), "column ratings is empty (NaN) in row 7"),
     "a rating is 7": (lambda f: changed(f, "ratings", 7.0), "rating 7.0 in row 7 is outside 1 to 5"),
-    "ratings are texts": (lambda f: f.assign(ratings=f["ratings"].astype(str)), "column ratings holds text"),
+    "ratings are texts": (lambda f: f.assign(ratings=f["ratings"].astype(str)), "column ratings does not hold numbers"),
     "a row is repeated": (lambda f: pd.concat([f, f.iloc[[3]]], ignore_index=True), "repeats the user, item and time"),
     "the frame is empty": (lambda f: f.head(0), "the table is empty"),
     "the frame is a list": (lambda f: [{"messages": []}], "expected a table, found a list"),

@@ -83,9 +83,9 @@ def test_the_predictor_beats_every_mean_on_warm_rows(results):
     rows = json.loads((folder / artifacts.METRICS.path).read_text())["table"]
     warm = {row["model"]: row for row in rows if row["rows"] == "warm"}
     ours = warm.pop("Reason4Rec (demo model)")
-    assert set(warm) == {"global mean", "user mean", "item mean", "user + item bias"}
     assert {row["n"] for row in warm.values()} == {ours["n"]}
-    for name in ("global mean", "user mean", "item mean"):
+    assert {"global median", "matrix factorization", "gradient boosting"} <= set(warm)
+    for name in warm:
         assert ours["mae"] < warm[name]["mae"]
 
 
@@ -125,15 +125,17 @@ def test_the_demo_says_that_its_teacher_is_a_stand_in_and_prints_the_table(demo)
 def test_every_step_ends_with_a_card(demo):
     _, output = demo
     cards = re.findall(
-        r"^\[[\w]+\] rows in [\d,]+ \| rows out [\d,]+ \| [\d.]+ s \| [\d.]+ rows/s \| peak", output, re.M
+        r"^\[([\w]+)\] rows in [\d,]+ \| rows out [\d,]+ \| [\d.]+ s \| [\d.]+ rows/s \| peak", output, re.M
     )
-    assert len(cards) == len(re.findall("^== [0-3]/", output, re.MULTILINE)) == 19
+    # The baselines end with a card each.
+    assert len(set(cards)) == len(re.findall("^== [0-3]/", output, re.MULTILINE)) == 20
 
 
 def test_every_output_has_a_record_of_where_it_came_from(results):
     folder, _, _ = results
     for artifact in vars(artifacts).values():
-        if isinstance(artifact, artifacts.Artifact):
+        # Ablations are no part of the demo, and the efforts of several steps stand in one file.
+        if isinstance(artifact, artifacts.Artifact) and artifact not in (artifacts.ABLATIONS, artifacts.EFFORTS):
             record = artifacts.read_record(folder / artifact.path)
             assert record["sha256"] == artifacts.sha256(folder / artifact.path)
             assert record["made_from"]["settings"]["seed"] in (0, 42)

@@ -18,7 +18,7 @@ from reason4rec.history import History
 
 SCRIPT = "3_Predictor/4_evaluate.py"
 NAN = float("nan")
-SIMPLE = ["global mean", "user mean", "item mean", "user + item bias"]
+SIMPLE = ["global mean", "global median", "user mean", "item mean", "user + item bias"]
 
 
 def runs_of(*predictions):

@@ -101,6 +101,7 @@ def test_baselines_of_a_worked_example_with_cold_users_and_items():
     a, b, u1, u2 = 1 / 7, -1 / 6, 1 / 42 / 7, -1 / 7 / 6
     expected = {
         "global mean": [4.0] * 5,
+        "global median": [4.0] * 5,
         "user mean": [4.0, 4.0, 4.0, 4.0, 4.0],
         "item mean": [4.5, 3.0, 4.5, 4.0, 4.0],
         "user + item bias": [4 + a + u1, 4 + b + u2, 4 + a, 4 + u1, 4.0],

@@ -196,7 +196,7 @@ YEAR = 365 * 86_400
 )
 def test_a_dump_becomes_the_same_splits_as_by_plain_frames_in_memory(tmp_path_factory, rows, core, months, first):
     root = tmp_path_factory.mktemp("dump")
-    rows = [(u, i, t * YEAR // 8) for u, i, t in rows]
+    rows = [(u, i, 10**9 + t * YEAR // 8) for u, i, t in rows]
     expected = by_pandas(frame_of(rows).assign(title=[f"i{i}" for _, i, _ in rows]), core, months, first)
     dump = put_dump(root / "dump", rows)
     try:
@@ -258,7 +258,7 @@ def preprocess(root, *args, name="New_data"):
 def made(tmp_path_factory):
     """A dataset that the script made of a dump with a repeat and two broken lines; its folder, and what was printed."""
     root = tmp_path_factory.mktemp("made")
-    rows = [(k % 40, k % 37, 86_400 * k) for k in range(1_200)]
+    rows = [(k % 40, k % 37, 10**9 + 86_400 * k) for k in range(1_200)]
     records = [
         {"reviewerID": f"u{u}", "asin": f"i{i}", "overall": 1 + k % 5, "reviewText": f"r {k}", "unixReviewTime": t}
         for k, (u, i, t) in enumerate([*rows, *rows, (0, 0, 1)])
@@ -291,7 +291,8 @@ def test_a_card_counts_every_stage_from_the_dump_to_the_splits(made):
         "valid": 120,
         "test": 120,
     }
-    assert card["settings"] == {"core": 5, "months": None, "window_first": False}
+    choices = {"core": 5, "months": None, "window_first": False}
+    assert card["settings"] == choices | {"columns": "known", "limit": None}
     assert card["items_without_title"] == 7
     for name, artifact in (("train", TRAIN), ("valid", VALID), ("test", TEST)):
         part, stage = artifacts.read(root / "New_data", artifact), card["stages"][name]
@@ -327,7 +328,7 @@ def test_the_same_dump_and_settings_give_the_same_bytes(made, tmp_path):
 def test_a_card_sets_the_papers_figures_beside_ours(tmp_path):
     dump = put_dump(tmp_path / "dump", [(k % 4, k % 5, k) for k in range(20)])
     splits = raw.preprocess(dump, None, tmp_path / "scratch", core=1)
-    card = data_card.card("X", splits, {"dump": "0" * 64}, {}, {"interactions": 21, "warm_test_rows": 1})
+    card = data_card.card("X", splits, {dump: "0" * 64}, {}, {"interactions": 21, "warm_test_rows": 1})
     assert card["paper"] == {
         "interactions": {"paper": 21, "ours": 20, "difference": -1},
         "warm_test_rows": {"paper": 1, "ours": 2, "difference": 1},
@@ -338,7 +339,7 @@ def test_a_card_sets_the_papers_figures_beside_ours(tmp_path):
 def test_a_card_counts_cold_rows_by_side_and_warm_ones_as_the_history_does(tmp_path):
     rows = [*((k % 2, k % 3 + 10 * (k > 5), k) for k in range(16)), (0, 1, 20), (7, 0, 21), (0, 8, 22), (9, 9, 23)]
     splits = raw.preprocess(put_dump(tmp_path / "dump", rows), None, tmp_path / "scratch", core=1)
-    counted = data_card.card("X", splits, {"dump": ""}, {}, {})["test"]
+    counted = data_card.card("X", splits, {tmp_path / "dump": ""}, {}, {})["test"]
     histories = HistoryIndex(splits.train, None).of_rows(splits.test)
     assert counted == {
         "warm": sum(history.warm for history in histories),
@@ -421,3 +422,76 @@ def test_real_metadata_in_python_literals_has_a_title_for_every_item(tmp_path):
     everything = pd.concat([splits.train, splits.valid, splits.test])
     assert (everything["title"] != everything["item_id"]).all()
     assert set(everything.loc[everything["item_id"] == "5555991584", "title"]) == {"Memory of Trees"}
+
+
+@pytest.mark.slow
+def test_more_texts_than_memory_holds_were_refused_although_they_fit_the_disk(tmp_path, monkeypatch):
+    """All reviews were kept, and the engine held every text at once."""
+    artifacts.write_json_lines(
+        tmp_path / "dump",
+        [
+            {
+                "reviewerID": f"u{k}",
+                "asin": f"i{k % 50}",
+                "overall": 4,
+                "reviewText": f"{k} " * 140,
+                "unixReviewTime": k,
+            }
+            for k in range(200_000)
+        ],
+    )
+    monkeypatch.setattr(raw, "MEMORY", "130MB")
+    splits = raw.preprocess(tmp_path / "dump", None, tmp_path / "new" / "scratch", core=1)
+    assert len(splits.train) + len(splits.valid) + len(splits.test) == 200_000
+    assert splits.test["reviews"].iloc[-1].startswith("199999 ")
+    assert not (tmp_path / "new" / "scratch").exists()
+
+
+def test_a_wrong_name_for_the_text_gave_a_dataset_of_empty_reviews(tmp_path):
+    dump = put_dump(tmp_path / "dump", [(k, k, k) for k in range(20)])
+    with pytest.raises(InputError, match="no review has a text as Txet; say --columns reviews=NAME"):
+        raw.preprocess(dump, None, tmp_path / "s", core=1, fields=raw.fields_of("reviews=Txet"))
+
+
+def test_reviews_given_as_metadata_made_their_headlines_the_titles(tmp_path):
+    dump = put_dump(tmp_path / "dump", [(k, k, k) for k in range(20)], title="I love it")
+    with pytest.raises(InputError, match="no JSON lines, Python literals or CSV with these fields"):
+        raw.preprocess(dump, dump, tmp_path / "s", core=1)
+
+
+def test_metadata_of_another_dataset_named_every_item_by_its_id(tmp_path):
+    dump = put_dump(tmp_path / "dump", [(k, k, k) for k in range(20)])
+    artifacts.write_json_lines(tmp_path / "meta", [{"asin": "other", "title": "Of another dataset"}])
+    with pytest.raises(InputError, match="meta: no item of the reviews has a title there"):
+        raw.preprocess(dump, tmp_path / "meta", tmp_path / "s", core=1)
+
+
+@pytest.mark.parametrize("time", ["20140501", 20140501, "epoch", "infinity", "now"])
+def test_a_date_without_marks_passed_for_seconds(tmp_path, time):
+    dump = put_dump(tmp_path / "dump", [(k, k, k) for k in range(20)], unixReviewTime=time)
+    with pytest.raises(InputError, match="no time as"):
+        raw.preprocess(dump, None, tmp_path / "s", core=1)
+
+
+def test_two_dumps_of_one_name_shared_one_sha256_on_the_card(tmp_path):
+    for folder, records in (
+        (
+            "a",
+            [
+                {"reviewerID": f"u{k}", "asin": "i", "overall": 4, "reviewText": "t", "unixReviewTime": k}
+                for k in range(20)
+            ],
+        ),
+        ("b", [{"asin": "i", "title": "Thing"}]),
+    ):
+        artifacts.write_json_lines(tmp_path / folder / "data.json", records)
+    dumps = [tmp_path / folder / "data.json" for folder in "ab"]
+    preprocess(tmp_path / "root", "--reviews", dumps[0], "--metadata", dumps[1], "--core", 1)
+    card = json.loads((tmp_path / "root" / "New_data" / DATA_CARD.path).read_text())
+    assert [file["sha256"] for file in card["files"]] == [artifacts.sha256(dump) for dump in dumps]
+
+
+def test_ratings_that_differ_little_are_counted_apart(tmp_path):
+    with kept([(0, k, k) for k in range(3)]) as db:
+        db.execute("UPDATE kept SET ratings = 3 + number / 10000000")
+        assert sum(raw.stage(db).by_rating.values()) == len(raw.stage(db).by_rating) == 3
