@@ -59,9 +59,14 @@ def publish(folder: Path, name: str, minutes: float | None) -> None:
 
 def with_tables(text: str) -> str:
     """A page with the content of every table between its marks; InputError where a dataset is not published."""
-    return MARKS.sub(
-        lambda mark: f"{mark[1]}{reported() if mark[2] == 'reported' else models(mark[2])}\n{mark[3]}", text
-    )
+    return MARKS.sub(lambda mark: f"{mark[1]}{table(mark[2])}\n{mark[3]}", text)
+
+
+def table(name: str) -> str:
+    """A table: `reported`, the models of a published `DATASET`, or its `DATASET_ablations`."""
+    if name == "reported":
+        return reported()
+    return ablations(name.removesuffix("_ablations")) if name.endswith("_ablations") else models(name)
 
 
 def reported() -> str:
