@@ -38,6 +38,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if not args.judge:
+        del args.prompts, args.teacher_model  # on which nothing else depends
     folders = {"bertscore": args.bertscore, "bleurt": args.bleurt}
     asked = quality.asked_scores(args.scores, folders)
     reads = [TEST_REASONS, SUMMARIES, *filter(None, folders.values())]

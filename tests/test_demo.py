@@ -111,9 +111,8 @@ def test_a_second_run_skips_every_step(demo):
     root, _ = demo
     again = run_all(root)
     assert again.returncode == 0
-    assert len(re.findall("^complete:", again.stdout, re.MULTILINE)) == len(
-        re.findall("^== [0-3]/", again.stdout, re.M)
-    )
+    assert len(re.findall("^complete:", again.stdout, re.MULTILINE)) >= 20
+    assert not re.findall(r"^(\[\w+\] rows in .*|out of date.*)", again.stdout, re.MULTILINE)
 
 
 def test_the_demo_says_that_its_teacher_is_a_stand_in_and_prints_the_table(demo):

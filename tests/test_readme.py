@@ -38,10 +38,10 @@ COMMANDS = readme_commands()
 STEPS = sorted({STEP.search(c)[0]: c for c in reversed(COMMANDS) if is_toy_step(c)}.items())
 
 
-def run(words, root, **variables):
+def run(words, root, limit=600, **variables):
     environment = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", **variables}
     words = [sys.executable if words[0] == "python" else words[0], *words[1:]]
-    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit)
 
 
 def toy_flags(script, root):
@@ -149,6 +149,7 @@ def test_every_kind_of_ablation_runs_and_stands_in_the_table(music):
                 *("--teacher_model", "stand-in", "--max_new_tokens", "64", "--variants", *names),
             ],
             root,
+            limit=1_200,
             OPENAI_API_KEY="none-needed",
             OPENAI_BASE_URL=server.address,
         )
