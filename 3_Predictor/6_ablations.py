@@ -5,7 +5,8 @@
 Reads  the files and adapters of the finished run; give the flags that it was given
 Writes ablations/VARIANT/ and checkpoints/DATASET/ablations/VARIANT, predictions/VARIANT.pkl, results/ablations.json
 The variants are without_summarizer, without_reasoner, without_rewards, one_step and rating_first, and tau_X, history_N
-and draws_N for any numbers. One that needs reasons which are not kept yet asks the teacher.
+and draws_N for any numbers. One that needs reasons which are not kept yet asks the teacher. The table holds those of
+earlier calls too.
 Paper: ablation study and analyses; which variants it has is known from third parties.
 """
 
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> None:
     for variant in chosen:
         ablations.place(variant, dataset, folder.resolve(), checkpoints.resolve())
         ablations.run_steps(variant, folder.resolve(), checkpoints.resolve(), passed)
-    made = {variant.name: folder / ablations.FOLDER / variant.name / TEST_RATINGS.path for variant in chosen}
+    finished = ablations.finished(folder)
+    made = {variant.name: folder / ablations.FOLDER / variant.name / TEST_RATINGS.path for variant in finished}
     outputs = [*(predictions_of(name) for name in made), ABLATIONS]
     step = utils.Step(args, reads=[TEST_RATINGS, *made.values()], writes=outputs, variants=list(made))
     if step.done():
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     for variant, path in made.items():
         predicted = artifacts.read(path.parent, TEST_RATINGS)
         step.write(predictions_of(variant), predicted[[*KEYS, "ratings", PREDICTION, *PROBABILITIES]])
-    rows = ablations.compared(folder, chosen, args.seed)
+    rows = ablations.compared(folder, finished, args.seed)
     step.write(ABLATIONS, rows)
     print(ablations.as_text(rows))
     step.card(len(made), len(rows))

@@ -176,6 +176,11 @@ def _link(source: Path, place: Path, written_by: str) -> None:
         place.symlink_to(os.path.relpath(source, place.parent), target_is_directory=source.is_dir())
 
 
+def finished(folder: Path) -> list[Variant]:
+    """All variants in the folder of a run that have their predictions, by name."""
+    return [variant(path.parent.name) for path in sorted((folder / FOLDER).glob(f"*/{TEST_RATINGS.path}"))]
+
+
 def compared(folder: Path, chosen: list[Variant], seed: int) -> list[dict]:
     """A row for the full run and each variant: what it changes, the reasons that it accepted, its errors.
 
