@@ -15,9 +15,10 @@ import pandas as pd
 from reason4rec import prompts
 from reason4rec.artifacts import SUMMARIES, SUMMARY, sha256
 from reason4rec.datasets import DEMO, DEMO_BASE, Dataset, get
+from reason4rec.forms import rating_probabilities
 from reason4rec.history import History, HistoryIndex
 from reason4rec.metrics import expected_rating
-from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
+from reason4rec.prompts import Prompt
 from reason4rec.steps import (
     Step,
     adapter_path,
@@ -52,7 +53,6 @@ __all__ = [
     "model_label",
     "positive",
     "prompt_flags",
-    "rating_probabilities",
     "reasons_of",
     "teacher_flags",
 ]
@@ -110,11 +110,6 @@ def chat_with_LLM(model: "LocalModel", asked: Sequence[Prompt], max_new_tokens: 
 def logits_weighted_predict(model: "LocalModel", asked: Sequence[Prompt]) -> np.ndarray:
     """(asked,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
     return expected_rating(rating_probabilities(model, asked))
-
-
-def rating_probabilities(model: "LocalModel", asked: Sequence[Prompt]) -> np.ndarray:
-    """(asked, 5) probabilities of the ratings 1 to 5 after `Predicted Rating: `."""
-    return model.choice_probabilities(asked, RATINGS, RATING_PREFIX)
 
 
 def chat_with_gpt(teacher: "Teacher", asked: Sequence[Prompt], temperature: float, draw: int = 0) -> list[str]:

@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reason4rec import artifacts, datasets, metrics, prompts
+from reason4rec import artifacts, datasets, forms, metrics, prompts
 from reason4rec.artifacts import (
     KEYS,
     PREDICTION,
@@ -50,7 +50,7 @@ from reason4rec.artifacts import (
 )
 from reason4rec.errors import InputError
 from reason4rec.history import HistoryIndex
-from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
+from reason4rec.prompts import RATING_PREFIX, Prompt
 from reason4rec.recipes import MAX_LENGTH
 from reason4rec.steps import Step, resolve_device
 
@@ -89,21 +89,8 @@ def _prompt_averages(train: pd.DataFrame, seed: int, grid: Grid) -> Learned:
 def _user_item_bias(train: pd.DataFrame, seed: int, grid: Grid) -> Learned:
     from sklearn.model_selection import ParameterGrid
 
-    overall = float(train["ratings"].mean())
-
-    def biases(rest: pd.Series, key: str, damping: float) -> pd.Series:
-        groups = rest.groupby(train[key])
-        return groups.sum() / (groups.count() + damping)
-
-    def predictor(item: pd.Series, user: pd.Series) -> Predict:
-        return lambda targets: (
-            overall + targets["item_id"].map(item).fillna(0.0) + targets["user_id"].map(user).fillna(0.0)
-        ).to_numpy(dtype=float)
-
     for settings in ParameterGrid(grid):
-        item = biases(train["ratings"] - overall, "item_id", settings["item_damping"])
-        rest = train["ratings"] - overall - train["item_id"].map(item)
-        yield settings, predictor(item, biases(rest, "user_id", settings["user_damping"]))
+        yield settings, metrics.user_item_bias(train, **settings)
 
 
 def _gradient_boosting(train: pd.DataFrame, seed: int, grid: Grid) -> Learned:
@@ -300,7 +287,7 @@ def _zero_shot(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
     args, settings = step.args, step.settings
     device = resolve_device(args.device)
     model = load(settings["base_model"], None, device, settings["max_length"], args.batch_size, step.store)
-    probabilities = model.choice_probabilities(_direct_prompts(step, targets), RATINGS, RATING_PREFIX)
+    probabilities = forms.rating_probabilities(model, _direct_prompts(step, targets))
     found = np.column_stack([metrics.expected_rating(probabilities), probabilities])
     return found, {"base_model": settings["base_model"], "device": device, "prompts_shortened": model.shortened}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from reason4rec import markdown
 from reason4rec.history import HistoryIndex
 from reason4rec.raw import Reading, Splits, Stage, stage_of
 
@@ -93,5 +94,4 @@ def _day(time: int) -> str:
 
 
 def _table(header: list[str], rows: list[list]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(f'{x:,}' if isinstance(x, int) else str(x) for x in line)} |" for line in lines)
+    return markdown.table(header, [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows])

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reason4rec import metrics
+from reason4rec import markdown, metrics
 from reason4rec.artifacts import (
     KEYS,
     METRICS,
@@ -364,7 +364,7 @@ def as_text(result: dict) -> str:
 def as_markdown(table: Sequence[dict]) -> str:
     """Rows of the table, or of the paired tests, as Markdown."""
     header, *rows = (_paired_cells if "against" in table[0] else _table_cells)(table)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
+    return markdown.table(header, rows)
 
 
 def _shown(name: str, ours: str) -> str:

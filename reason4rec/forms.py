@@ -50,5 +50,10 @@ def predict(
     if form == "one_step":
         written = [text.partition(RATING_PREFIX.strip())[0].strip() for text in written]
         said = [f"{text}\n" for text in written]
-        return model.choice_probabilities(asked, RATINGS, RATING_PREFIX, said), written
-    return model.choice_probabilities(asked, RATINGS, RATING_PREFIX), written
+        return rating_probabilities(model, asked, said), written
+    return rating_probabilities(model, asked), written
+
+
+def rating_probabilities(model: "LocalModel", asked: Sequence[Prompt], said: Sequence[str] | None = None) -> np.ndarray:
+    """(asked, 5) probabilities of the ratings 1 to 5 after `Predicted Rating: `, or after what was `said` and that."""
+    return model.choice_probabilities(asked, RATINGS, RATING_PREFIX, said)

@@ -4,7 +4,7 @@ An unusable prediction (NaN) stays in n and counts with the largest error that i
 answer never improves a result. Our decision: elsewhere in the field it counts as no error at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -42,28 +42,35 @@ def errors(ratings: Sequence[float], predictions: Sequence[float]) -> dict[str, 
     }
 
 
+def user_item_bias(
+    train: pd.DataFrame, item_damping: float = BIAS_DAMPING, user_damping: float = BIAS_DAMPING
+) -> Callable[[pd.DataFrame], np.ndarray]:
+    """Predicts ratings, which may leave the scale, as the mean plus the biases of item and user; 0 for a cold one.
+
+    A bias is the damped mean of what is left over, the item's first; a damping is in ratings.
+    """
+    overall = float(train["ratings"].mean())
+    item = _damped(train["ratings"] - overall, train["item_id"], item_damping)
+    rest = train["ratings"] - overall - train["item_id"].map(item)
+    user = _damped(rest, train["user_id"], user_damping)
+    return lambda targets: (
+        overall + targets["item_id"].map(item).fillna(0.0) + targets["user_id"].map(user).fillna(0.0)
+    ).to_numpy(dtype=float)
+
+
 def baselines(train: pd.DataFrame, targets: pd.DataFrame) -> dict[str, np.ndarray]:
     """Predictions of the global, user and item mean, the global median, and user and item bias, learned on train.
 
-    A cold user or item gets the global mean. The biases are damped means of what is left over, the item's first.
+    A cold user or item gets the global mean. The biases are those of `user_item_bias`, clipped to the scale.
     """
     overall = float(train["ratings"].mean())
-    item_bias = _damped(train["ratings"] - overall, train["item_id"])
-    rest = train["ratings"] - overall - train["item_id"].map(item_bias)
-    user_bias = _damped(rest, train["user_id"])
     users, items = targets["user_id"], targets["item_id"]
     return {
         "global mean": np.full(len(targets), overall),
         "global median": np.full(len(targets), float(train["ratings"].median())),
         "user mean": users.map(train.groupby("user_id")["ratings"].mean()).fillna(overall).to_numpy(dtype=float),
         "item mean": items.map(train.groupby("item_id")["ratings"].mean()).fillna(overall).to_numpy(dtype=float),
-        "user + item bias": np.clip(
-            overall
-            + items.map(item_bias).fillna(0.0).to_numpy(dtype=float)
-            + users.map(user_bias).fillna(0.0).to_numpy(dtype=float),
-            1.0,
-            5.0,
-        ),
+        "user + item bias": np.clip(user_item_bias(train)(targets), 1.0, 5.0),
     }
 
 
@@ -80,6 +87,6 @@ def _mae_and_rmse(ratings: np.ndarray, predictions: np.ndarray) -> tuple[float |
     return float(mean_absolute_error(ratings, predictions)), float(root_mean_squared_error(ratings, predictions))
 
 
-def _damped(values: pd.Series, by: pd.Series) -> pd.Series:
+def _damped(values: pd.Series, by: pd.Series, damping: float) -> pd.Series:
     groups = values.groupby(by)
-    return groups.sum() / (groups.count() + BIAS_DAMPING)
+    return groups.sum() / (groups.count() + damping)

@@ -15,10 +15,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
-from reason4rec import evaluation, steps
+from reason4rec import evaluation, markdown, steps
 from reason4rec.artifacts import ABLATIONS, EFFORTS, METRICS, REASON_QUALITY, read_record, versions, write_text
 from reason4rec.errors import InputError
 
@@ -79,7 +78,7 @@ def reported() -> str:
         if ours and row["mae"] is not None:
             rows[-1][7] = f"{float(ours[0].split()[0]) - row['mae']:+.4f}"
     header = ["model", "dataset", "MAE reported", "RMSE reported", "source", "MAE ours", "RMSE ours", "difference"]
-    return _markdown([*header, "seeds", "GPU", "minutes", "commit"], rows)
+    return markdown.table([*header, "seeds", "GPU", "minutes", "commit"], rows)
 
 
 def models(dataset: str) -> str:
@@ -110,7 +109,7 @@ def models(dataset: str) -> str:
         "seconds",
         "GB",
     ]
-    return _markdown(header, lines)
+    return markdown.table(header, lines)
 
 
 def ablations(dataset: str) -> str:
@@ -124,7 +123,9 @@ def ablations(dataset: str) -> str:
             difference = [f"{paired['mae_difference']:+.4f} {interval}", f"{paired['p_corrected']:.4f}"]
         accepted = f"{row['accepted']:,} of {row['targets']:,}" if "accepted" in row else "-"
         lines.append([row["variant"], row["changes"], accepted, _interval(row["all"], "mae"), *difference])
-    return _markdown(["variant", "what changes", "accepted reasons", "MAE", "less the full run", "p (Holm)"], lines)
+    return markdown.table(
+        ["variant", "what changes", "accepted reasons", "MAE", "less the full run", "p (Holm)"], lines
+    )
 
 
 def _measured(dataset: str) -> list | None:
@@ -148,11 +149,6 @@ def _interval(row: dict | None, name: str) -> str:
 
 def _number(value: float | None) -> str:
     return "not known" if value is None else f"{value:.4f}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _read(path: Path) -> list | dict:
