@@ -19,7 +19,7 @@ from reason4rec.history import History
 from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
 
 if TYPE_CHECKING:
-    from reason4rec.model import LocalModel
+    from reason4rec.seam import Model
 
 FORMS = ("reasoned", "direct", "one_step", "rating_first")
 WRITES_ITSELF = ("one_step", "rating_first")
@@ -37,9 +37,7 @@ def answer(form: str, rating: float, reason: str) -> str:
     return {"one_step": f"{reason}\n{said}", "rating_first": f"{said}\n{reason}"}.get(form, said)
 
 
-def predict(
-    form: str, model: "LocalModel", asked: Sequence[Prompt], max_new_tokens: int
-) -> tuple[np.ndarray, list[str]]:
+def predict(form: str, model: "Model", asked: Sequence[Prompt], max_new_tokens: int) -> tuple[np.ndarray, list[str]]:
     """(asked, 5) probabilities of the ratings 1 to 5, and what the model wrote itself (nothing where it does not).
 
     In one step the probabilities are those after the reason that it wrote, whatever rating it then wrote.
@@ -54,6 +52,12 @@ def predict(
     return rating_probabilities(model, asked), written
 
 
-def rating_probabilities(model: "LocalModel", asked: Sequence[Prompt], said: Sequence[str] | None = None) -> np.ndarray:
+def rating_probabilities(
+    model: "Model",
+    asked: Sequence[Prompt],
+    said: Sequence[str] | None = None,
+    heads: object | None = None,
+    what: str = "scoring",
+) -> np.ndarray:
     """(asked, 5) probabilities of the ratings 1 to 5 after `Predicted Rating: `, or after what was `said` and that."""
-    return model.choice_probabilities(asked, RATINGS, RATING_PREFIX, said)
+    return model.choice_probabilities(asked, RATINGS, RATING_PREFIX, said, what, heads)

@@ -1,50 +1,91 @@
 """A local base model with an adapter: generate text, and weigh the choices at the next token.
 
 The base is loaded in 4 bits (NF4) on CUDA and on the CPU alike. Prompts go through it in left-padded batches, longest
-first; on a CPU a batch gives what its prompts give one by one, on CUDA up to the rounding of bf16. Inference never
-goes through unsloth, whose left-padded batches are wrong.
+first; on a CPU a batch gives what its prompts give one by one, on CUDA up to the rounding of bf16. What prompts on one
+target have in common is read once. Inference never goes through unsloth, whose left-padded batches are wrong.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import gc
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import bitsandbytes
 import numpy as np
+import psutil
 import torch
 from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
+    DynamicCache,
     LogitsProcessor,
     LogitsProcessorList,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from reason4rec import artifacts
 from reason4rec.errors import InputError
-from reason4rec.prompts import Prompt, shorten
+from reason4rec.prompts import Prompt
 from reason4rec.store import ReplyStore, key_of
+from reason4rec.tokens import choice_ids, common, encode, head_length, load_tokenizer, plain_ids
+
+CPU_TOKENS = 2**17  # of prompts and replies in a batch on a CPU
+ROWS = 512  # in a batch at most
+
+
+@dataclass(frozen=True, order=True)
+class _Row:
+    """What is asked once: token ids, and those at their beginning that other rows have too."""
+
+    ids: tuple[int, ...]
+    head: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class Heads:
+    """The heads of some prompts as token ids, in the batches they are read in, and their keys and values once read.
+
+    The batches hold all these heads, whichever are needed, so that a resumed run reads them as an unbroken one does.
+    """
+
+    batches: list[list[tuple[int, ...]]]
+    states: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
+
+
+Answer = Callable[[list[_Row]], tuple[list, int]]
 
 
 @dataclass
 class LocalModel:
     """A base model in 4 bits with at most one adapter, its tokenizer and how it is asked.
 
-    `name` stands for its weights in the keys of kept replies; `shortened` counts prompts that lost history to fit.
+    `name` stands for its weights in the keys of kept replies; `shortened` counts prompts that lost history to fit. A
+    batch holds `batch_size` prompts, or, where that is None, as many as have `tokens_at_once` tokens together.
     """
 
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     name: str
     max_length: int = 4096
-    batch_size: int = 32
+    batch_size: int | None = None
+    tokens_at_once: float = CPU_TOKENS
     store: ReplyStore | None = None
     shortened: int = 0
+    tokens_that_fit: float = math.inf
 
     def generate(
         self,
@@ -54,14 +95,21 @@ class LocalModel:
         seed: int = 0,
         what: str = "generating",
     ) -> list[str]:
-        """One reply per prompt, in their order: greedy, or drawn at a temperature with a seed of each prompt's own."""
-        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        """One reply per prompt, in their order: greedy, or drawn at a temperature with a seed of each prompt's own.
 
-        def reply(batch: list[list[int]]) -> list[str]:
-            ids, mask = self._padded(batch)
+        What all prompts begin with, the instruction, is read once.
+        """
+
+        def reply(batch: list[_Row]) -> tuple[list[str], int]:
+            ids, mask = self._padded([row.ids[len(row.head) :] for row in batch])
+            before = {}
+            if batch[0].head:
+                before["past_key_values"], head_mask = self._joined([self._states(heads)[row.head] for row in batch])
+                ids = torch.cat([torch.tensor([row.head for row in batch], device=ids.device), ids], dim=1)
+                mask = torch.cat([head_mask, mask], dim=1)
             processors = LogitsProcessorList()
             if temperature > 0:
-                processors.append(_Draw(temperature, [key_of(seed=seed, ids=row) for row in batch]))
+                processors.append(_Draw(temperature, [key_of(seed=seed, ids=row.ids) for row in batch]))
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -71,12 +119,21 @@ class LocalModel:
                 top_p=None,
                 pad_token_id=self.tokenizer.pad_token_id,
                 logits_processor=processors,
-            )
-            texts = self.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
-            return [text.strip() for text in texts]
+                **before,
+            )[:, ids.shape[1] :]
+            texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
+            return [text.strip() for text in texts], int((output != self.tokenizer.pad_token_id).sum())
 
-        ids = self._encode_all(prompts, self.max_length - max_new_tokens)
-        return self._in_batches(ids, reply, settings, what)
+        def batches(rows: list[_Row]) -> Iterator[tuple[list[_Row], Answer]]:
+            for batch in self._split(rows, self.tokens_at_once, more=max_new_tokens):
+                yield batch, reply
+
+        encoded = [tuple(ids) for ids in self._encode_all(prompts, self.max_length - max_new_tokens)]
+        head = _common_head(encoded)
+        heads = Heads([[head]])
+        rows = [_Row(ids, head) for ids in encoded]
+        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        return self._answers(rows, settings, what, batches)
 
     def choice_probabilities(
         self,
@@ -85,72 +142,173 @@ class LocalModel:
         prefix: str,
         said: Sequence[str] | None = None,
         what: str = "scoring",
+        heads: Heads | None = None,
     ) -> np.ndarray:
         """(prompts, choices) probabilities of each choice as the next token after the reply's `prefix`; rows sum to 1.
 
-        `said` is what each reply says before the prefix. InputError if a choice is not a single token after the
-        prefix. Source: paper, feedback prediction.
+        `said` is what each reply says before the prefix. What several prompts have in common is read once: the heads
+        that `read_heads` gave, or those that recur among these prompts. InputError if a choice is not a single token
+        after the prefix. Source: paper, feedback prediction.
         """
-        tail = self._tokens(prefix)
-        tokens = [self._tokens(prefix + choice) for choice in choices]
-        if any(len(ids) != len(tail) + 1 or ids[:-1] != tail for ids in tokens):
-            raise InputError(f"the tokenizer does not write each of {', '.join(choices)} as one token after {prefix!r}")
-        columns = torch.tensor([ids[-1] for ids in tokens], device=self.model.device)
+        columns = torch.tensor(choice_ids(self.tokenizer, choices, prefix), device=self.model.device)
+        tail = plain_ids(self.tokenizer, prefix)
+        tails = [tail] * len(prompts) if said is None else [plain_ids(self.tokenizer, text + prefix) for text in said]
+        encoded = self._encode_all(prompts, self.max_length - max(map(len, tails), default=0))
+        rows = [_Row((*ids, *end), head) for ids, end, head in zip(encoded, tails, self._heads_of(prompts, encoded))]
 
-        def weigh(batch: list[list[int]]) -> list[list[float]]:
-            ids, mask = self._padded(batch)
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
+        def weigh(batch: list[_Row], block: Heads | None = None) -> tuple[list[list[float]], int]:
+            ids, mask = self._padded([row.ids[len(row.head) :] if block else row.ids for row in batch])
+            before: dict[str, object] = {"use_cache": False}
+            if block:
+                cache, head_mask = self._joined([self._states(block)[row.head] for row in batch])
+                before, mask = {"use_cache": True, "past_key_values": cache}, torch.cat([head_mask, mask], dim=1)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             logits = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1, use_cache=False
+                input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1, **before
             ).logits
-            return logits[:, -1, columns].float().softmax(-1).tolist()
+            return logits[:, -1, columns].float().softmax(-1).tolist(), ids.numel()
 
-        tails = [tail] * len(prompts) if said is None else [self._tokens(text + prefix) for text in said]
-        longest = max(map(len, tails), default=0)
-        ids = [row + tail for row, tail in zip(self._encode_all(prompts, self.max_length - longest), tails)]
-        rows = self._in_batches(ids, weigh, {"choices": list(choices)}, what)
-        return np.array(rows, dtype=float).reshape(len(prompts), len(choices))
+        def batches(rows: list[_Row]) -> Iterator[tuple[list[_Row], Answer]]:
+            # A head that was read lies in memory beside its copies in the rows.
+            room = self.tokens_at_once / 2
+            recurring = [head for head, n in Counter(row.head for row in rows).items() if head and n > 1]
+            for block in [heads] if heads else self._blocks(recurring):
+                names = {head for batch in block.batches for head in batch}
+                members = [row for row in rows if row.head in names]
+                for batch in self._split(members, room, size=lambda row: len(row.ids) - len(row.head)):
+                    yield batch, partial(weigh, block=block)
+                rows = [row for row in rows if row.head not in names]
+            for batch in self._split(rows, room):
+                yield batch, weigh
 
-    def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        found = self._answers(rows, {"choices": list(choices)}, what, batches)
+        return np.array(found, dtype=float).reshape(len(prompts), len(choices))
 
-    def _encode_all(self, prompts: Sequence[Prompt], longest: int) -> list[list[int]]:
+    def read_heads(self, prompts: Sequence[Prompt]) -> Heads | None:
+        """The heads of these prompts, read when first needed and kept in memory as long as what is returned.
+
+        None where they would fill more than a quarter of the memory.
+        """
+        found = self._heads_of(prompts, self._encode_all(prompts, self.max_length, count=False))
+        heads = [head for head in dict.fromkeys(found) if head]
+        if sum(map(len, heads)) > self.tokens_at_once / 4:
+            return None
+        return Heads(self._split(heads, self._room_for_heads))
+
+    def _blocks(self, heads: list[tuple[int, ...]]) -> Iterator[Heads]:
+        for block in self._split(heads, self.tokens_at_once / 2):
+            yield Heads(self._split(block, self._room_for_heads))
+
+    @property
+    def _room_for_heads(self) -> float:
+        # On a CPU batches gain nothing here, and a head that is read alone needs no mask, which halves its attention.
+        return self.tokens_at_once / 2 if self.model.device.type == "cuda" else 1
+
+    def _encode_all(self, prompts: Sequence[Prompt], longest: int, count: bool = True) -> list[list[int]]:
         """Token ids of each prompt in the chat format, shortened to at most `longest`."""
-        encoded = []
-        for prompt in prompts:
-            ids = chat_ids(self.tokenizer, prompt.text)
-            if len(ids) > longest:
-                text, _ = shorten(prompt, lambda text: len(chat_ids(self.tokenizer, text)) <= longest)
-                ids = chat_ids(self.tokenizer, text)
-                self.shortened += 1
-            encoded.append(ids)
-        return encoded
+        encoded = [encode(self.tokenizer, prompt, longest) for prompt in prompts]
+        self.shortened += count * sum(cut > 0 for _, cut in encoded)
+        return [ids for ids, _ in encoded]
 
-    def _padded(self, batch: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _heads_of(self, prompts: Sequence[Prompt], encoded: list[list[int]]) -> list[tuple[int, ...]]:
+        return [tuple(ids[: head_length(self.tokenizer, prompt, ids)]) for prompt, ids in zip(prompts, encoded)]
+
+    def _padded(self, batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         width = max(map(len, batch))
         pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch], device=self.model.device)
+        ids = torch.tensor([[pad] * (width - len(row)) + [*row] for row in batch], device=self.model.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=self.model.device)
         return ids, mask
 
-    def _in_batches(self, rows: list[list[int]], answer: Callable, settings: dict, what: str) -> list:
-        """The answers to rows of token ids; batches are the same in every run, so a resumed run gives the same."""
-        keys = [key_of(model=self.name, batch_size=self.batch_size, ids=ids, **settings) for ids in rows]
-        distinct = dict(zip(keys, rows))
-        order = sorted(distinct, key=lambda key: (-len(distinct[key]), key))
-        answers: dict[str, object] = {}
-        with tqdm(total=len(order), desc=what, unit="prompt", disable=not order) as bar:
-            for start in range(0, len(order), self.batch_size):
-                batch = order[start : start + self.batch_size]
-                kept = self.store.get_all(batch) if self.store else {}
+    def _states(self, heads: Heads) -> dict[tuple[int, ...], torch.Tensor]:
+        """Keys and values of every head, (its tokens, layers x 2 x key heads x size); read now if not yet."""
+
+        def read(batch: list[tuple[int, ...]]) -> tuple[list[torch.Tensor], int]:
+            ids, mask = self._padded(batch)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            cache = self.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1, use_cache=True
+            ).past_key_values
+            states = torch.stack([tensor for layer in cache.layers for tensor in (layer.keys, layer.values)], dim=1)
+            states = states.permute(0, 3, 1, 2, 4).flatten(2)
+            return [row[-len(head) :].clone() for row, head in zip(states, batch)], ids.numel()
+
+        if not heads.states:
+            for batch in heads.batches:
+                heads.states.update(zip(batch, self._halving(read, batch)[0]))
+        return heads.states
+
+    def _joined(self, states: list[torch.Tensor]) -> tuple[DynamicCache, torch.Tensor]:
+        """The keys and values of one head per row as the model takes them, and which of their positions count."""
+        config = self.model.config
+        padded = pad_sequence(states, batch_first=True, padding_side="left")
+        shape = (*padded.shape[:2], config.num_hidden_layers, 2, config.num_key_value_heads, -1)
+        layers = padded.reshape(shape).permute(2, 3, 0, 4, 1, 5)
+        lengths = torch.tensor([len(state) for state in states], device=padded.device)
+        width = padded.shape[1]
+        mask = (torch.arange(width, device=padded.device) >= width - lengths[:, None]).long()
+        return DynamicCache([(keys, values) for keys, values in layers]), mask
+
+    def _split(self, items: list, room: float, more: int = 0, size: Callable = len) -> list[list]:
+        """Items in batches, the largest first, each with at most `room` tokens and `more` a row; always the same."""
+        items, batches = sorted(items, key=lambda item: (-size(item), item)), []
+        while items:
+            fit = self.batch_size or max(1, min(ROWS, int(room / (max(map(len, items)) + more))))
+            batches.append(items[:fit])
+            items = items[fit:]
+        return batches
+
+    def _answers(
+        self,
+        rows: list[_Row],
+        settings: dict,
+        what: str,
+        batches: Callable[[list[_Row]], Iterator[tuple[list[_Row], Answer]]],
+    ) -> list:
+        """The answers to rows, in their order, each distinct one asked once and kept before the next batch begins.
+
+        A batch of which anything is missing is computed whole, so that a resumed run gives what an unbroken one does.
+        """
+        keys = {row: key_of(model=self.name, ids=row.ids, **settings) for row in rows}
+        answers: dict[_Row, object] = {}
+        tokens, started = 0, time.perf_counter()
+        with tqdm(total=len(keys), desc=what, unit="prompt", disable=not (what and keys)) as bar:
+            for batch, answer in batches(list(keys)):
+                kept = self.store.get_all([keys[row] for row in batch]) if self.store else {}
                 if len(kept) < len(batch):
                     with torch.inference_mode():
-                        kept = dict(zip(batch, answer([distinct[key] for key in batch]), strict=True))
+                        found, computed = self._halving(answer, batch)
+                    kept = {keys[row]: value for row, value in zip(batch, found, strict=True)}
                     if self.store:
                         self.store.put(kept)
-                answers |= kept
+                    tokens += computed
+                    bar.set_postfix_str(f"{tokens / (time.perf_counter() - started):,.0f} tokens/s", refresh=False)
+                answers |= {row: kept[keys[row]] for row in batch}
                 bar.update(len(batch))
-        return [answers[key] for key in keys]
+        return [answers[row] for row in rows]
+
+    def _halving(self, answer: Callable, batch: list) -> tuple[list, int]:
+        """The answers to a batch and the tokens they took; where the GPU's memory is full, those to its halves."""
+        size = len(batch) * max(map(len, batch))
+        if size <= self.tokens_that_fit or len(batch) == 1:
+            try:
+                return answer(batch)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                self.tokens_that_fit = size / 2
+            # Outside the handler, whose traceback holds on to what filled the memory.
+            gc.collect()
+            torch.cuda.empty_cache()
+        middle = len(batch) // 2
+        (first, n), (second, m) = (self._halving(answer, half) for half in (batch[:middle], batch[middle:]))
+        return first + second, n + m
+
+
+def _common_head(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What all rows begin with, and each goes on after; empty for a single row."""
+    first, last = min(rows, default=()), max(rows, default=())
+    return first[: min(common(first, last), len(first) - 1)] if first != last else ()
 
 
 class _Draw(LogitsProcessor):
@@ -166,41 +324,31 @@ class _Draw(LogitsProcessor):
         return scores.float() / self.temperature + gumbel.to(scores.device)
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Token ids of a user's message and the header of the reply, with exactly one beginning-of-text token."""
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=True, return_dict=False
-    )
+def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) -> PreTrainedModel:
+    """A causal language model in 4-bit NF4 on `cuda`, `cuda:N` or `cpu`, from the hub or a local folder.
 
-
-def load_tokenizer(base_model: str) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, checked to write one beginning-of-text token and to know a padding token."""
-    tokenizer = _from_hub_or_folder(AutoTokenizer, base_model, padding_side="left")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.chat_template is None:
-        raise InputError(f"{base_model}: its tokenizer has no chat template; use an instruct model")
-    if chat_ids(tokenizer, "text").count(tokenizer.bos_token_id) != 1:
-        raise InputError(f"{base_model}: its chat template does not write exactly one beginning-of-text token")
-    return tokenizer
-
-
-def load_base(base_model: str, device: str) -> PreTrainedModel:
-    """A causal language model in 4-bit NF4 on `cuda` or `cpu`, from the hub or a local folder."""
+    Its packed weights are stored as `storage`, which must be that of all others where they are sharded.
+    """
+    number = torch.bfloat16 if device.startswith("cuda") else torch.float32
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+        bnb_4bit_compute_dtype=number,
+        bnb_4bit_quant_storage=storage,
     )
-    model = _from_hub_or_folder(
-        AutoModelForCausalLM,
-        base_model,
-        quantization_config=quantization,
-        dtype=torch.bfloat16 if device == "cuda" else torch.float32,
-        device_map={"": 0 if device == "cuda" else "cpu"},
-        use_safetensors=True,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base_model,
+            quantization_config=quantization,
+            dtype=number,
+            device_map={"": 0 if device == "cuda" else device},
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"base model {base_model}: cannot be loaded ({reason})") from error
     if device == "cpu":
         keep_gradients_on_cpu(model)
     return model
@@ -231,12 +379,21 @@ def load(
     adapter: Path | None,
     device: str,
     max_length: int = 4096,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     store: ReplyStore | None = None,
 ) -> LocalModel:
-    """A base model with an adapter on it, on `cuda` or `cpu`, ready to be asked. InputError if it cannot be loaded."""
+    """A base model with an adapter on it, on `cuda` or `cpu`, ready to be asked. InputError if it cannot be loaded.
+
+    Without a `batch_size` a batch on CUDA fills the memory that is free now; the store keeps the number, so that a
+    resumed run has the same batches. On a CPU it has CPU_TOKENS tokens.
+    """
     tokenizer = load_tokenizer(base_model)
     model: PreTrainedModel | PeftModel = load_base(base_model, device)
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    if model.num_parameters() * model.dtype.itemsize < free / 4:
+        # The same values: a batch needs them unpacked, and here there is room to do it once and not at every token.
+        logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
+        model = model.dequantize()
     name = base_model if not Path(base_model).is_dir() else artifacts.sha256(Path(base_model))
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter)
@@ -244,12 +401,23 @@ def load(
         name = key_of(base=name, adapter=artifacts.sha256(adapter / "adapter_model.safetensors"))
     name = key_of(name=name, device=device)
     model.eval()
-    return LocalModel(model, tokenizer, name, max_length, batch_size, store)
+    tokens = CPU_TOKENS
+    if device == "cuda":
+        key = key_of(model=name, what="tokens at once")
+        kept = store.get(key) if store else None
+        tokens = kept or tokens_in(torch.cuda.mem_get_info()[0], model.config)
+        if store and kept is None:
+            store.put({key: tokens})
+    return LocalModel(model, tokenizer, name, max_length, batch_size, tokens, store)
 
 
-def _from_hub_or_folder(loader: type, base_model: str, **options: object) -> object:
-    try:
-        return loader.from_pretrained(base_model, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"base model {base_model}: cannot be loaded ({reason})") from error
+def tokens_in(free: int, config: PreTrainedConfig) -> int:
+    """How many tokens of prompts and replies, of a model in bf16, fit into that many free bytes; at least 1.
+
+    A token keeps its keys and values in every layer, and in one layer at a time about eight vectors of the hidden and
+    three of the intermediate size. A fifth of the memory stays free for all else. Our decision; halving covers errors.
+    """
+    head = config.hidden_size // config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * config.num_key_value_heads * head
+    passing = 8 * config.hidden_size + 3 * config.intermediate_size
+    return max(1, int(0.8 * free / (2 * (kept + passing))))

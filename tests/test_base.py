@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from reason4rec.demo.pretrain import Examples, exact_matches
-from reason4rec.model import load_base, load_tokenizer
+from reason4rec.model import load_base
+from reason4rec.tokens import load_tokenizer
 
 
 def test_the_base_is_safetensors_of_at_most_8_megabytes(base):

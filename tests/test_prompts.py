@@ -269,8 +269,16 @@ def test_a_training_row_is_a_user_and_an_assistant_message_with_the_spans_that_m
     artifacts.write_pickle(tmp_path / "rows.pkl", [row])
     again = artifacts.read_pickle(tmp_path / "rows.pkl")
     artifacts.check_messages(again, "rows.pkl")
-    spans = tuple(map(tuple, again[0]["optional"]))
-    assert Prompt(again[0]["messages"][0]["content"], spans) == prompt
+    assert again[0]["messages"][0]["content"] == prompt.text
+    assert tuple(map(tuple, again[0]["optional"])) == prompt.optional
+
+
+def test_the_head_of_a_predictor_prompt_is_that_of_all_prompts_on_its_target():
+    direct, one, other = (prompts.predictor("Album", "New", numbered(2, 1), r) for r in (None, "A reason.", "Another."))
+    assert direct.head == one.head == other.head == len(direct.text)
+    assert one.text[: one.head] == other.text[: other.head] == direct.text
+    assert prompts.with_task(direct, "one_step").head == direct.head
+    assert prompts.summarizer("Album", "New", 4.0, "Good.").head == 0
 
 
 @pytest.mark.parametrize(

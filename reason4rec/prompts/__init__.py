@@ -21,22 +21,28 @@ RATING_PREFIX = "Predicted Rating: "
 NO_HISTORY = "(none)"
 NO_AVERAGE = "unknown"
 WORDS_PER_CUT = 64
+CHARACTERS_PER_CUT = 512  # where words are longer, as in writing without spaces
 SUMMARY_PARTS = ("Positive Aspects", "Negative Aspects", "User Preference Elements")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A filled template: its text and the spans (start, end) in it that may be cut, the first to go first."""
+    """A filled template: its text and the spans (start, end) in it that may be cut, the first to go first.
+
+    The first `head` characters are those of every prompt on the same target, so that they are read once.
+    """
 
     text: str
     optional: tuple[tuple[int, int], ...] = ()
+    head: int = 0
 
     def without(self, n: int) -> str:
         """The text without its first `n` optional spans."""
-        text = self.text
-        for start, end in sorted(self.optional[:n], reverse=True):
-            text = text[:start] + text[end:]
-        return text
+        parts, position = [], 0
+        for start, end in sorted(self.optional[:n]):
+            parts.append(self.text[position:start])
+            position = end
+        return "".join([*parts, self.text[position:]])
 
 
 def shorten(prompt: Prompt, fits: Callable[[str], bool]) -> tuple[str, int]:
@@ -96,16 +102,17 @@ def predictor(
         "item_average": _one_decimal(history.item_average),
     }
     prompt = _with_histories("predictor", fields, history, True, folder)
+    head = len(prompt.text)
     if reason is None:
-        return prompt
+        return Prompt(prompt.text, prompt.optional, head)
     text, offsets = _fill("reason", {"reason": reason}, folder)
-    last = _from_the_end(reason, len(prompt.text) + offsets["reason"]) if "reason" in offsets else ()
-    return Prompt(prompt.text + text, prompt.optional + last)
+    last = _from_the_end(reason, head + offsets["reason"]) if "reason" in offsets else ()
+    return Prompt(prompt.text + text, prompt.optional + last, head)
 
 
 def with_task(prompt: Prompt, task: str, folder: Path = FOLDER) -> Prompt:
     """A prompt with the template of a further task, such as `one_step`, at its end."""
-    return Prompt(prompt.text + _fill(task, {}, folder)[0], prompt.optional)
+    return Prompt(prompt.text + _fill(task, {}, folder)[0], prompt.optional, prompt.head)
 
 
 def judge(product_class: str, title: str, review: str, reason: str, folder: Path = FOLDER) -> Prompt:
@@ -164,8 +171,13 @@ def _fill(name: str, fields: dict[str, str], folder: Path) -> tuple[str, dict[st
 
 def _from_the_end(text: str, start: int) -> tuple[tuple[int, int], ...]:
     """Spans of a text that stands at `start` of a prompt, the last words first; its first words are in none."""
-    spaces = [start + k for k, character in enumerate(text) if character == " "]
-    edges = [*spaces[WORDS_PER_CUT::WORDS_PER_CUT], start + len(text)]
+    edges, last, words = [], 0, -1
+    for k, character in enumerate(text):
+        words += character == " "
+        if (character == " " and words == WORDS_PER_CUT) or k - last == CHARACTERS_PER_CUT:
+            edges.append(start + k)
+            last, words = k, 0
+    edges.append(start + len(text))
     return tuple(zip(edges[:-1], edges[1:]))[::-1]
 
 

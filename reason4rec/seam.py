@@ -1,0 +1,52 @@
+"""The seam between the steps and the models: what an in-process model and a server both answer.
+
+`reason4rec.model` holds the one that loads weights, `reason4rec.remote` the one that asks a server. A step does not
+know which of them it was given.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from reason4rec.prompts import Prompt
+
+
+class Model(Protocol):
+    """A base model with at most one adapter; `shortened` counts the prompts that lost history to fit."""
+
+    shortened: int
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int = 1024,
+        temperature: float = 0.0,
+        seed: int = 0,
+        what: str = "generating",
+    ) -> list[str]:
+        """One reply per prompt, in their order: greedy, or drawn at a temperature."""
+        ...
+
+    def choice_probabilities(
+        self,
+        prompts: Sequence[Prompt],
+        choices: Sequence[str],
+        prefix: str,
+        said: Sequence[str] | None = None,
+        what: str = "scoring",
+        heads: object | None = None,
+    ) -> np.ndarray:
+        """(prompts, choices) probabilities of each choice as the next token after the reply's `prefix`.
+
+        Rows sum to 1 over the choices. `said` is what each reply says before the prefix; `heads` what `read_heads`
+        gave for prompts with the same heads.
+        """
+        ...
+
+    def read_heads(self, prompts: Sequence[Prompt]) -> object | None:
+        """What these prompts share with others on the same targets, to be read once.
+
+        None where a server sees to that, or there is no room to keep it.
+        """
+        ...
