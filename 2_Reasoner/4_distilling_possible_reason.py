@@ -45,17 +45,24 @@ def run(args: argparse.Namespace) -> None:
         hints = (lambda k: ratings[k]) if draw else (lambda k: None)
         rated = args.rated_hints and draw > 0
         asked = [prompts.reasoner(product_class, titles[k], histories[k], hints(k), rated, args.prompts) for k in rows]
-        return utils.chat_with_gpt(teacher, asked, TEMPERATURE, draw)
+        replies = utils.chat_with_gpt(teacher, asked, TEMPERATURE, draw, quiet=True)
+        utils.tell_refused(targets.loc[list(rows)], asked, replies, teacher)
+        return replies
 
-    def predict(rows, reasons):
-        asked = [
+    def with_reasons(rows, reasons):
+        return [
             prompts.predictor(product_class, titles[k], histories[k], reason, args.prompts)
             for k, reason in zip(rows, reasons)
         ]
-        return utils.logits_weighted_predict(model, asked)
 
-    baseline = predict(range(len(targets)), reviews if args.baseline == "review" else [None] * len(targets))
-    accepted, counts = filter_reasons(ratings, baseline, tau, ask, predict, args.draws)
+    def predict_in(block):
+        heads = model.read_heads(with_reasons(block, [None] * len(block)))
+        return lambda rows, reasons: utils.logits_weighted_predict(model, with_reasons(rows, reasons), heads, what="")
+
+    baseline = reviews if args.baseline == "review" else [None] * len(targets)
+    accepted, counts = filter_reasons(
+        ratings, baseline, tau, ask, predict_in, args.draws, args.requests_at_once, teacher.stop
+    )
     kept = targets[[one is not None for one in accepted]].reset_index(drop=True)
     kept[TEACHER_REASON] = [one.reason for one in accepted if one]
     kept["reward_score"] = [one.score for one in accepted if one]
@@ -65,4 +72,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, flags, utils.prompt_flags, utils.model_flags, utils.teacher_flags)
+    utils.main(run, __doc__, flags, utils.prompt_flags, utils.model_flags, utils.server_flags, utils.teacher_flags)

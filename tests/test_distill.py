@@ -2,8 +2,11 @@
 
 import importlib.util
 import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,8 @@ import utils
 from reason4rec import artifacts, distill
 from reason4rec.artifacts import REASON_TARGETS, REVIEW_COLUMNS, SUMMARIES, SUMMARY, TEACHER_REASON, TEACHER_REASONS
 from reason4rec.distill import GIVEAWAYS, HINTED_DRAWS, Accepted, filter_reasons
+from reason4rec.errors import InputError
+from reason4rec.teacher import NotYet
 
 ROOT = Path(__file__).parents[1]
 TAU = 0.1
@@ -34,12 +39,20 @@ class Table:
         return [self.reasons[target][draw] for target in targets]
 
     def predict(self, targets, reasons):
-        self.predicted.append((list(targets), list(reasons)))
-        draws = [self.reasons[target].index(reason) for target, reason in zip(targets, reasons)]
-        return np.array([self.predictions[target][draw] for target, draw in zip(targets, draws)])
+        pairs = list(zip(targets, reasons))
+        scored = [(target, reason) for target, reason in pairs if not reason.startswith("baseline")]
+        if scored:
+            self.predicted.append(([target for target, _ in scored], [reason for _, reason in scored]))
+        return np.array([self.prediction(*pair) for pair in pairs])
 
-    def filter(self, ratings, baseline, tau=TAU):
-        return filter_reasons(np.array(ratings), np.array(baseline), tau, self.ask, self.predict)
+    def prediction(self, target, reason):
+        if reason.startswith("baseline"):
+            return float(reason.split()[1])
+        return self.predictions[target][self.reasons[target].index(reason)]
+
+    def filter(self, ratings, baseline, tau=TAU, **options):
+        without = [f"baseline {value}" for value in baseline]
+        return filter_reasons(np.array(ratings), without, tau, self.ask, lambda block: self.predict, **options)
 
 
 def good_from(draw, rating=5.0):
@@ -178,12 +191,124 @@ def test_rounds_over_all_targets_decide_as_a_loop_over_one_target_at_a_time(targ
     assert counts["dropped"] == accepted.count(None)
 
 
+def many(n):
+    """Targets of which each third is accepted at once, each third on a later draw, and each third never."""
+    return Table([good_from([0, 1 + k % 10, 11][k % 3]) for k in range(n)])
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 100])
+def test_blocks_decide_as_all_targets_together_do(monkeypatch, block):
+    whole = many(30).filter([5.0] * 30, [3.0] * 30)
+    monkeypatch.setattr(distill, "BLOCK", block)
+    assert many(30).filter([5.0] * 30, [3.0] * 30, requests_at_once=8) == whole
+
+
+def test_what_is_scored_together_does_not_depend_on_which_reply_comes_first(monkeypatch):
+    monkeypatch.setattr(distill, "BLOCK", 3)
+    batches = []
+    for slow in (0, 4):
+        table = many(12)
+        ask = table.ask
+
+        def late(targets, draw, ask=ask, slow=slow):
+            time.sleep(0.01 if slow in targets else 0)
+            return ask(targets, draw)
+
+        table.ask = late
+        table.filter([5.0] * 12, [3.0] * 12, requests_at_once=9)
+        batches.append(sorted(table.predicted))
+    assert batches[0] == batches[1]
+
+
+def test_the_teacher_writes_for_one_block_while_another_is_scored(monkeypatch):
+    monkeypatch.setattr(distill, "BLOCK", 1)
+    table = many(2)
+    both_asked, predict, ask = threading.Event(), table.predict, table.ask
+    asked = []
+
+    def noted(targets, draw):
+        asked.extend(targets)
+        if {0, 1} <= set(asked):
+            both_asked.set()
+        return ask(targets, draw)
+
+    def waits_for_the_other_block(targets, reasons):
+        assert both_asked.wait(5)
+        return predict(targets, reasons)
+
+    table.ask, table.predict = noted, waits_for_the_other_block
+    accepted, _ = table.filter([5.0] * 2, [3.0] * 2, requests_at_once=2)
+    assert [one and one.draw for one in accepted] == [0, 2]
+
+
+def test_the_reward_model_is_asked_by_one_thread_at_a_time(monkeypatch):
+    monkeypatch.setattr(distill, "BLOCK", 1)
+    table, inside, most = many(12), [], []
+    predict = table.predict
+
+    def counted(targets, reasons):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.001)
+        inside.pop()
+        return predict(targets, reasons)
+
+    table.predict = counted
+    table.filter([5.0] * 12, [3.0] * 12, requests_at_once=8)
+    assert max(most) == 1
+
+
+def test_a_target_that_the_teacher_refuses_at_first_is_asked_about_again_with_a_hint():
+    table = Table([good_from(0), good_from(0)])
+    ask = table.ask
+    table.ask = lambda targets, draw: [None if draw == 0 and k == 0 else r for k, r in zip(targets, ask(targets, draw))]
+    accepted, _ = table.filter([5.0] * 2, [3.0] * 2)
+    assert [one.draw for one in accepted] == [1, 0]
+
+
+def test_a_teacher_that_fails_for_one_block_stops_the_others(monkeypatch):
+    monkeypatch.setattr(distill, "BLOCK", 1)
+    table = Table([[1.0] * 11] * 50)
+    ask = table.ask
+
+    def fails(targets, draw):
+        if targets == [1]:
+            raise InputError("the teacher is gone")
+        time.sleep(0.002)
+        return ask(targets, draw)
+
+    table.ask = fails
+    with pytest.raises(InputError, match="the teacher is gone"):
+        table.filter([5.0] * 50, [3.0] * 50, requests_at_once=2)
+    assert len(table.asked) < 100
+
+
+def test_replies_still_to_come_do_not_keep_the_other_blocks_from_asking(monkeypatch):
+    monkeypatch.setattr(distill, "BLOCK", 2)
+    table = many(6)
+    wanted = []
+
+    def ask(targets, draw):
+        wanted.append((draw, list(targets)))
+        raise NotYet(SimpleNamespace(wanted=wanted))
+
+    table.ask = ask
+    with pytest.raises(NotYet):
+        table.filter([5.0] * 6, [3.0] * 6, requests_at_once=2)
+    assert sorted(wanted) == [(0, [0, 1]), (0, [2, 3]), (0, [4, 5])]
+
+
 def distilling_script():
     path = ROOT / "2_Reasoner" / "4_distilling_possible_reason.py"
     spec = importlib.util.spec_from_file_location("distilling_possible_reason", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     return script
+
+
+class Reader:
+    def read_heads(self, asked):
+        return None
 
 
 def distil(folder, monkeypatch, draws, *flags):
@@ -210,11 +335,11 @@ def distil(folder, monkeypatch, draws, *flags):
     def target_of(prompt):
         return int(prompt.text.split("New item: Title ")[1].split(";")[0])
 
-    def chat_with_gpt(teacher, asked, temperature, draw=0):
+    def chat_with_gpt(teacher, asked, temperature, draw=0, quiet=False):
         seen.extend((draw, target_of(prompt), prompt.text) for prompt in asked)
         return [f"user {target_of(prompt)} on draw {draw}." for prompt in asked]
 
-    def predict(model, asked):
+    def predict(model, asked, heads, what):
         found = []
         for prompt in asked:
             k, reason = target_of(prompt), prompt.text.rsplit("Whether the user will like the item:\n")[-1]
@@ -224,7 +349,7 @@ def distil(folder, monkeypatch, draws, *flags):
             found.append(rating + error if rating < 3 else rating - error)
         return np.array(found)
 
-    monkeypatch.setattr(utils, "load_expert", lambda step, name: None)
+    monkeypatch.setattr(utils, "load_expert", lambda step, name: Reader())
     monkeypatch.setattr(utils, "chat_with_gpt", chat_with_gpt)
     monkeypatch.setattr(utils, "logits_weighted_predict", predict)
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")

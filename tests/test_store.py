@@ -1,8 +1,13 @@
 """Replies of models: kept on disk as they come, from many threads, under keys that tell all requests apart."""
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -95,6 +100,127 @@ def test_two_stores_on_one_file_do_not_lose_each_others_replies(path):
     assert all(len(store.get_all(keys)) == 50 for store in stores)
     for store in stores:
         store.close()
+
+
+def test_without_replace_the_first_reply_stays(path):
+    store = ReplyStore(path)
+    store.put({"key": "first"})
+    store.put({"key": "second", "other": "new"}, replace=False)
+    assert store.get_all(["key", "other"]) == {"key": "first", "other": "new"}
+    store.close()
+
+
+def test_values_come_in_the_order_of_the_keys(path):
+    store = ReplyStore(path)
+    store.put({str(k): k for k in range(20)})
+    keys = [str(k) for k in (7, 3, 19, 3, 0)]
+    assert list(store.get_all(iter(keys)).items()) == [("7", 7), ("3", 3), ("19", 19), ("0", 0)]
+    store.close()
+
+
+def test_many_keys_are_looked_up_in_few_queries(path):
+    """Once each was a query of its own."""
+    store, queries = ReplyStore(path), []
+    values = {f"{k:064x}": k for k in range(50_000)}
+    store.put(values)
+    store.connection.set_trace_callback(queries.append)
+    assert store.get_all([*values, *(f"no {k}" for k in range(50_000))]) == values
+    assert len(queries) <= 10
+    store.close()
+
+
+def test_threads_that_wait_for_the_disk_share_a_transaction(path):
+    """Once each reply waited for a transaction of its own."""
+    store, commits, start = ReplyStore(path), [], Barrier(16)
+    store.connection.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
+    store.lock.acquire()
+
+    def keep(k):
+        start.wait()
+        store.put({f"{k}": k})
+        return ReplyStore(path).get(f"{k}") == k
+
+    with ThreadPoolExecutor(16) as pool:
+        kept = pool.map(keep, range(16))
+        while len(store.waiting) < 16:
+            time.sleep(0.001)
+        store.lock.release()
+        assert all(kept)
+    assert len(commits) == 1
+    store.close()
+
+
+def test_when_a_shared_transaction_fails_every_thread_hears_of_it(path):
+    store, start = ReplyStore(path), Barrier(8)
+    store.put({"key": 1})
+    store.connection.execute("pragma query_only = on")
+
+    def keep(k):
+        start.wait()
+        with pytest.raises(InputError, match="could not be kept"):
+            store.put({f"{k}": k})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(keep, range(8)))
+    store.connection.execute("pragma query_only = off")
+    store.put({"later": 1})
+    assert store.get_all(["key", "later", *map(str, range(8))]) == {"key": 1, "later": 1}
+    store.close()
+
+
+def test_two_processes_that_write_at_once_lose_nothing(path):
+    write = (
+        "import sys; from pathlib import Path; from reason4rec.store import ReplyStore\n"
+        "store = ReplyStore(Path(sys.argv[1]))\n"
+        "for k in range(40): store.put({f'{sys.argv[2]}/{k}': k, 'shared': sys.argv[2]})"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", write, path, name], cwd=Path(__file__).parents[1]) for name in "ab"
+    ]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    store = ReplyStore(path)
+    assert len(store.get_all([f"{name}/{k}" for name in "ab" for k in range(40)])) == 80
+    assert store.get("shared") in ("a", "b")
+    store.close()
+
+
+def test_a_killed_process_loses_nothing_that_it_had_kept(path):
+    write = (
+        "import sys; from pathlib import Path; from reason4rec.store import ReplyStore\n"
+        "store, k = ReplyStore(Path(sys.argv[1])), 0\n"
+        "while True:\n    store.put({str(k): k})\n    print(k, flush=True)\n    k += 1"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", write, path], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if int(line) == 50:
+            process.kill()
+    process.wait()
+    store = ReplyStore(path)
+    assert set(store.get_all(map(str, range(51)))) == set(map(str, range(51)))
+    store.close()
+
+
+def test_the_file_its_journal_and_its_folder_are_for_their_owner_alone(path):
+    """Once everybody on the machine could read the replies."""
+    before = os.umask(0)
+    try:
+        store = ReplyStore(path)
+        store.connection.execute("insert into replies values ('key', '1')")
+        modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+        assert modes == {"replies.sqlite": 0o600, "replies.sqlite-journal": 0o600}
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        store.close()
+    finally:
+        os.umask(before)
+
+
+def test_the_mode_of_a_folder_that_was_there_stays(path):
+    path.parent.mkdir(mode=0o755)
+    mode = path.parent.stat().st_mode
+    ReplyStore(path).close()
+    assert path.parent.stat().st_mode == mode
 
 
 def test_a_batch_with_a_value_that_cannot_be_kept_keeps_nothing(path):

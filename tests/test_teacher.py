@@ -1,9 +1,12 @@
 """The teacher against a real server on loopback: order, keeping, asking once, retries, refusals and the cost card."""
 
+import _thread
 import io
 import json
 import sqlite3
 import threading
+import time
+import traceback
 
 import pytest
 from helpers import complaint, files_in, put_toy_dataset, run_script, serving
@@ -263,10 +266,13 @@ def test_an_empty_reply_is_asked_again_and_not_kept(server, store, text):
 
 
 @pytest.mark.parametrize("reply", [content(None), content(""), {**content("x"), "choices": []}, {"choices": None}])
-def test_a_teacher_with_nothing_to_say_is_one_complaint(server, store, reply):
+def test_a_teacher_with_nothing_to_say_is_asked_three_times_and_the_row_named(server, store, reply):
+    """Once one such prompt ended the step."""
     server.mood = lambda request, number: (200, reply)
-    with pytest.raises(InputError, match="3 empty replies"):
-        Teacher(store, STAND_IN).ask(summaries(1), 0.2)
+    asked = summaries(1)
+    teacher = Teacher(store, STAND_IN)
+    assert teacher.ask(asked, 0.2) == [None]
+    assert teacher.refused == {asked[0]: "3 replies without a text"}
     assert len(server.asked) == 3
     assert kept_in(store) == 0
 
@@ -307,10 +313,142 @@ def test_the_card_counts_this_run_and_prices_known_models_only(server, store, mo
     assert teacher.card() == {
         "requests": 2,
         "kept_replies": 1,
+        "retried": 0,
+        "refused": 0,
         "tokens_in": 2_000_000,
         "tokens_out": 1_000_000,
         "cost_usd": cost,
+        "answered_by": "m",
     }
+
+
+def at_the_same_time(*calls):
+    """What each call gave or raised, all begun at once in threads of their own."""
+    start, results = threading.Barrier(len(calls)), [None] * len(calls)
+
+    def run(k):
+        start.wait()
+        try:
+            results[k] = calls[k]()
+        except Exception as error:
+            results[k] = error
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    return results
+
+
+def threads_of_the_teacher():
+    return [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
+
+
+def test_calls_of_several_threads_share_the_requests_in_flight(server, store):
+    """Once each call had as many of its own."""
+    now, most = [0], [0]
+
+    def count(request, number):
+        with server.lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        with server.lock:
+            now[0] -= 1
+
+    server.mood = count
+    teacher, asked = Teacher(store, STAND_IN, at_once=3, max_retries=0), summaries(30)
+    parts = [asked[:10], asked[10:12], asked[12:]]
+    results = at_the_same_time(*(lambda part=part: teacher.ask(part, 0.2, quiet=True) for part in parts))
+    assert results == [[stand_in.answer(prompt, 0.2, 0) for prompt in part] for part in parts]
+    assert most[0] == 3
+    assert teacher.requests == len(server.asked) == 30
+    assert threads_of_the_teacher() == []
+
+
+def test_a_prompt_that_two_threads_want_is_asked_once(server, store):
+    server.mood = lambda request, number: time.sleep(0.01)
+    teacher, asked = Teacher(store, STAND_IN, at_once=4), summaries(10)
+    expected = [stand_in.answer(prompt, 0.2, 0) for prompt in asked]
+    calls = [lambda: teacher.ask(asked, 0.2), lambda: teacher.ask(asked[::-1], 0.2)] * 3
+    assert at_the_same_time(*calls) == [expected, expected[::-1]] * 3
+    assert len(server.asked) == 10
+
+
+def test_when_one_call_fails_the_others_end_too_and_replies_in_flight_are_kept(server, store):
+    def mood(request, number):
+        if number == 10:
+            return 403, REFUSAL
+        time.sleep(0.2 if number > 10 else 0.02)  # the failure arrives while these are in flight
+        return None
+
+    server.mood = mood
+    teacher, asked = Teacher(store, STAND_IN, at_once=4), summaries(60)
+    parts = [asked[:20], asked[20:40], asked[40:]]
+    results = at_the_same_time(*(lambda part=part: teacher.ask(part, 0.2) for part in parts))
+    assert all(isinstance(result, InputError) and "403" in str(result) for result in results)
+    assert kept_in(store) == len(server.asked) - 1 <= 12
+    assert threads_of_the_teacher() == []
+    asked_then = len(server.asked)
+    with pytest.raises(InputError, match="403"):
+        teacher.ask(asked, 0.2)
+    assert len(server.asked) == asked_then
+
+
+def test_ctrl_c_keeps_the_replies_in_flight_and_asks_no_more(server, store):
+    def mood(request, number):
+        if number == 6:
+            _thread.interrupt_main()
+        if number >= 6:
+            time.sleep(0.2)
+
+    server.mood = mood
+    with pytest.raises(KeyboardInterrupt):
+        Teacher(store, STAND_IN, at_once=3).ask(summaries(100), 0.2)
+    assert kept_in(store) == len(server.asked) <= 9
+    assert threads_of_the_teacher() == []
+
+
+def test_a_pause_before_a_retry_ends_when_the_run_ends(server, store):
+    server.mood = lambda request, number: (429, BUSY) if number == 1 else (403, BUSY) if number == 2 else None
+    teacher = Teacher(store, STAND_IN, at_once=2, backoff=600.0)
+    with pytest.raises(InputError, match="403"):
+        teacher.ask(summaries(2), 0.2)
+
+
+def test_a_teacher_that_is_stopped_ends_all_calls_and_takes_no_more(server, store):
+    teacher = Teacher(store, STAND_IN, at_once=2)
+    server.mood = lambda request, number: teacher.stop("the reader left") if number == 5 else None
+    with pytest.raises(InputError, match="the reader left"):
+        teacher.ask(summaries(50), 0.2)
+    assert kept_in(store) == len(server.asked) < 9
+    assert teacher.ask(summaries(1), 0.2) == [stand_in.answer(summaries(1)[0], 0.2, 0)]
+    with pytest.raises(InputError, match="the reader left"):
+        teacher.ask(summaries(50), 0.2)
+
+
+def test_a_quiet_call_shows_no_bar(server, store, capfd):
+    Teacher(store, STAND_IN).ask(summaries(2), 0.2, quiet=True)
+    assert capfd.readouterr().err == ""
+    Teacher(store, STAND_IN).ask(summaries(4), 0.2)
+    assert "asking stand-in" in capfd.readouterr().err
+
+
+def test_a_disk_that_is_full_stops_the_run_and_not_only_the_row(server, store):
+    store.connection.execute("pragma query_only = on")
+    with pytest.raises(InputError, match="could not be kept"):
+        Teacher(store, STAND_IN, at_once=1).ask(summaries(20), 0.2)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_a_proxy_that_is_none_is_said_without_its_password(server, store, monkeypatch, variable):
+    monkeypatch.setenv(variable, f"nonsense://user:{KEY}@host")
+    with pytest.raises(InputError, match=variable) as caught:
+        Teacher(store, STAND_IN)
+    assert_key_is_not_in("".join(traceback.format_exception(caught.value)))
 
 
 def assert_key_is_not_in(text):
