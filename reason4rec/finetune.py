@@ -7,28 +7,45 @@ Writes checkpoints/DATASET/ADAPTER (adapter with its head, settings.json, loss_c
 
 The loss is on the answer only. A row that is too long loses its oldest history, never the instruction or the answer.
 A run that is cut off goes on from its last complete checkpoint and ends as an unbroken one does.
+
+On several GPUs, with the same flags and the same rows in each step:
+
+    accelerate launch --config_file configs/ddp.yaml -m reason4rec.finetune --adapter Summarizer --dataset Music_data
 """
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import json
+import os
 import shutil
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from reason4rec import artifacts, datasets, steps
 from reason4rec.errors import InputError
-from reason4rec.prompts import Prompt, shorten
+from reason4rec.prompts import Prompt
 from reason4rec.recipes import EXPERTS, MAX_LENGTH, OPTIMIZER, SCHEDULE, TARGET_MODULES, Recipe, recipe_for
 
 if TYPE_CHECKING:
+    import torch
+    from accelerate import PartialState
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
     from trl import SFTTrainer
 
+Result = TypeVar("Result")
+
 COMPLETE = "COMPLETE"
+IGNORED = -100  # the label of a token that no loss is on
 WRITE_FAILURES = ("I/O error", "PytorchStreamWriter", "inline_container")
+SHARDED_OPTIMIZER = "adamw_torch"  # bitsandbytes' cannot step on FSDP2's shards (measured with 0.50.2)
+SAYING = 5  # seconds that a process which has nothing to say waits for the one that has
 CURVE = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
@@ -48,54 +65,63 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lm_head", action=argparse.BooleanOptionalAction, default=None, help="train and save the output head too"
     )
+    parser.add_argument(
+        "--padding_free",
+        action=argparse.BooleanOptionalAction,
+        help="lay the rows of a batch end to end instead of padding them (default: yes; unsloth has its own way)",
+    )
+    parser.add_argument(
+        "--gradient_checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="compute activations twice instead of keeping them: less memory, more time (default: only on a GPU)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    expert = EXPERTS[args.adapter]
-    out = steps.adapter_path(args, args.adapter)
+    from accelerate import PartialState
+
     device = steps.resolve_device(args.device)
-    engine = resolve_engine(args.engine, device)
-    dataset = datasets.get(args.dataset, args.data_root)
-    base_model = args.base_model or dataset.base_model
-    given = {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "lm_head")}
-    given = {name: value for name, value in given.items() if value is not None}
-    recipe = replace(recipe_for(args.adapter, dataset), **given)
-    if recipe.batch_size % args.gradient_accumulation:
-        raise InputError(
-            f"--gradient_accumulation {args.gradient_accumulation} does not divide the batch of {recipe.batch_size}"
-        )
-    settings = {
-        "adapter": args.adapter,
-        "base_model": base_model,
-        "base_sha256": artifacts.sha256(Path(base_model)) if Path(base_model).is_dir() else None,
-        "max_length": args.max_length,
-        "target_modules": TARGET_MODULES,
-        "optimizer": OPTIMIZER,
-        "schedule": SCHEDULE,
-        **asdict(recipe),
-    }
-    step = steps.Step(args, reads=[expert.rows], writes=[out], **settings)
-    # How the weights are computed is recorded, but another way to the same weights does not put them out of date.
-    way = {"engine": engine, "device": device, "gradient_accumulation": args.gradient_accumulation}
-    if step.done():
+    state = PartialState(cpu=device == "cpu")
+    # What one process says and writes, the others do not say and write again.
+    said = contextlib.nullcontext() if state.is_main_process else contextlib.redirect_stdout(io.StringIO())
+    with said:
+        train(args, device, state)
+
+
+def train(args: argparse.Namespace, device: str, state: "PartialState") -> None:
+    """Trains one adapter, in this process or in one of several that were launched together."""
+    from accelerate.utils import gather_object
+
+    out = steps.adapter_path(args, args.adapter)
+    folder = training_folder(out)
+    step, way = together(state, lambda: plan(args, device, state.num_processes, out))
+    # One process decides, since what it finds beside the adapter it may also settle.
+    if any(gather_object([together(state, lambda: state.is_main_process and step.done())])):
         return
     print(", ".join(f"{name}={value}" for name, value in way.items()))
-    rows = step.read(expert.rows)[: args.limit]
-    prepare_folder(training_folder(out), step.made_from | {"way": way})
-    trainer, shortened = build_trainer(rows, settings | way, args.seed, training_folder(out))
+    together(state, lambda: state.is_main_process and prepare_folder(folder, step.made_from | {"way": way}))
+
+    def ready() -> tuple[int, "SFTTrainer", int]:
+        rows = step.read(EXPERTS[args.adapter].rows)[: args.limit]
+        return len(rows), *build_trainer(rows, step.settings | way, args.seed, folder)
+
+    n_rows, trainer, shortened = together(state, ready)
     try:
-        trainer.train(resume_from_checkpoint=last_complete(training_folder(out)))
+        trainer.train(resume_from_checkpoint=last_complete(folder))
+        weights = trained_weights(trainer.model)
+        if not state.is_main_process:
+            return
         curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
-        save(trainer.model, trainer.processing_class, out, step.made_from, way, curve)
+        save(trainer.model, weights, trainer.processing_class, out, step.made_from, way, curve)
     except Exception as error:
         # Neither safetensors nor torch says by its class that the disk is full.
         if not any(sign in str(error) for sign in WRITE_FAILURES):
             raise
         raise InputError(f"{out}: cannot be written ({error}); free the disk and run again") from error
-    shutil.rmtree(training_folder(out))
+    shutil.rmtree(folder)
     step.card(
-        len(rows),
-        round(len(rows) * recipe.epochs),
+        n_rows,
+        round(n_rows * step.settings["epochs"]),
         rows_shortened=shortened,
         steps=trainer.state.global_step,
         first_loss=round(curve[0]["loss"], 4),
@@ -103,12 +129,90 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def resolve_engine(engine: str, device: str) -> str:
-    """`unsloth` or `transformers`: unsloth is taken on CUDA where it is installed, and refused elsewhere."""
+def plan(args: argparse.Namespace, device: str, processes: int, out: Path) -> tuple[steps.Step, dict]:
+    """The step with all that decides the weights, and the way they are computed; InputError for flags that conflict."""
+    engine = resolve_engine(args.engine, device, processes)
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    dataset = datasets.get(args.dataset, args.data_root)
+    base_model = args.base_model or dataset.base_model
+    given = {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "lm_head")}
+    given = {name: value for name, value in given.items() if value is not None}
+    recipe = replace(recipe_for(args.adapter, dataset), **given)
+    rows_at_once(recipe.batch_size, args.gradient_accumulation, processes)
+    settings = {
+        "adapter": args.adapter,
+        "base_model": base_model,
+        "base_sha256": artifacts.sha256(Path(base_model)) if Path(base_model).is_dir() else None,
+        "max_length": args.max_length,
+        "target_modules": TARGET_MODULES,
+        "optimizer": SHARDED_OPTIMIZER if sharded else OPTIMIZER,
+        "schedule": SCHEDULE,
+        **asdict(recipe),
+    }
+    # How the weights are computed is recorded, but another way to the same weights does not put them out of date.
+    way = {
+        "engine": engine,
+        "device": device,
+        "processes": processes,
+        "sharded": sharded,
+        "gradient_accumulation": args.gradient_accumulation,
+        "padding_free": resolve_padding_free(args.padding_free, engine),
+        "gradient_checkpointing": (device == "cuda")
+        if args.gradient_checkpointing is None
+        else args.gradient_checkpointing,
+    }
+    rows = EXPERTS[args.adapter].rows
+    return steps.Step(args, reads=[rows], writes=[out], scratch=[training_folder(out)], **settings), way
+
+
+def together(state: "PartialState", work: Callable[[], Result]) -> Result:
+    """What `work` gives, done in every process; if it fails in any, the first to fail says why and all end."""
+    from accelerate.utils import gather_object
+
+    failure = None
+    try:
+        result = work()
+    except (InputError, OSError) as error:
+        failure = error
+    failed = gather_object([failure is not None])
+    if failure is not None and failed.index(True) == state.process_index:
+        raise failure
+    if any(failed):
+        # A launcher ends all processes when one has ended, which must not be before the reason is said.
+        time.sleep(SAYING)
+        sys.exit(2)
+    return result
+
+
+def rows_at_once(batch_size: int, gradient_accumulation: int, processes: int) -> int:
+    """Rows that a process takes at once, so that a step has `batch_size` in all; InputError if it does not come out."""
+    if batch_size % (gradient_accumulation * processes):
+        raise InputError(
+            f"the batch of {batch_size} cannot be split evenly into --gradient_accumulation {gradient_accumulation} "
+            f"parts for {processes} process(es): choose another number of parts or processes, or another --batch_size"
+        )
+    return batch_size // (gradient_accumulation * processes)
+
+
+def resolve_engine(engine: str, device: str, processes: int = 1) -> str:
+    """`unsloth` or `transformers`: unsloth is taken on one GPU where it is installed, and refused elsewhere."""
     installed = importlib.util.find_spec("unsloth") is not None
     if engine == "unsloth" and (device != "cuda" or not installed):
         raise InputError("--engine unsloth needs CUDA and `pip install -r requirements-gpu.txt`; use transformers")
-    return ("unsloth" if device == "cuda" and installed else "transformers") if engine == "auto" else engine
+    if engine == "unsloth" and processes > 1:
+        raise InputError("--engine unsloth trains in one process; use transformers with several")
+    if engine == "auto":
+        return "unsloth" if device == "cuda" and installed and processes == 1 else "transformers"
+    return engine
+
+
+def resolve_padding_free(padding_free: bool | None, engine: str) -> bool | None:
+    """Whether the rows of a batch are laid end to end: yes unless told otherwise; None where unsloth decides."""
+    if engine == "unsloth":
+        if padding_free is not None:
+            raise InputError("--padding_free and --no-padding_free are for --engine transformers; unsloth has its own")
+        return None
+    return padding_free is not False
 
 
 def training_folder(out: Path) -> Path:
@@ -132,52 +236,53 @@ def last_complete(folder: Path) -> str | None:
 
 
 def fit_rows(rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> tuple[list[dict], int]:
-    """Rows as trl's prompt and completion, each at most `max_length` tokens, and how many were shortened.
+    """Rows as `input_ids` and `labels` (-100 up to the answer), at most `max_length` long, and how many were shortened.
 
-    The prompt-completion form is the one whose loss is on the answer alone (measured with trl 1.14).
+    Every trainer takes these as they are, and tokenizes nothing itself.
     """
-    from reason4rec.model import chat_ids
+    from reason4rec.tokens import answer_ids, encode
 
     fitted, shortened = [], 0
     for number, row in enumerate(rows):
         user, assistant = (message["content"] for message in row["messages"])
-        room = max_length - len(tokenizer(f"{assistant}{tokenizer.eos_token}", add_special_tokens=False)["input_ids"])
+        answer = answer_ids(tokenizer, assistant)
         prompt = Prompt(user, tuple(map(tuple, row.get("optional", ()))))
         try:
-            text, cut = shorten(prompt, lambda text, room=room: len(chat_ids(tokenizer, text)) <= room)
+            asked, cut = encode(tokenizer, prompt, max_length - len(answer))
         except InputError as error:
             raise InputError(f"training row {number}: {error}") from error
         shortened += cut > 0
-        fitted.append(
-            {
-                "prompt": [{"role": "user", "content": text}],
-                "completion": [{"role": "assistant", "content": assistant}],
-            }
-        )
+        fitted.append({"input_ids": asked + answer, "labels": [IGNORED] * len(asked) + answer})
     return fitted, shortened
 
 
 def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> tuple["SFTTrainer", int]:
     """A trainer that is ready to train, and how many rows were shortened.
 
-    `settings` holds a recipe's fields and `base_model`, `engine`, `device`, `max_length`, `gradient_accumulation`.
+    `settings` holds a recipe's fields, `base_model`, `max_length`, and the way as `prepare` records it.
     """
     unsloth = settings["engine"] == "unsloth"
     if unsloth:
         # It patches trl and transformers at import, so it must come first, and only where it is used.
         from unsloth import FastLanguageModel
     import torch
+    from accelerate import PartialState
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
     from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from reason4rec.model import load_base, load_tokenizer
+    from reason4rec.model import load_base
+    from reason4rec.packed import Filled, attend_row_by_row, flatten
+    from reason4rec.tokens import load_tokenizer
 
     class MarkComplete(TrainerCallback):
         def on_save(self, args, state, control, **_):
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            # Each process writes its own random state.
+            PartialState().wait_for_everyone()
+            if state.is_world_process_zero:
+                (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
     class Progress(ProgressCallback):
         def on_log(self, args, state, control, logs=None, **_):
@@ -186,10 +291,13 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
 
     disable_progress_bar()
     recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
-    cuda = settings["device"] == "cuda"
+    cuda, processes = settings["device"] == "cuda", settings["processes"]
+    at_once = rows_at_once(recipe.batch_size, settings["gradient_accumulation"], processes)
     tokenizer = load_tokenizer(settings["base_model"])
     tokenizer.padding_side = "right"
     fitted, shortened = fit_rows(rows, tokenizer, settings["max_length"])
+    blanks = -len(fitted) % (processes * at_once) if processes > 1 else 0
+    blank = {"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}
     lora = {
         "r": recipe.rank,
         "lora_alpha": recipe.alpha,
@@ -202,24 +310,33 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
         model, _ = FastLanguageModel.from_pretrained(
             settings["base_model"], max_seq_length=settings["max_length"], load_in_4bit=True
         )
-        model = FastLanguageModel.get_peft_model(model, **lora, random_state=seed)
+        checkpointing = "unsloth" if settings["gradient_checkpointing"] else False
+        model = FastLanguageModel.get_peft_model(
+            model, **lora, random_state=seed, use_gradient_checkpointing=checkpointing
+        )
     else:
-        model = load_base(settings["base_model"], settings["device"])
+        place = f"cuda:{PartialState().local_process_index}" if cuda and processes > 1 else settings["device"]
+        # Shards are cut from tensors of one kind, so the 4-bit weights are stored as if they were the others' numbers.
+        model = load_base(settings["base_model"], place, **({"storage": torch.bfloat16} if settings["sharded"] else {}))
         model.config.use_cache = False
+        if settings["padding_free"]:
+            attend_row_by_row(model)
+    # The rows fit already, and logits are of the answers' tokens only, 256 at a time; unsloth has its own loss and cap.
+    its_own = {"max_length": settings["max_length"]} if unsloth else {"max_length": None, "loss_type": "chunked_nll"}
     config = SFTConfig(
         output_dir=str(folder),
-        max_length=settings["max_length"],
-        completion_only_loss=True,
+        **its_own,
         num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size // settings["gradient_accumulation"],
+        per_device_train_batch_size=at_once,
         gradient_accumulation_steps=settings["gradient_accumulation"],
         learning_rate=recipe.lr,
         warmup_steps=recipe.warmup,
         lr_scheduler_type=SCHEDULE,
-        optim=OPTIMIZER,
+        optim=SHARDED_OPTIMIZER if settings["sharded"] else OPTIMIZER,
         bf16=cuda,
         use_cpu=not cuda,
-        gradient_checkpointing=cuda,
+        gradient_checkpointing=settings["gradient_checkpointing"],
+        ddp_find_unused_parameters=False,
         seed=seed,
         save_strategy="epoch",
         save_total_limit=2,
@@ -230,33 +347,37 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     # With several cards in sight the trainer would multiply the batch by their number and train on one.
     config.device  # noqa: B018  (reading it resolves the number of cards)
     config._n_gpu = min(config._n_gpu, 1)
+    if not cuda:
+        # To the `cpu:0` of several processes torch loads no checkpoint.
+        vars(config)["_setup_devices"] = torch.device("cpu")
     trainer = SFTTrainer(
         model=model,
         args=config,
-        train_dataset=Dataset.from_list(fitted),
+        train_dataset=Dataset.from_list(fitted + [blank] * (blanks > 0)),
+        data_collator=flatten if settings["padding_free"] else None,
         processing_class=tokenizer,
         peft_config=None if unsloth else LoraConfig(task_type="CAUSAL_LM", **lora),
         callbacks=[MarkComplete()],
     )
-    if len(trainer.train_dataset) != len(rows):
+    if blanks:
+        trainer._get_train_sampler = lambda _: Filled(len(fitted), len(fitted) + blanks)
+    elif len(trainer.train_dataset) != len(rows):
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
     for noisy in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(noisy)
     trainer.add_callback(Progress())
     keep_updates(trainer.model)
-    check_labels(trainer, fitted[0])
+    check_labels(trainer, fitted[0]["labels"])
     return trainer, shortened
 
 
-def check_labels(trainer: "SFTTrainer", row: dict) -> None:
+def check_labels(trainer: "SFTTrainer", expected: list[int]) -> None:
     """InputError unless the loss of the first row is on its answer and end of turn alone, whatever the engine does."""
-    tokenizer = trainer.processing_class
     labels = trainer.data_collator([trainer.train_dataset[0]])["labels"][0]
-    learned = tokenizer.decode(labels[labels != -100])
-    if learned.strip() != f"{row['completion'][0]['content']}{tokenizer.eos_token}".strip():
-        raise InputError(
-            f"the trainer would learn {learned[:80]!r} and not the answer alone; try --engine transformers"
-        )
+    learned = labels[labels != IGNORED].tolist()
+    if learned != [label for label in expected if label != IGNORED]:
+        text = trainer.processing_class.decode(learned)
+        raise InputError(f"the trainer would learn {text[:80]!r} and not the answer alone; try --engine transformers")
 
 
 def keep_updates(model: "PeftModel") -> None:
@@ -266,8 +387,20 @@ def keep_updates(model: "PeftModel") -> None:
             parameter.data = parameter.data.float()
 
 
+def trained_weights(model: "PeftModel") -> dict[str, "torch.Tensor"]:
+    """The trained weights by name, whole and on the CPU, also where processes hold shards: all of them must call it."""
+    from torch.distributed.tensor import DTensor
+
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().cpu()
+        for name, weight in trained.items()
+    }
+
+
 def save(
     model: "PeftModel",
+    weights: dict[str, "torch.Tensor"],
     tokenizer: "PreTrainedTokenizerBase",
     out: Path,
     made_from: dict,
@@ -277,9 +410,9 @@ def save(
     """Writes the adapter, reopens it, compares every trained tensor, and only then lets it take its place."""
     draft = artifacts.draft_path(out)
     shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
+    model.save_pretrained(draft, state_dict=weights)
     tokenizer.save_pretrained(draft)
-    compare(model, draft)
+    compare(weights, draft)
     artifacts.write_text(draft / "settings.json", json.dumps(made_from["settings"] | way, indent=1, sort_keys=True))
     artifacts.write_text(draft / "loss_curve.json", json.dumps(curve, indent=1))
     artifacts.write_record(out, made_from, artifacts.sha256(draft))
@@ -288,16 +421,14 @@ def save(
     draft.rename(out)
 
 
-def compare(model: "PeftModel", folder: Path) -> None:
+def compare(weights: dict[str, "torch.Tensor"], folder: Path) -> None:
     """InputError unless every trained tensor is in the saved adapter, unchanged."""
     from safetensors.torch import load_file
 
     saved = load_file(folder / "adapter_model.safetensors")
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
+    for name, weight in weights.items():
         key = name.replace(".default", "").replace(".modules_to_save", "")
-        if key not in saved or not saved[key].equal(parameter.detach().cpu()):
+        if key not in saved or not saved[key].equal(weight):
             raise InputError(f"{folder}: trained weight {name} is not in the saved adapter as it was trained")
 
 
