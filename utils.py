@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from reason4rec import prompts
 from reason4rec.artifacts import SUMMARIES, SUMMARY, sha256
@@ -30,11 +31,12 @@ from reason4rec.steps import (
     positive,
     prompt_flags,
     resolve_device,
+    server_flags,
     teacher_flags,
 )
 
 if TYPE_CHECKING:
-    from reason4rec.model import LocalModel
+    from reason4rec.seam import Model
     from reason4rec.teacher import Teacher
 
 __all__ = [
@@ -54,7 +56,10 @@ __all__ = [
     "positive",
     "prompt_flags",
     "reasons_of",
+    "resolve_device",
+    "server_flags",
     "teacher_flags",
+    "tell_refused",
 ]
 
 
@@ -63,19 +68,36 @@ def dataset_of(args: argparse.Namespace) -> Dataset:
     return get(args.dataset, args.data_root)
 
 
-def load_expert(step: Step, name: str) -> "LocalModel":
-    """An expert as it was trained: its adapter on its base model, with the row length of its training."""
+def load_expert(step: Step, name: str) -> "Model":
+    """An expert as it was trained: its adapter on its base model, with the row length of its training.
+
+    It runs in this process, or at the servers that --base_url names.
+    """
+    args, adapter = step.args, adapter_path(step.args, name)
+    settings = adapter_settings(adapter)
+    if args.base_url:
+        from reason4rec.remote import connect
+
+        served = args.served_model or name
+        return connect(
+            args.base_url,
+            served,
+            adapter,
+            settings["max_length"],
+            at_once=args.batch_size or 64,
+            api=args.api,
+            top_logprobs=args.top_logprobs,
+            store=step.store,
+        )
     # A step that asks no model does not wait for torch.
     from reason4rec.model import load
 
-    adapter = adapter_path(step.args, name)
-    settings = adapter_settings(adapter)
     return load(
         settings["base_model"],
         adapter,
-        device=resolve_device(step.args.device),
+        device=resolve_device(args.device),
         max_length=settings["max_length"],
-        batch_size=step.args.batch_size,
+        batch_size=args.batch_size,
         store=step.store,
     )
 
@@ -85,7 +107,7 @@ def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
     return HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
 
 
-def reasons_of(reasoner: "LocalModel", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:
+def reasons_of(reasoner: "Model", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:
     """The Reasoner's greedy reasons on new items, from histories without ratings."""
     asked = [
         prompts.reasoner(step.dataset.product_class, title, history, folder=step.args.prompts)
@@ -102,16 +124,32 @@ def model_label(args: argparse.Namespace) -> str:
     return "Reason4Rec (demo model)" if args.dataset == DEMO else "Reason4Rec (demo model: not meaningful)"
 
 
-def chat_with_LLM(model: "LocalModel", asked: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
+def chat_with_LLM(model: "Model", asked: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
     """The greedy replies of a local model to prompts, in their order."""
     return model.generate(asked, max_new_tokens=max_new_tokens)
 
 
-def logits_weighted_predict(model: "LocalModel", asked: Sequence[Prompt]) -> np.ndarray:
+def logits_weighted_predict(
+    model: "Model", asked: Sequence[Prompt], heads: object | None = None, what: str = "scoring"
+) -> np.ndarray:
     """(asked,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
-    return expected_rating(rating_probabilities(model, asked))
+    return expected_rating(rating_probabilities(model, asked, heads=heads, what=what))
 
 
-def chat_with_gpt(teacher: "Teacher", asked: Sequence[Prompt], temperature: float, draw: int = 0) -> list[str]:
-    """The teacher's replies to prompts, in their order; every reply is on disk before the next step needs it."""
-    return teacher.ask([prompt.text for prompt in asked], temperature, draw)
+def chat_with_gpt(
+    teacher: "Teacher", asked: Sequence[Prompt], temperature: float, draw: int = 0, quiet: bool = False
+) -> list[str | None]:
+    """The teacher's replies to prompts, in their order, None where it refuses one for good.
+
+    Every reply is on disk before the next step needs it.
+    """
+    return teacher.ask([prompt.text for prompt in asked], temperature, draw, quiet)
+
+
+def tell_refused(
+    rows: pd.DataFrame, asked: Sequence[Prompt], replies: Iterable[str | None], teacher: "Teacher"
+) -> None:
+    """Names those of the rows whose prompt the teacher refuses for good, and why, in a line each."""
+    for row, prompt, reply in zip(rows.itertuples(), asked, replies, strict=True):
+        if pd.isna(reply):
+            tqdm.write(f"refused: user {row.user_id}, item {row.item_id}: {teacher.refused[prompt.text]}")

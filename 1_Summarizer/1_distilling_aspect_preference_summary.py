@@ -34,9 +34,11 @@ def run(args: argparse.Namespace) -> None:
         for row in reviews.itertuples()
     ]
     reviews[TEACHER_SUMMARY] = utils.chat_with_gpt(teacher, asked, TEMPERATURE)
-    step.write(TEACHER_SUMMARIES, reviews)
-    three_parts = int(reviews[TEACHER_SUMMARY].map(prompts.is_summary).sum())
-    step.card(len(reviews), len(reviews), with_three_parts=three_parts, **teacher.card())
+    utils.tell_refused(reviews, asked, reviews[TEACHER_SUMMARY], teacher)
+    summarised = reviews[reviews[TEACHER_SUMMARY].notna()].reset_index(drop=True)
+    step.write(TEACHER_SUMMARIES, summarised)
+    three_parts = int(summarised[TEACHER_SUMMARY].map(prompts.is_summary).sum())
+    step.card(len(reviews), len(summarised), with_three_parts=three_parts, **teacher.card())
 
 
 if __name__ == "__main__":

@@ -40,4 +40,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.prompt_flags, utils.model_flags, utils.generation_flags)
+    utils.main(run, __doc__, utils.prompt_flags, utils.model_flags, utils.server_flags, utils.generation_flags)

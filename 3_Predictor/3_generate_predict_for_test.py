@@ -43,4 +43,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.form_flags, utils.prompt_flags, utils.model_flags, utils.generation_flags)
+    utils.main(
+        run,
+        __doc__,
+        utils.form_flags,
+        utils.prompt_flags,
+        utils.model_flags,
+        utils.server_flags,
+        utils.generation_flags,
+    )

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
         "all": ["--seed", args.seed, *(["--limit", args.limit] if args.limit else [])],
         "prompts": ["--prompts", args.prompts.resolve()],
         "teacher": ["--teacher_model", args.teacher_model, "--requests_at_once", args.requests_at_once],
-        "model": ["--device", args.device, "--batch_size", args.batch_size],
+        "model": ["--device", args.device, *(["--batch_size", args.batch_size] if args.batch_size else [])],
         "writer": ["--max_new_tokens", args.max_new_tokens],
     }
     for variant in chosen:

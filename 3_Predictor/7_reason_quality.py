@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> None:
     pairs, scores = (reviewed[REASON].tolist(), reviewed["reviews"].tolist()), pd.DataFrame(index=reviewed.index)
     for name in asked:
         if name == "bertscore":
-            where = utils.resolve_device(args.device), args.batch_size
+            where = utils.resolve_device(args.device), args.batch_size or 32
             found = quality.bertscore(*pairs, args.bertscore, args.bertscore_layer, *where)
         elif name == "bleurt":
-            found = quality.bleurt(*pairs, args.bleurt, utils.resolve_device(args.device), args.batch_size)
+            found = quality.bleurt(*pairs, args.bleurt, utils.resolve_device(args.device), args.batch_size or 32)
         else:
             found = quality.NO_DOWNLOAD[name](*pairs)
         scores = scores.assign(**found)
@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> None:
             for title, reason, review in zip(reviewed["title"], *pairs)
         ]
         replies = pd.Series(utils.chat_with_gpt(teacher, questions, TEMPERATURE), index=reviewed.index)
-        scores["gptscore"] = replies.map(quality.judged_score)
+        utils.tell_refused(reviewed, questions, replies, teacher)
+        scores["gptscore"] = replies.fillna("").map(quality.judged_score)
         scores["gptscore_unusable"] = scores["gptscore"].isna().astype(float)
 
     untitled = list(map(quality.without_titles, rows[REASON], rows["title"], histories))

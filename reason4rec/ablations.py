@@ -156,9 +156,9 @@ def run_steps(variant: Variant, folder: Path, checkpoints: Path, flags: dict[str
         if step not in TRAINS:
             command += flags["prompts"]
         print(f"== {variant.name} {step} {script}", flush=True)
-        done = subprocess.run(
-            list(map(str, command)), cwd=ROOT, env={**os.environ, "PYTHON": sys.executable}, check=False
-        )
+        # A server that the environment names holds the adapters of the full run, not those of a variant.
+        variables = {**os.environ, "PYTHON": sys.executable, "REASON4REC_BASE_URL": ""}
+        done = subprocess.run(list(map(str, command)), cwd=ROOT, env=variables, check=False)
         if done.returncode:
             raise InputError(f"{variant.name}: {script} failed, as said above; mend it and run this again")
 

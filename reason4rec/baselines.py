@@ -295,7 +295,7 @@ def _zero_shot(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
 def _zero_shot_teacher(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
     teacher = step.teacher()
     replies = teacher.ask([prompt.text for prompt in _direct_prompts(step, targets)], TEACHER_TEMPERATURE)
-    found = np.array([[rating_in(reply)] for reply in replies])
+    found = np.array([[rating_in(reply or "")] for reply in replies])
     asked = {"teacher_model": teacher.model, "temperature": TEACHER_TEMPERATURE}
     return found, asked | {"unusable": int(np.isnan(found).sum())} | teacher.card()
 

@@ -13,7 +13,7 @@ from reason4rec import artifacts, raw
 from reason4rec.demo import rules, world
 
 ROOT = Path(__file__).parents[1]
-OF_THE_CALLER = ("OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+OF_THE_CALLER = ("OPENAI_", "REASON4REC_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 def run_script(
