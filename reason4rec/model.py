@@ -41,6 +41,7 @@ from reason4rec.store import ReplyStore, key_of
 from reason4rec.tokens import choice_ids, common, encode, head_length, load_tokenizer, plain_ids
 
 CPU_TOKENS = 2**17  # of prompts and replies in a batch on a CPU
+CPU_TOKENS_AFTER_HEADS = 4096
 ROWS = 512  # in a batch at most
 
 
@@ -169,8 +170,8 @@ class LocalModel:
             return logits[:, -1, columns].float().softmax(-1).tolist(), ids.numel()
 
         def batches(rows: list[_Row]) -> Iterator[tuple[list[_Row], Answer]]:
-            # A head that was read lies in memory beside its copies in the rows.
-            room = self.tokens_at_once / 2
+            # Few rows on a CPU: the keys and values of many do not stay in its caches.
+            room = self._room_to_read if self.model.device.type == "cuda" else CPU_TOKENS_AFTER_HEADS
             recurring = [head for head, n in Counter(row.head for row in rows).items() if head and n > 1]
             for block in [heads] if heads else self._blocks(recurring):
                 names = {head for batch in block.batches for head in batch}
@@ -178,7 +179,7 @@ class LocalModel:
                 for batch in self._split(members, room, size=lambda row: len(row.ids) - len(row.head)):
                     yield batch, partial(weigh, block=block)
                 rows = [row for row in rows if row.head not in names]
-            for batch in self._split(rows, room):
+            for batch in self._split(rows, self._room_to_read):
                 yield batch, weigh
 
         found = self._answers(rows, {"choices": list(choices)}, what, batches)
@@ -193,15 +194,16 @@ class LocalModel:
         heads = [head for head in dict.fromkeys(found) if head]
         if sum(map(len, heads)) > self.tokens_at_once / 4:
             return None
-        return Heads(self._split(heads, self._room_for_heads))
+        return Heads(self._split(heads, self._room_to_read))
 
     def _blocks(self, heads: list[tuple[int, ...]]) -> Iterator[Heads]:
         for block in self._split(heads, self.tokens_at_once / 2):
-            yield Heads(self._split(block, self._room_for_heads))
+            yield Heads(self._split(block, self._room_to_read))
 
     @property
-    def _room_for_heads(self) -> float:
-        # On a CPU batches gain nothing here, and a head that is read alone needs no mask, which halves its attention.
+    def _room_to_read(self) -> float:
+        # On CUDA a head that was read lies in memory beside its copies in the rows. On a CPU batches gain nothing here,
+        # and what is read alone needs no mask, which halves its attention.
         return self.tokens_at_once / 2 if self.model.device.type == "cuda" else 1
 
     def _encode_all(self, prompts: Sequence[Prompt], longest: int, count: bool = True) -> list[list[int]]:
