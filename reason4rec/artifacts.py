@@ -2,16 +2,22 @@
 
 A pickle is read by an unpickler that may build frames, lists, strings, numbers and dates and nothing else, whatever
 pandas (2.2.2 to 3.x) wrote it. It is written beside its place and moved there, so it is never half there, and a
-record `FILE.json` beside it says from which inputs, settings, seed and versions it came. File and column names are
+record `FILE.json` beside it says from which inputs, settings, seed and versions it came. What is made here is the
+user's alone: files are of mode 0600 and folders of 0700, those that were there keep theirs. File and column names are
 those of the paper's repository, so that its pre-processed pickles can be put in their places.
 """
 
+import contextlib
+import errno
+import fcntl
 import gzip
 import hashlib
 import importlib.metadata
 import json
 import os
 import pickle
+import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +35,9 @@ SUMMARY, TEACHER_SUMMARY = "aspect_preference_summary", "review_summary"
 TEACHER_REASON, REASON, PREDICTION = "personalized_analysis", "reasoner_reply", "pred"
 PROBABILITIES = ("p1", "p2", "p3", "p4", "p5")  # of the ratings 1 to 5, where a model gives them
 MAY_BE_MISSING = (PREDICTION, *PROBABILITIES)  # the evaluation counts them
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system that has none
+
+_held: dict[Path, int] = {}
 
 
 @dataclass(frozen=True)
@@ -182,19 +191,112 @@ def whole_file(path: Path, made_from: dict | None = None) -> Iterator[Path]:
 
     With `made_from`, a record is written just before, so that a file without one was put there by a person.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     draft = draft_path(path)
     try:
+        # One that a killed run left may be open to others, and a mode is given only to a new file.
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
         if made_from is not None:
             write_record(path, made_from, sha256(draft))
-    except BaseException:
-        draft.unlink(missing_ok=True)
+    except BaseException as error:
+        # Without the draft that a record speaks of, the file in place would pass for one that a person put there.
+        if not is_due(path):
+            draft.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
         raise
-    # Cut off here, the draft that the record speaks of is still there, and tells that the file is not it.
+    # Cut off here, the draft that the record speaks of is still there, and `settle` puts it in its place.
     draft.replace(path)
+
+
+def is_due(path: Path) -> bool:
+    """Whether the draft of a file or folder is whole and recorded, and only has to take its place."""
+    draft = draft_path(path)
+    if not draft.exists():
+        return False
+    record = read_record(path)
+    return record is not None and record["sha256"] == sha256(draft)
+
+
+def settle(path: Path) -> None:
+    """Ends what a killed run left of a file or folder: a draft that is due takes its place, any other is removed."""
+    draft = draft_path(path)
+    if is_due(path):
+        if path.is_dir():
+            shutil.rmtree(path)
+        draft.replace(path)
+    for left in (draft, draft_path(record_path(path))):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it that are missing, for the user alone."""
+    for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def lock_path(path: Path) -> Path:
+    """The file by which one process at a time makes an output."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def hold(path: Path) -> str:
+    """Takes an output for this process until it ends or calls `release`; who has it, where another process does.
+
+    The kernel frees the lock of a process that dies. The file is removed by its holder alone, and whoever locked one
+    that was removed meanwhile takes a new one, so no two processes hold the same output. Our decision.
+    """
+    place = lock_path(path).absolute()
+    if place in _held:
+        return ""
+    make_folder(place.parent)
+    while True:
+        number = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(number, place):
+                break
+        except BlockingIOError:
+            holder = os.pread(number, 200, 0).decode(errors="replace")
+            os.close(number)
+            return holder or "another process"
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(f"note: {path.parent} is on a file system without locks: start no second run of this step")
+            break
+        os.close(number)
+    _held[place] = number
+    # The name is for a message alone, and a full disk is told of where it matters.
+    with contextlib.suppress(OSError):
+        os.ftruncate(number, 0)
+        os.pwrite(number, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    return ""
+
+
+def release(path: Path | None = None) -> None:
+    """Gives back an output that this process holds, or all of them."""
+    for place in [lock_path(path).absolute()] if path else list(_held):
+        number = _held.pop(place, None)
+        if number is not None:
+            # Before the lock is free: after it, the file may be another's.
+            with contextlib.suppress(OSError):
+                place.unlink(missing_ok=True)
+            os.close(number)
+
+
+def _is_at(number: int, place: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(number), place.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: Path, text: str, made_from: dict | None = None) -> None:

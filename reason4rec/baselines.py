@@ -377,15 +377,20 @@ def make(name: str, step: Step, seed: int) -> tuple[pd.DataFrame, dict]:
 
 
 def put_effort(path: Path, effort: dict) -> None:
-    """Puts a row into `results/efforts.json`, in the place of that of the same model and seed."""
-    rows = []
-    if path.exists():
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            rows = [row for row in rows if (row["model"], row["seed"]) != (effort["model"], effort["seed"])]
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}: not the efforts of baselines ({error}); remove it and run again") from error
-    artifacts.write_text(path, json.dumps([*rows, effort], indent=1) + "\n")
+    """Puts a row into `results/efforts.json`, in the place of that of the same model and seed.
+
+    Several processes may do so at once.
+    """
+    while artifacts.hold(path):
+        time.sleep(0.05)
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        rows = [row for row in rows if (row["model"], row["seed"]) != (effort["model"], effort["seed"])]
+        artifacts.write_text(path, json.dumps([*rows, effort], indent=1) + "\n")
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: not the efforts of baselines ({error}); remove it and run again") from error
+    finally:
+        artifacts.release(path)
 
 
 def in_own_process(name: str, step: Step, seed: int) -> tuple[pd.DataFrame, dict]:

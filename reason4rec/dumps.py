@@ -2,7 +2,8 @@
 
 Packed: plain, gzip, zip, tar, and these in each other (Yelp ships a tar). Written: lines of JSON, lines of Python
 literals (Amazon's metadata of 2014), CSV with a header. All of it is told from the content and never from the name of
-a file; of an archive, the first file that holds what is asked for is read. Memory does not grow with the dump.
+a file; of an archive, the first file that holds what is asked for is read. Memory does not grow with the dump, nor
+with what a small hostile one unpacks to: that only takes time.
 """
 
 import ast
@@ -10,7 +11,6 @@ import csv
 import gzip
 import io
 import json
-import lzma
 import re
 import tarfile
 import zipfile
@@ -18,7 +18,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,8 +30,15 @@ from reason4rec.errors import InputError
 SCHEMA = pa.schema([("number", pa.int64()), ("line", pa.string())])  # a line that is no text or no record is null
 PART = 2**24  # bytes at a time
 LONGEST = 2**26  # bytes of a line
-ROWS = 20_000  # lines at a time where Python has to rewrite them
-HEAD = 100  # lines that tell how a file is written
+ROWS = 20_000  # lines at a time where Python has to rewrite them, together not much longer than a part
+HEAD = 100  # lines that tell how a file is written,
+HEAD_BYTES = 2**24  # of which no more is read
+LITERAL = 2**18  # characters of a line of literals; Python takes hundreds of times their memory to read them
+DEEPEST = 4  # packings in each other
+NOTES = (b"L", b"K", b"x", b"g", b"X")  # types of headers of a tar that Python reads whole: long names and the like
+NOTE = 2**20  # bytes of such a header
+HOLES = "a file with holes, which no dump needs"
+DIRECTORY = 2**24  # bytes that are asked of a zip at once, such as its directory
 DELIMITERS = (",", "\t", ";")
 # Half a character (a lone surrogate) is no text to the engine; cut-off reviews end in one.
 HALVES = re.compile(
@@ -43,7 +49,7 @@ HALVES = re.compile(
 ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-DAMAGED = (EOFError, UnicodeError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+DAMAGED = (EOFError, UnicodeError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 Fields = Mapping[str, Sequence[str]]
 
@@ -63,7 +69,9 @@ class Dump:
     @property
     def name(self) -> str:
         """What to call it in a message."""
-        return f"{self.path}: {self.member}" if self.member else str(self.path)
+        # An archive may call a file as it likes, and this goes to a terminal.
+        shown = "".join(character if character.isprintable() else "?" for character in self.member[:200])
+        return f"{self.path}: {shown}" if shown else str(self.path)
 
 
 def find(path: Path, needed: Fields, unlike: Sequence[str] = ()) -> Dump:
@@ -138,21 +146,60 @@ class _Counted(io.FileIO):
         return count
 
 
-def _plain(stream: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO]]:
+class _Asked:
+    """A file that is never asked for much at once: a zip says how long its directory is, and Python reads it whole."""
+
+    def __init__(self, file: BinaryIO):
+        self.seek, self.tell, self.seekable, self._read = file.seek, file.tell, file.seekable, file.read
+
+    def read(self, size: int = -1) -> bytes:
+        if size > DIRECTORY:
+            raise zipfile.BadZipFile(f"it announces a part of {size:,} bytes")
+        return self._read(DIRECTORY if size < 0 else size)
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar without long notes and without maps of holes, both of which Python reads whole."""
+
+    @classmethod
+    def frombuf(cls, *given: object) -> tarfile.TarInfo:
+        header = super().frombuf(*given)
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError(HOLES)
+        if header.type in NOTES and header.size > NOTE:
+            raise tarfile.ReadError(f"it announces a name or note of {header.size:,} bytes")
+        return header
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.ReadError(HOLES)
+
+
+def _plain(stream: BinaryIO, name: str, depth: int = 0) -> Iterator[tuple[str, BinaryIO]]:
     start = stream.peek(512)
-    if start[:2] == b"\x1f\x8b":
-        yield from _plain(gzip.GzipFile(fileobj=stream), name)
-    elif start[:4] == b"PK\x03\x04" and not isinstance(stream, tarfile.ExFileObject):  # a tar is no file to search
-        with zipfile.ZipFile(stream) as archive:
+    packed = start[:2] == b"\x1f\x8b"
+    # A tar is no file to search.
+    zipped = start[:4] == b"PK\x03\x04" and not isinstance(stream, tarfile.ExFileObject)
+    tarred = start[257:265] in (b"ustar\x0000", b"ustar  \x00")
+    if depth == DEEPEST and (packed or zipped or tarred):
+        raise NotImplementedError(f"packed in each other more than {DEEPEST} deep")
+    if packed:
+        yield from _plain(gzip.GzipFile(fileobj=stream, mode="rb"), name, depth + 1)
+    elif zipped:
+        with zipfile.ZipFile(_Asked(stream)) as archive:
             for member in archive.infolist():
-                if not member.filename.endswith("/"):
-                    with archive.open(member) as file:
-                        yield from _plain(file, f"{name}/{member.filename}".lstrip("/"))
-    elif start[257:265] in (b"ustar\x0000", b"ustar  \x00"):
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**20) as archive:
+                if member.filename.endswith("/"):
+                    continue
+                # The other ways unpack any amount at once.
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise NotImplementedError("a file in it is neither stored nor deflated")
+                with archive.open(member) as file:
+                    yield from _plain(file, f"{name}/{member.filename}".lstrip("/"), depth + 1)
+    elif tarred:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=2**20, tarinfo=_Header) as archive:
             for member in archive:
+                archive.members.clear()  # it would remember each
                 if member.isfile():
-                    yield from _plain(archive.extractfile(member), f"{name}/{member.name}".lstrip("/"))
+                    yield from _plain(archive.extractfile(member), f"{name}/{member.name}".lstrip("/"), depth + 1)
         while stream.read(2**20):  # to its end, where the checksum of what the tar is packed in stands
             pass
     else:
@@ -162,14 +209,18 @@ def _plain(stream: BinaryIO, name: str) -> Iterator[tuple[str, BinaryIO]]:
 
 
 def _head(stream: BinaryIO) -> list[str]:
-    lines = takewhile(lambda line: len(line) < LONGEST, iter(lambda: stream.readline(LONGEST), b""))
-    return [line.decode("utf-8", "replace") for line in islice(filter(bytes.strip, lines), HEAD)]
+    lines, room = [], min(HEAD_BYTES, LONGEST)
+    while len(lines) < HEAD and 0 < len(line := stream.readline(room)) < room:
+        room -= len(line)
+        if line.strip():
+            lines.append(line.decode("utf-8", "replace"))
+    return lines
 
 
 def _forms(lines: list[str]) -> Iterator[tuple[str, str, set[str]]]:
     """The forms that the first lines of a file can be read in, with the fields that they then have."""
     found = {}
-    for form, parse in (("JSON lines", json.loads), ("Python literals", ast.literal_eval)):
+    for form, parse in (("JSON lines", json.loads), ("Python literals", _literal)):
         found[form] = [
             record for line in lines if line.lstrip()[:1] == "{" and isinstance(record := _parsed(parse, line), dict)
         ]
@@ -187,6 +238,10 @@ def _parsed(parse: object, line: str) -> object:
         return parse(line.strip())
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
+
+
+def _literal(text: str) -> object:
+    return ast.literal_eval(text) if len(text) <= LITERAL else None
 
 
 def _lines(stream: BinaryIO, dump: Dump) -> Iterator[bytes]:
@@ -226,9 +281,25 @@ def _literal_lines(stream: BinaryIO, dump: Dump) -> Iterator[tuple[list[int], pa
 
 
 def _csv_lines(stream: BinaryIO, dump: Dump) -> Iterator[tuple[list[int], pa.Array]]:
-    rows = _rows((line.decode("utf-8", "surrogateescape") for line in _lines(stream, dump)), dump.delimiter)
+    lines, held = _lines(stream, dump), 0
+
+    def line() -> str:
+        nonlocal held
+        if held > LONGEST:
+            held = 0
+            raise csv.Error("a row that goes on and on")
+        text = next(lines).decode("utf-8", "surrogateescape")
+        held += len(text)
+        return text
+
+    def json_of(numbered: tuple[int, list[str] | None]) -> tuple[int, str | None]:
+        nonlocal held
+        held = 0
+        return numbered[0], _row_as_json(header, numbered[1])
+
+    rows = _rows(iter(line, None), dump.delimiter)
     header = _header(rows)
-    return _in_parts((number, _row_as_json(header, row)) for number, row in rows)
+    return _in_parts(map(json_of, rows))
 
 
 def _rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
@@ -252,16 +323,22 @@ def _header(rows: Iterator[tuple[int, list[str] | None]]) -> list[str]:
 
 
 def _in_parts(numbered: Iterable[tuple[int, str | None]]) -> Iterator[tuple[list[int], pa.Array]]:
-    numbered = iter(numbered)
-    while part := list(islice(numbered, ROWS)):
-        numbers, lines = zip(*part)
-        yield list(numbers), pa.array(lines, pa.string())
+    numbers, lines, room = [], [], PART
+    for number, line in numbered:
+        numbers.append(number)
+        lines.append(line)
+        room -= len(line or "")
+        if len(lines) == ROWS or room <= 0:
+            yield numbers, pa.array(lines, pa.string())
+            numbers, lines, room = [], [], PART
+    if lines:
+        yield numbers, pa.array(lines, pa.string())
 
 
 def _literal_as_json(line: bytes) -> str | None:
     if not line.strip():
         return ""
-    record = _parsed(ast.literal_eval, _text(line) or "")
+    record = _parsed(_literal, _text(line) or "")
     try:
         return _whole(json.dumps(record).encode()).decode() if isinstance(record, dict) else None
     except (TypeError, ValueError):

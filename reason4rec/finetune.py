@@ -113,6 +113,9 @@ def train(args: argparse.Namespace, device: str, state: "PartialState") -> None:
             return
         curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
         save(trainer.model, weights, trainer.processing_class, out, step.made_from, way, curve)
+    except OSError as error:
+        error.filename = error.filename or str(out)
+        raise
     except Exception as error:
         # Neither safetensors nor torch says by its class that the disk is full.
         if not any(sign in str(error) for sign in WRITE_FAILURES):

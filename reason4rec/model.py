@@ -9,6 +9,7 @@ import gc
 import logging
 import math
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,28 +44,40 @@ from reason4rec.tokens import choice_ids, common, encode, head_length, load_toke
 CPU_TOKENS = 2**17  # of prompts and replies in a batch on a CPU
 CPU_TOKENS_AFTER_HEADS = 4096
 ROWS = 512  # in a batch at most
+ID_BYTES = array("i").itemsize
 
 
 @dataclass(frozen=True, order=True)
 class _Row:
-    """What is asked once: token ids, and those at their beginning that other rows have too."""
+    """What is asked once: packed token ids, and those at their beginning that other rows have too."""
 
-    ids: tuple[int, ...]
-    head: tuple[int, ...] = ()
+    ids: bytes
+    head: bytes = b""
 
-    def __len__(self) -> int:
-        return len(self.ids)
+
+def _packed(ids: Sequence[int]) -> bytes:
+    """Token ids in a few bytes each: as numbers of Python, those of all prompts would fill the memory."""
+    return array("i", ids).tobytes()
+
+
+def _unpacked(packed: bytes) -> list[int]:
+    return array("i", packed).tolist()
+
+
+def _length(item: bytes | _Row) -> int:
+    """How many token ids a packed row has."""
+    return len(item if isinstance(item, bytes) else item.ids) // ID_BYTES
 
 
 @dataclass
 class Heads:
-    """The heads of some prompts as token ids, in the batches they are read in, and their keys and values once read.
+    """The heads of some prompts, packed, in the batches they are read in, and their keys and values once read.
 
     The batches hold all these heads, whichever are needed, so that a resumed run reads them as an unbroken one does.
     """
 
-    batches: list[list[tuple[int, ...]]]
-    states: dict[tuple[int, ...], torch.Tensor] = field(default_factory=dict)
+    batches: list[list[bytes]]
+    states: dict[bytes, torch.Tensor] = field(default_factory=dict)
 
 
 Answer = Callable[[list[_Row]], tuple[list, int]]
@@ -106,11 +119,11 @@ class LocalModel:
             before = {}
             if batch[0].head:
                 before["past_key_values"], head_mask = self._joined([self._states(heads)[row.head] for row in batch])
-                ids = torch.cat([torch.tensor([row.head for row in batch], device=ids.device), ids], dim=1)
+                ids = torch.cat([self._padded([row.head for row in batch])[0], ids], dim=1)
                 mask = torch.cat([head_mask, mask], dim=1)
             processors = LogitsProcessorList()
             if temperature > 0:
-                processors.append(_Draw(temperature, [key_of(seed=seed, ids=row.ids) for row in batch]))
+                processors.append(_Draw(temperature, [key_of(seed=seed, ids=_unpacked(row.ids)) for row in batch]))
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -129,7 +142,7 @@ class LocalModel:
             for batch in self._split(rows, self.tokens_at_once, more=max_new_tokens):
                 yield batch, reply
 
-        encoded = [tuple(ids) for ids in self._encode_all(prompts, self.max_length - max_new_tokens)]
+        encoded = self._encode_all(prompts, self.max_length - max_new_tokens)
         head = _common_head(encoded)
         heads = Heads([[head]])
         rows = [_Row(ids, head) for ids in encoded]
@@ -152,10 +165,14 @@ class LocalModel:
         after the prefix. Source: paper, feedback prediction.
         """
         columns = torch.tensor(choice_ids(self.tokenizer, choices, prefix), device=self.model.device)
-        tail = plain_ids(self.tokenizer, prefix)
-        tails = [tail] * len(prompts) if said is None else [plain_ids(self.tokenizer, text + prefix) for text in said]
-        encoded = self._encode_all(prompts, self.max_length - max(map(len, tails), default=0))
-        rows = [_Row((*ids, *end), head) for ids, end, head in zip(encoded, tails, self._heads_of(prompts, encoded))]
+        tail = _packed(plain_ids(self.tokenizer, prefix))
+        tails = [tail] * len(prompts)
+        if said is not None:
+            tails = [_packed(plain_ids(self.tokenizer, text + prefix)) for text in said]
+        longest = max(map(len, tails), default=0) // ID_BYTES
+        encoded = self._encode_all(prompts, self.max_length - longest)
+        shared = self._heads_of(prompts, encoded, alone=heads is not None)
+        rows = [_Row(ids + end, head) for ids, end, head in zip(encoded, tails, shared)]
 
         def weigh(batch: list[_Row], block: Heads | None = None) -> tuple[list[list[float]], int]:
             ids, mask = self._padded([row.ids[len(row.head) :] if block else row.ids for row in batch])
@@ -176,7 +193,7 @@ class LocalModel:
             for block in [heads] if heads else self._blocks(recurring):
                 names = {head for batch in block.batches for head in batch}
                 members = [row for row in rows if row.head in names]
-                for batch in self._split(members, room, size=lambda row: len(row.ids) - len(row.head)):
+                for batch in self._split(members, room, size=lambda row: _length(row.ids) - _length(row.head)):
                     yield batch, partial(weigh, block=block)
                 rows = [row for row in rows if row.head not in names]
             for batch in self._split(rows, self._room_to_read):
@@ -190,13 +207,13 @@ class LocalModel:
 
         None where they would fill more than a quarter of the memory.
         """
-        found = self._heads_of(prompts, self._encode_all(prompts, self.max_length, count=False))
+        found = self._heads_of(prompts, self._encode_all(prompts, self.max_length, count=False), alone=True)
         heads = [head for head in dict.fromkeys(found) if head]
-        if sum(map(len, heads)) > self.tokens_at_once / 4:
+        if sum(map(_length, heads)) > self.tokens_at_once / 4:
             return None
         return Heads(self._split(heads, self._room_to_read))
 
-    def _blocks(self, heads: list[tuple[int, ...]]) -> Iterator[Heads]:
+    def _blocks(self, heads: list[bytes]) -> Iterator[Heads]:
         for block in self._split(heads, self.tokens_at_once / 2):
             yield Heads(self._split(block, self._room_to_read))
 
@@ -206,26 +223,39 @@ class LocalModel:
         # and what is read alone needs no mask, which halves its attention.
         return self.tokens_at_once / 2 if self.model.device.type == "cuda" else 1
 
-    def _encode_all(self, prompts: Sequence[Prompt], longest: int, count: bool = True) -> list[list[int]]:
-        """Token ids of each prompt in the chat format, shortened to at most `longest`."""
-        encoded = [encode(self.tokenizer, prompt, longest) for prompt in prompts]
-        self.shortened += count * sum(cut > 0 for _, cut in encoded)
-        return [ids for ids, _ in encoded]
+    def _encode_all(self, prompts: Sequence[Prompt], longest: int, count: bool = True) -> list[bytes]:
+        """Packed token ids of each prompt in the chat format, shortened to at most `longest`."""
+        encoded = []
+        for prompt in prompts:
+            ids, cut = encode(self.tokenizer, prompt, longest)
+            self.shortened += count and cut > 0
+            encoded.append(_packed(ids))
+        return encoded
 
-    def _heads_of(self, prompts: Sequence[Prompt], encoded: list[list[int]]) -> list[tuple[int, ...]]:
-        return [tuple(ids[: head_length(self.tokenizer, prompt, ids)]) for prompt, ids in zip(prompts, encoded)]
+    def _heads_of(self, prompts: Sequence[Prompt], encoded: list[bytes], alone: bool) -> list[bytes]:
+        """The packed head of each prompt, empty where there is none or, unless `alone`, no other prompt has it."""
+        texts = Counter(hash(prompt.text[: prompt.head]) for prompt in prompts)
+        known: dict[bytes, bytes] = {}
+        heads = []
+        for prompt, ids in zip(prompts, encoded):
+            shared = alone or texts[hash(prompt.text[: prompt.head])] > 1
+            n = head_length(self.tokenizer, prompt, _unpacked(ids)) if shared else 0
+            head = ids[: n * ID_BYTES]
+            heads.append(known.setdefault(head, head))
+        return heads
 
-    def _padded(self, batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        width = max(map(len, batch))
+    def _padded(self, batch: Sequence[bytes]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rows, longest) token ids of packed rows, padded on the left, and which of them count."""
+        rows = [torch.tensor(_unpacked(row), dtype=torch.long) for row in batch]
         pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(row)) + [*row] for row in batch], device=self.model.device)
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch], device=self.model.device)
-        return ids, mask
+        ids = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+        return ids.to(self.model.device), mask.to(self.model.device)
 
-    def _states(self, heads: Heads) -> dict[tuple[int, ...], torch.Tensor]:
+    def _states(self, heads: Heads) -> dict[bytes, torch.Tensor]:
         """Keys and values of every head, (its tokens, layers x 2 x key heads x size); read now if not yet."""
 
-        def read(batch: list[tuple[int, ...]]) -> tuple[list[torch.Tensor], int]:
+        def read(batch: list[bytes]) -> tuple[list[torch.Tensor], int]:
             ids, mask = self._padded(batch)
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             cache = self.model(
@@ -233,7 +263,7 @@ class LocalModel:
             ).past_key_values
             states = torch.stack([tensor for layer in cache.layers for tensor in (layer.keys, layer.values)], dim=1)
             states = states.permute(0, 3, 1, 2, 4).flatten(2)
-            return [row[-len(head) :].clone() for row, head in zip(states, batch)], ids.numel()
+            return [row[-_length(head) :].clone() for row, head in zip(states, batch)], ids.numel()
 
         if not heads.states:
             for batch in heads.batches:
@@ -251,11 +281,11 @@ class LocalModel:
         mask = (torch.arange(width, device=padded.device) >= width - lengths[:, None]).long()
         return DynamicCache([(keys, values) for keys, values in layers]), mask
 
-    def _split(self, items: list, room: float, more: int = 0, size: Callable = len) -> list[list]:
+    def _split(self, items: list, room: float, more: int = 0, size: Callable = _length) -> list[list]:
         """Items in batches, the largest first, each with at most `room` tokens and `more` a row; always the same."""
         items, batches = sorted(items, key=lambda item: (-size(item), item)), []
         while items:
-            fit = self.batch_size or max(1, min(ROWS, int(room / (max(map(len, items)) + more))))
+            fit = self.batch_size or max(1, min(ROWS, int(room / (max(map(_length, items)) + more))))
             batches.append(items[:fit])
             items = items[fit:]
         return batches
@@ -271,7 +301,7 @@ class LocalModel:
 
         A batch of which anything is missing is computed whole, so that a resumed run gives what an unbroken one does.
         """
-        keys = {row: key_of(model=self.name, ids=row.ids, **settings) for row in rows}
+        keys = {row: key_of(model=self.name, ids=_unpacked(row.ids), **settings) for row in rows}
         answers: dict[_Row, object] = {}
         tokens, started = 0, time.perf_counter()
         with tqdm(total=len(keys), desc=what, unit="prompt", disable=not (what and keys)) as bar:
@@ -291,7 +321,7 @@ class LocalModel:
 
     def _halving(self, answer: Callable, batch: list) -> tuple[list, int]:
         """The answers to a batch and the tokens they took; where the GPU's memory is full, those to its halves."""
-        size = len(batch) * max(map(len, batch))
+        size = len(batch) * max(map(_length, batch))
         if size <= self.tokens_that_fit or len(batch) == 1:
             try:
                 return answer(batch)
@@ -307,10 +337,10 @@ class LocalModel:
         return first + second, n + m
 
 
-def _common_head(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """What all rows begin with, and each goes on after; empty for a single row."""
-    first, last = min(rows, default=()), max(rows, default=())
-    return first[: min(common(first, last), len(first) - 1)] if first != last else ()
+def _common_head(rows: Sequence[bytes]) -> bytes:
+    """What all packed rows begin with, and each goes on after; empty for a single row."""
+    first, last = (_unpacked(end(rows, default=b"")) for end in (min, max))
+    return _packed(first[: min(common(first, last), len(first) - 1)]) if first != last else b""
 
 
 class _Draw(LogitsProcessor):

@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -151,7 +152,8 @@ class RemoteModel:
         ids, cut = encode(self.tokenizer, prompt, longest)
         self.shortened += cut > 0
         ids = ids + plain_ids(self.tokenizer, reply)
-        return {"prompt": ids}, len(ids)
+        # As numbers of Python, those of all prompts would fill the memory.
+        return {"prompt": array("i", ids)}, len(ids)
 
     def _as_messages(self, prompt: Prompt, longest: int, reply: str) -> tuple[dict[str, list], int]:
         def length(text: str) -> int:
@@ -220,7 +222,7 @@ class RemoteModel:
         `asked` holds prompts in the API's terms and their lengths in tokens, `request` adds how a reply is to be made.
         Prompts with the same head go to the same server, one after the other, so that its prefix cache has them.
         """
-        keys = [key_of(model=self.name, asked=said, **kept_under) for said, _ in asked]
+        keys = [key_of(model=self.name, asked=_plain(said), **kept_under) for said, _ in asked]
         answers = self.store.get_all(dict.fromkeys(keys)) if self.store else {}
         missing = {
             key: (self._client_of(prompt), said, length)
@@ -231,7 +233,8 @@ class RemoteModel:
         tokens, started = 0, time.perf_counter()
 
         def ask(key: str) -> tuple[object, int]:
-            client, said, length = missing[key]
+            client, packed, length = missing[key]
+            said = _plain(packed)
             value, written = self._ask(client, said | request(said), length, read, rating)
             if self.store:
                 self.store.put({key: value})
@@ -407,6 +410,10 @@ def _positions(choice: object, api: str) -> list[tuple[str, dict[str, float]]]:
         (entry.token, {entry.token: entry.logprob} | {other.token: other.logprob for other in entry.top_logprobs})
         for entry in found.content
     ]
+
+
+def _plain(said: dict[str, Sequence]) -> dict[str, list]:
+    return {name: list(value) for name, value in said.items()}
 
 
 def _order(body: dict) -> list:

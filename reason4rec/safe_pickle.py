@@ -196,6 +196,17 @@ _CODES = (
     "LONG1 BINFLOAT SHORT_BINBYTES BINBYTES BINBYTES8 SHORT_BINUNICODE BINUNICODE BINUNICODE8 EMPTY_LIST EMPTY_DICT "
     "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL"
 ).split()
+_TEXTS = (pickle.SHORT_BINUNICODE, pickle.BINUNICODE, pickle.BINUNICODE8)
+
+
+def _whole(text: str) -> str:
+    """The text with pairs of half characters joined and `?` for a half alone, as in the reader of raw dumps."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        return joined.encode("utf-8", "replace").decode()
 
 
 def _refused(code: int) -> Callable[["SafeUnpickler"], NoReturn]:
@@ -218,7 +229,8 @@ class SafeUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _NAMES:
-            _refuse(f"it holds {module}.{name}, which a table of reviews does not need")
+            # Quoted and cut off: it goes to a terminal, and a file may call it as it likes.
+            _refuse(f"it holds {ascii(f'{module}.{name}'[:200])}, which a table of reviews does not need")
         return _NAMES[module, name]
 
     def load(self) -> object:
@@ -241,6 +253,10 @@ class SafeUnpickler(pickle._Unpickler):
             _refuse("it changes what it has not made")
         part.content = self.made(part.fill(state))
 
+    def load_text(self, code: int) -> None:
+        pickle._Unpickler.dispatch[code](self)
+        self.stack[-1] = _whole(self.stack[-1])
+
     def load_items(self, items: list) -> None:
         _checked(self.stack[-1], list).extend(items)
 
@@ -252,6 +268,7 @@ class SafeUnpickler(pickle._Unpickler):
     dispatch = {
         **{code: _refused(code) for code in range(256)},
         **{code: pickle._Unpickler.dispatch[code] for (code,) in (getattr(pickle, name) for name in _CODES)},
+        **{code: lambda self, code=code: self.load_text(code) for (code,) in _TEXTS},
         pickle.BYTEARRAY8[0]: pickle._Unpickler.load_binbytes8,
         pickle.REDUCE[0]: load_call,
         pickle.NEWOBJ[0]: load_call,

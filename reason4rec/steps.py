@@ -3,7 +3,9 @@
 import argparse
 import hashlib
 import json
+import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -47,9 +49,28 @@ def prompt_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def model_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of a step that asks a local model; the base model is the one that the adapter was trained on."""
+    """Flags of a step that asks a model; the base model is the one that the adapter was trained on."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the model runs")
-    parser.add_argument("--batch_size", type=positive, default=32, help="prompts a batch")
+    parser.add_argument(
+        "--batch_size", type=positive, help="prompts a batch, or at once at a server (default: what fits; 64 at once)"
+    )
+
+
+def server_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of a step that may ask an OpenAI-compatible server in the place of an in-process expert."""
+    parser.add_argument(
+        "--base_url",
+        default=os.environ.get("REASON4REC_BASE_URL"),
+        help="servers that hold the expert, such as http://127.0.0.1:8000/v1, several with commas "
+        "(default: REASON4REC_BASE_URL; without it the model runs in this process)",
+    )
+    parser.add_argument("--served_model", help="the expert's name at the server (default: its adapter's)")
+    parser.add_argument(
+        "--api", choices=("completions", "chat"), default="completions", help="how the server is asked (chat: by text)"
+    )
+    parser.add_argument(
+        "--top_logprobs", type=positive, default=20, help="log-probabilities to ask of a server that cannot pick tokens"
+    )
 
 
 def generation_flags(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +88,8 @@ def teacher_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher_model", default=TEACHER_MODEL, help="the teacher's model name")
     parser.add_argument("--requests_at_once", type=positive, default=8, help="requests to the teacher in flight")
     parser.add_argument("--retries", type=int, default=8, help="retries, with back-off, of one request")
+    parser.add_argument("--batch_export", type=Path, help="write the requests to this file (OpenAI Batch) and ask none")
+    parser.add_argument("--batch_import", type=Path, help="take the replies of such a batch from this file first")
 
 
 def positive(text: str) -> int:
@@ -80,7 +103,11 @@ def positive(text: str) -> int:
 def main(
     run: Callable[[argparse.Namespace], None], doc: str, *flags: Flags, dataset: str = "Music_data", seed: int = SEED
 ) -> None:
-    """Parses the command line and runs a step; what a user can mend ends in one line and exit code 2."""
+    """Parses the command line and runs a step; what a user can mend ends in one line and exit code 2.
+
+    What the run makes is the user's alone. Where the teacher's replies are to come from a batch, it ends with code 3.
+    """
+    os.umask(0o077)
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -97,15 +124,30 @@ def main(
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        # By name, so that a step that needs no torch does not load it.
-        if type(error).__name__ != "OutOfMemoryError":
+        # By name, so that a step that needs no torch or teacher does not load it.
+        kind = type(error).__name__
+        if kind == "NotYet":
+            sys.exit(_export(error.teacher))
+        if kind != "OutOfMemoryError":
             raise
         sys.exit(_complain("the GPU's memory is full: pass a smaller --batch_size (trainer: --gradient_accumulation)"))
+    finally:
+        artifacts.release()
 
 
 def _complain(message: str) -> int:
     tqdm.write(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _export(teacher: "Teacher") -> int:
+    written = teacher.write_export()
+    print(
+        f"{sum(count for _, count in written):,} requests written to {', '.join(str(path) for path, _ in written)}; "
+        f"send them as a batch, then run the same command with --batch_import REPLIES (and with --batch_export if no "
+        f"other request is to be sent)"
+    )
+    return 3
 
 
 def resolve_device(device: str) -> str:
@@ -135,7 +177,7 @@ class Step:
     """One step of a run on a dataset: it reads artifacts, and writes outputs with a record of what they came from.
 
     `reads` and `writes` are artifacts of the dataset or plain paths; `settings` is all else that decides the output;
-    `dataset` the facts where they are not written down yet.
+    `dataset` the facts where they are not written down yet; `scratch` what is worth nothing once the outputs are whole.
     """
 
     def __init__(
@@ -144,6 +186,7 @@ class Step:
         reads: Sequence[Artifact | Path],
         writes: Sequence[Artifact | Path],
         dataset: datasets.Dataset | None = None,
+        scratch: Sequence[Path] = (),
         **settings: object,
     ):
         self.started = time.perf_counter()
@@ -152,6 +195,7 @@ class Step:
         self.folder = args.data_root / args.dataset
         self.reads = reads
         self.outputs = [self.path(output) for output in writes]
+        self.scratch = scratch
         self.settings = settings
         self.made_from: dict[str, dict] = {}
         self.found: dict[Path, str] = {}
@@ -161,7 +205,39 @@ class Step:
         return self.folder / item.path if isinstance(item, Artifact) else item
 
     def done(self) -> bool:
-        """Whether nothing is to be done, said in a line: the outputs are complete, or a person put them there."""
+        """Whether nothing is to be done, said in a line: the outputs are complete, or a person put them there.
+
+        If there is, the outputs are this process's from here on, and what a killed run left of them is gone.
+        InputError if another process is making one of them.
+        """
+        done, said = self._look()
+        if not done or self._traces():
+            holders = {path: artifacts.hold(path) for path in self.outputs}
+            taken = next((path for path in self.outputs if holders[path]), None)
+            if taken is None:
+                for path in self.outputs:
+                    artifacts.settle(path)
+                # Meanwhile another process may have ended its work on them.
+                done, said = self._look()
+            if taken is None and done:
+                for left in self.scratch:
+                    shutil.rmtree(left, ignore_errors=True)
+            if taken or done:
+                for path in self.outputs:
+                    artifacts.release(path)
+            if taken and not done:
+                raise InputError(
+                    f"{taken} is being made by another run ({holders[taken]}): wait until it has ended or stop it, "
+                    f"then run this command again"
+                )
+        if said:
+            print(said)
+        if not done:
+            print(f"{self.args.dataset}: {', '.join(f'{k}={v}' for k, v in self.made_from['settings'].items())}")
+        return done
+
+    def _look(self) -> tuple[bool, str]:
+        """Whether nothing is to be done, and what is to be said of it."""
         self.found = {path: artifacts.sha256(path) for path in self.outputs if path.exists()}
         given = [path for path in self.found if not self._recorded(path)]
         if given and not self.args.overwrite:
@@ -171,17 +247,17 @@ class Step:
                     f"{given[0]} was put there by hand and {absent[0]} is missing: put it there too, or pass "
                     f"--overwrite to make both"
                 )
-            print(f"kept: {given[0]} was put there by hand; --overwrite replaces it")
-            return True
-        self.made_from = self._resolve()
+            return True, f"kept: {given[0]} was put there by hand; --overwrite replaces it"
+        self.made_from = self.made_from or self._resolve()
         changed = self._changed()
         if not changed and not self.args.overwrite:
-            print(f"complete: {', '.join(map(str, self.outputs))}; --overwrite does it again")
-            return True
-        if changed and self.found:
-            print(f"out of date ({changed}): doing it again")
-        print(f"{self.args.dataset}: {', '.join(f'{k}={v}' for k, v in self.made_from['settings'].items())}")
-        return False
+            return True, f"complete: {', '.join(map(str, self.outputs))}; --overwrite does it again"
+        return False, f"out of date ({changed}): doing it again" if changed and self.found else ""
+
+    def _traces(self) -> bool:
+        """Whether a run that was killed, or one that works at this moment, left files beside the outputs."""
+        drafts = [artifacts.draft_path(place) for path in self.outputs for place in (path, artifacts.record_path(path))]
+        return any(path.exists() for path in (*drafts, *map(artifacts.lock_path, self.outputs), *self.scratch))
 
     def read(self, artifact: Artifact) -> pd.DataFrame | list[dict]:
         """The checked content of an artifact."""
@@ -202,19 +278,24 @@ class Step:
         from reason4rec.teacher import Teacher
 
         args = self.args
-        return Teacher(self.store, args.teacher_model, args.requests_at_once, args.seed, args.retries)
+        # Not every caller of a step has these flags.
+        export = {"export": args.batch_export} if getattr(args, "batch_export", None) else {}
+        teacher = Teacher(self.store, args.teacher_model, args.requests_at_once, args.seed, args.retries, **export)
+        if getattr(args, "batch_import", None):
+            teacher.import_batch(args.batch_import)
+        return teacher
 
     def write(self, artifact: Artifact, content: pd.DataFrame | list[dict]) -> None:
-        """Writes an output and its record."""
+        """Writes an output and its record, which also says how the model was run; that puts nothing out of date."""
         if not len(content):
             raise InputError(f"{self.path(artifact)} would be empty: no row was left; see the lines above")
-        path = self.path(artifact)
+        path, made_from = self.path(artifact), self.made_from | {"way": self._way()}
         if path.suffix == ".gz":
-            artifacts.write_json_lines(path, content, self.made_from)
+            artifacts.write_json_lines(path, content, made_from)
         elif path.suffix == ".json":
-            artifacts.write_text(path, json.dumps(content, indent=1) + "\n", self.made_from)
+            artifacts.write_text(path, json.dumps(content, indent=1) + "\n", made_from)
         else:
-            artifacts.write_pickle(path, content, self.made_from)
+            artifacts.write_pickle(path, content, made_from)
 
     def card(self, rows_in: int, rows_out: int, **numbers: object) -> None:
         """The closing line: rows, seconds, rates, memory and what else the step counted."""
@@ -248,6 +329,19 @@ class Step:
         inputs = {name: artifacts.sha256(self.path(item)) for name, item in zip(names, self.reads)}
         return {"inputs": inputs, "settings": json.loads(json.dumps(settings))}
 
+    def _way(self) -> dict[str, object]:
+        """How the model was run: the device, the batch, the servers; nothing secret is in it."""
+        given = vars(self.args)
+        names = ("batch_size", "base_url", "served_model", "api") if given.get("base_url") else ("batch_size", "device")
+        way = {name: given[name] for name in names if given.get(name) is not None}
+        if "base_url" in way:
+            from reason4rec.teacher import address_of
+
+            way["base_url"] = ",".join(address_of(url.strip()) for url in way["base_url"].split(","))
+        if way.get("device") == "auto" and "torch" in sys.modules:
+            way["device"] = resolve_device("auto")
+        return way
+
     def _name(self, item: Artifact | Path) -> str:
         if isinstance(item, Artifact):
             return item.path
@@ -269,10 +363,7 @@ class Step:
     def _recorded(self, path: Path) -> bool:
         """Whether a file is as a step wrote it, or as a step that was cut off left it."""
         record = artifacts.read_record(path)
-        if record is None:
-            return False
-        draft = artifacts.draft_path(path)
-        return record["sha256"] in (self.found[path], artifacts.sha256(draft) if draft.exists() else None)
+        return record is not None and (record["sha256"] == self.found[path] or artifacts.is_due(path))
 
     def _changed(self) -> str:
         """What differs from the time when the outputs were made; empty if nothing does."""

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from reason4rec import artifacts, safe_pickle
 from reason4rec.artifacts import PREDICTION, REASONER_ROWS, REVIEW_COLUMNS, TEST_RATINGS, TRAIN, Artifact
 from reason4rec.errors import InputError
+from reason4rec.steps import Step
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
@@ -915,6 +916,120 @@ def test_a_draft_that_a_killed_run_left_is_no_obstacle(tmp_path):
     artifacts.draft_path(path).write_text("half of a very long text")
     artifacts.write_text(path, "new")
     assert contents(tmp_path) == {"output": b"new"}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_whole_file_that_a_killed_run_could_not_move_any_more_takes_its_place(tmp_path, monkeypatch, kind):
+    write, old, new = WRITERS[kind]
+    path = tmp_path / "output"
+    write(path, new, MADE_FROM)
+    expected = contents(tmp_path)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    write(path, old, MADE_FROM)
+    # Cut off after the record and before the move.
+    monkeypatch.setattr(Path, "replace", replace_but_not(path))
+    with pytest.raises(KeyboardInterrupt):
+        write(path, new, MADE_FROM)
+    monkeypatch.undo()
+    assert artifacts.is_due(path)
+    artifacts.settle(path)
+    assert contents(tmp_path) == expected
+
+
+def replace_but_not(path):
+    move = Path.replace
+
+    def replace(draft, target):
+        if target == path:
+            raise KeyboardInterrupt
+        return move(draft, target)
+
+    return replace
+
+
+def test_a_run_that_is_stopped_as_its_record_is_written_keeps_the_file_that_the_record_speaks_of(tmp_path, monkeypatch):
+    write_record = artifacts.write_record
+
+    def stopped(*given):
+        write_record(*given)
+        raise KeyboardInterrupt
+
+    artifacts.write_text(tmp_path / "output", "old", MADE_FROM)
+    monkeypatch.setattr(artifacts, "write_record", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        artifacts.write_text(tmp_path / "output", "new", MADE_FROM)
+    monkeypatch.undo()
+    artifacts.settle(tmp_path / "output")
+    assert (tmp_path / "output").read_text() == "new"
+    assert artifacts.read_record(tmp_path / "output")["sha256"] == artifacts.sha256(tmp_path / "output")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_half_a_draft_is_removed_and_what_is_in_place_stays(tmp_path, kind):
+    artifacts.write_text(tmp_path / "output", "old", MADE_FROM)
+    before = contents(tmp_path)
+    draft = artifacts.draft_path(tmp_path / "output")
+    if kind == "folder":
+        draft.mkdir()
+        draft = draft / "weights"
+    draft.write_text("half")
+    artifacts.draft_path(artifacts.record_path(tmp_path / "output")).write_text("{")
+    artifacts.settle(tmp_path / "output")
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_that_was_half_removed_for_a_whole_one_is_replaced_by_it(tmp_path):
+    out = tmp_path / "Predictor"
+    for folder, text in ((out, "old"), (artifacts.draft_path(out), "new")):
+        folder.mkdir()
+        (folder / "weights").write_text(text)
+    (out / "settings.json").write_text("old")
+    artifacts.write_record(out, MADE_FROM, artifacts.sha256(artifacts.draft_path(out)))
+    (out / "settings.json").unlink()
+    artifacts.settle(out)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"weights": "new"}
+    assert not artifacts.draft_path(out).exists()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_write_that_fails_says_where(tmp_path, kind):
+    write, _, new = WRITERS[kind]
+    with pytest.raises(OSError) as error, files_of_at_most(1_000):
+        write(tmp_path / "output", new)
+    assert error.value.filename == str(tmp_path / "output")
+
+
+STEP = {"dataset": "Demo_data", "limit": None, "overwrite": False, "seed": 0}
+
+
+def step_in(root, **given):
+    roots = {"data_root": root, "checkpoint_root": root}
+    return Step(types.SimpleNamespace(**STEP, **roots, **given), [], [REASONER_ROWS])
+
+
+def made(root, **given):
+    """A step that has written its output; the record."""
+    step = step_in(root, **given)
+    assert not step.done()
+    step.write(REASONER_ROWS, ROWS)
+    artifacts.release()
+    return artifacts.read_record(step.outputs[0])
+
+
+def test_a_record_says_how_the_model_was_run_and_another_way_puts_nothing_out_of_date(tmp_path):
+    record = made(tmp_path, device="cpu", batch_size=8, base_url=None, served_model=None, api="chat")
+    assert record["made_from"]["way"] == {"device": "cpu", "batch_size": 8}
+    assert step_in(tmp_path, device="cuda", batch_size=16, base_url="http://127.0.0.1:8000/v1", api="chat").done()
+
+
+def test_a_record_of_an_older_version_which_does_not_say_how_the_model_was_run_still_fits(tmp_path):
+    record = made(tmp_path, device="cpu", batch_size=8)
+    del record["made_from"]["way"]
+    path = artifacts.record_path(tmp_path / "Demo_data" / REASONER_ROWS.path)
+    path.write_text(json.dumps(record))
+    assert step_in(tmp_path, device="cpu", batch_size=8).done()
+    assert json.loads(path.read_text()) == record
 
 
 def test_the_folder_of_an_output_is_made(tmp_path):

@@ -1,15 +1,22 @@
 """Bad input to the real scripts: one line that says what to do, exit code 2, and everything else as it was."""
 
+import ctypes
+import errno
 import json
 import os
 import pickle
 import resource
+import runpy
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import test_kill
 from helpers import complaint, files_in, put_toy_dataset, run_script, serving
+from test_kill import CASES
 
 from reason4rec import artifacts, steps
 from reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES, SUMMARY, TEST, TRAIN, VALID
@@ -20,6 +27,10 @@ DISTILL = "1_Summarizer/1_distilling_aspect_preference_summary.py"
 SAMPLE = "2_Reasoner/1_sample_train_data.py"
 PREPROCESS = "0_Data/2_preprocess.py"
 KEY = "sk-PWXZQ-nvkqz"
+NO_MOUNTS = 77
+PAGE = 4096
+
+forks, prepared = test_kill.forks, test_kill.prepared
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +305,7 @@ def test_a_dead_teacher_is_named_by_its_address_without_a_password_in_it(root):
         address = server.address
     environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": address.replace("//", "//user:PWXZQ@")}
     done = step(root, DISTILL, *ask_flags(), env=environment)
-    assert f"the teacher at {address}/ cannot be reached" in complaint(done)
+    assert f"the teacher at {address} cannot be reached" in complaint(done)
     assert "PWXZQ" not in done.stdout + done.stderr
 
 
@@ -330,6 +341,175 @@ def test_a_disk_that_fills_up_while_the_teacher_speaks_keeps_what_fits_and_the_r
     assert done.returncode == 0, done.stderr
     assert len(artifacts.read(root / "data" / "Demo_data", artifacts.TEACHER_SUMMARIES)) == 80
     assert "kept replies 0" not in done.stdout
+
+
+def mount(source, target, kind, flags, options=""):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(source.encode(), str(target).encode(), kind.encode(), flags, options.encode()):
+        raise OSError(ctypes.get_errno(), "mount")
+
+
+def with_mounts_of_its_own():
+    """Lets this process mount what no other sees; it ends with NO_MOUNTS where that is not allowed."""
+    newns, newuser, private, recursive = 0x20000, 0x10000000, 1 << 18, 1 << 14
+    uid, gid = os.getuid(), os.getgid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(newns | (newuser if uid else 0)):
+        os._exit(NO_MOUNTS)
+    try:
+        if uid:
+            for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+                Path(f"/proc/self/{name}").write_text(text)
+        mount("none", "/", "none", private | recursive)
+    except OSError:
+        os._exit(NO_MOUNTS)
+
+
+def code_of(script, flags):
+    """The exit code of a script that is run in this process."""
+    sys.argv = [script, *flags]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def on_a_full_disk(root, free, script, flags):
+    """Runs a step where so many bytes are free, sees that it left all as it was, makes room and runs it again."""
+    with_mounts_of_its_own()
+    kept = files_in(root)
+    try:
+        mount("tmpfs", root, "tmpfs", 0, "size=64m")
+    except OSError:
+        os._exit(NO_MOUNTS)
+    for name, content in kept.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    ballast = root / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (2**20, PAGE):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+        file.truncate(file.tell() - free)
+    code = code_of(script, flags)
+    print(f"ended with {code}", flush=True)
+    after = files_in(root)
+    del after["ballast"]
+    if code == 2:
+        places = ("/cache/", ".training/", ".preprocess/")
+        after = {name: content for name, content in after.items() if not any(place in name for place in places)}
+        changed = [name for name in kept.keys() | after.keys() if kept.get(name) != after.get(name)]
+        assert [name for name in changed if "/cache/" not in name] == []
+        ballast.unlink()
+        print("AGAIN", flush=True)
+        code = code_of(script, flags)
+    sys.exit(code)
+
+
+def on_a_disk_that_cannot_be_written(root, script, flags):
+    """Runs a step whose folders can only be read."""
+    with_mounts_of_its_own()
+    bind, remount, read_only = 1 << 12, 1 << 5, 1
+    try:
+        mount(str(root), root, "none", bind)
+        mount(str(root), root, "none", bind | remount | read_only)
+    except OSError:
+        os._exit(NO_MOUNTS)
+    sys.exit(code_of(script, flags))
+
+
+def ready_for(case, prepared, base, tmp_path):
+    """A copy of the prepared root without what the step writes, and the step's flags for it."""
+    root = shutil.copytree(prepared, tmp_path / "root")
+    for output in case.writes:
+        for path in (root / output, artifacts.record_path(root / output)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    flags = [flag.replace("ROOT", str(root)).replace("BASE", base) for flag in case.flags]
+    return root, [*test_kill.roots(root), *flags]
+
+
+def said_by(forks, call, *args, log, **options):
+    """The exit code and the words of a fork; skipped where the tests may not mount."""
+    code, _ = forks.run(call, *args, log=log, **options)
+    if code == NO_MOUNTS:
+        pytest.skip("mounts are not allowed here")
+    return code, log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [0, 3 * PAGE, 40 * PAGE])
+@pytest.mark.parametrize("name", CASES)
+def test_a_full_disk_ends_every_step_in_one_line_and_with_room_again_it_goes_on(
+    name, free, prepared, base, forks, tmp_path
+):
+    case = CASES[name]
+    root, flags = ready_for(case, prepared, base, tmp_path)
+    with serving(Server(0)) as server:
+        environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.address}
+        code, said = said_by(
+            forks, on_a_full_disk, root, free, case.script, flags, log=tmp_path / "log", env=environment
+        )
+    assert code == 0, said[-5_000:]
+    assert "Traceback" not in said
+    if "ended with 0" not in said:
+        lines = [line for line in said.partition("ended with 2")[0].splitlines() if "error: " in line]
+        assert len(lines) == 1 and "free the disk" in lines[0], said[-5_000:]
+        # The trainer's library does not say where a checkpoint of its own could not be written.
+        assert str(root) in lines[0] or name == "training", said[-5_000:]
+
+
+@pytest.mark.parametrize("free", range(12))
+def test_a_disk_that_is_full_at_the_table_or_at_its_record_leaves_neither(free, prepared, base, forks, tmp_path):
+    case = CASES["teacher summaries"]
+    root, flags = ready_for(case, prepared, base, tmp_path)
+    with serving(Server(0)) as server:
+        environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.address}
+        options = {"log": tmp_path / "log", "env": environment}
+        assert forks.run(case.script, *flags, **options)[0] == 0
+        (root / case.writes[0]).unlink()
+        artifacts.record_path(root / case.writes[0]).unlink()
+        code, said = said_by(forks, on_a_full_disk, root, free * PAGE, case.script, flags, **options)
+    assert code == 0, said[-5_000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_folders_that_can_only_be_read_end_every_step_in_one_line(name, prepared, base, forks, tmp_path):
+    case = CASES[name]
+    root, flags = ready_for(case, prepared, base, tmp_path)
+    code, said = said_by(
+        forks,
+        on_a_disk_that_cannot_be_written,
+        root,
+        case.script,
+        flags,
+        log=tmp_path / "log",
+        env={"OPENAI_API_KEY": KEY},
+    )
+    lines = [line for line in said.splitlines() if "error: " in line]
+    assert code == 2 and len(lines) == 1 and "Traceback" not in said, said[-5_000:]
+    assert str(root) in lines[0] and os.strerror(errno.EROFS) in lines[0]
+
+
+def test_requests_for_a_batch_end_in_one_line_and_code_3_and_ask_nobody(root, tmp_path):
+    requests = tmp_path / "requests.jsonl"
+    flags = ("--teacher_model", "stand-in", "--limit", 5, "--batch_export", requests)
+    done = step(root, DISTILL, *flags, env={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"})
+    assert done.returncode == 3, done.stderr
+    assert f"5 requests written to {requests}; send them as a batch" in done.stdout
+    assert "--batch_import REPLIES" in done.stdout
+    assert len(requests.read_text().splitlines()) == 5
+    assert not at(root, artifacts.TEACHER_SUMMARIES).exists()
+
+
+def test_a_data_root_below_a_file_is_named(root):
+    (root / "file").touch()
+    message = complaint(step(root, DISTILL, "--data_root", root / "file" / "data"))
+    assert str(root / "file") in message
 
 
 @pytest.mark.parametrize("content", [b"no table of replies" * 400, b"SQLite format 3\x00" + b"\xff" * 5000])

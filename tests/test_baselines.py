@@ -432,3 +432,19 @@ def test_the_teacher_is_asked_once_without_a_reason_and_unusable_replies_stay(fo
 def test_the_script_is_small_and_says_that_all_asks_no_llm():
     assert "all that ask no LLM" in run_script(SCRIPT, "--help").stdout
     assert len(Path(ROOT / SCRIPT).read_text().splitlines()) <= 100
+
+
+def put_ten_efforts(path, model):
+    for seed in range(10):
+        baselines.put_effort(path, {"model": model, "seed": seed})
+
+
+def test_two_baselines_that_ended_at_once_lost_the_effort_of_one(tmp_path):
+    path = tmp_path / "efforts.json"
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=put_ten_efforts, args=(path, f"model {k}")) for k in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(json.loads(path.read_text())) == 40

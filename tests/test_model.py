@@ -13,7 +13,7 @@ from reason4rec import prompts
 from reason4rec.demo.pretrain import Examples
 from reason4rec.errors import InputError
 from reason4rec.history import Entry, History
-from reason4rec.model import LocalModel, load, load_base, tokens_in
+from reason4rec.model import ID_BYTES, LocalModel, load, load_base, tokens_in
 from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
 from reason4rec.steps import resolve_device
 from reason4rec.store import ReplyStore
@@ -204,9 +204,9 @@ def test_a_single_prompt_that_fills_the_memory_ends_the_step(base):
 
 def test_a_batch_has_as_many_prompts_as_fit_and_the_longest_go_first(model):
     ours = load_like(model, batch_size=None, tokens_at_once=100)
-    batches = ours._split([(1,) * n for n in (5, 50, 20, 20, 20, 49)], room=100)
-    assert [[len(row) for row in batch] for batch in batches] == [[50, 49], [20, 20, 20, 5]]
-    assert [len(batch) for batch in ours._split([(1,) * 200] * 2, room=100)] == [1, 1]
+    batches = ours._split([bytes(n * ID_BYTES) for n in (5, 50, 20, 20, 20, 49)], room=100)
+    assert [[len(row) // ID_BYTES for row in batch] for batch in batches] == [[50, 49], [20, 20, 20, 5]]
+    assert [len(batch) for batch in ours._split([bytes(200 * ID_BYTES)] * 2, room=100)] == [1, 1]
 
 
 def load_like(model, **changes):

@@ -52,5 +52,5 @@ def test_prompts_go_to_the_device_of_the_model():
     class Tokenizer:
         pad_token_id = 0
 
-    ids, mask = LocalModel(Model(), Tokenizer(), "name")._padded([[1, 2], [3]])
+    ids, mask = LocalModel(Model(), Tokenizer(), "name")._padded([bytes(8), bytes(4)])
     assert ids.device.type == mask.device.type == "meta"
