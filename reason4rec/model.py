@@ -41,7 +41,7 @@ from reason4rec.prompts import Prompt
 from reason4rec.store import ReplyStore, key_of
 from reason4rec.tokens import choice_ids, common, encode, head_length, load_tokenizer, plain_ids
 
-CPU_TOKENS = 2**17  # of prompts and replies in a batch on a CPU
+CPU_TOKENS = 2**15  # of prompts and replies in a batch on a CPU
 CPU_TOKENS_AFTER_HEADS = 4096
 ROWS = 512  # in a batch at most
 ID_BYTES = array("i").itemsize
@@ -88,7 +88,8 @@ class LocalModel:
     """A base model in 4 bits with at most one adapter, its tokenizer and how it is asked.
 
     `name` stands for its weights in the keys of kept replies; `shortened` counts prompts that lost history to fit. A
-    batch holds `batch_size` prompts, or, where that is None, as many as have `tokens_at_once` tokens together.
+    batch holds `batch_size` prompts, or, where that is None, as many as have `tokens_at_once` tokens together. Heads of
+    at most `tokens_of_heads` tokens are kept from call to call.
     """
 
     model: PreTrainedModel | PeftModel
@@ -97,6 +98,7 @@ class LocalModel:
     max_length: int = 4096
     batch_size: int | None = None
     tokens_at_once: float = CPU_TOKENS
+    tokens_of_heads: float = 4 * CPU_TOKENS
     store: ReplyStore | None = None
     shortened: int = 0
     tokens_that_fit: float = math.inf
@@ -205,11 +207,11 @@ class LocalModel:
     def read_heads(self, prompts: Sequence[Prompt]) -> Heads | None:
         """The heads of these prompts, read when first needed and kept in memory as long as what is returned.
 
-        None where they would fill more than a quarter of the memory.
+        None where they are more than there is room for.
         """
         found = self._heads_of(prompts, self._encode_all(prompts, self.max_length, count=False), alone=True)
         heads = [head for head in dict.fromkeys(found) if head]
-        if sum(map(_length, heads)) > self.tokens_at_once / 4:
+        if sum(map(_length, heads)) > self.tokens_of_heads:
             return None
         return Heads(self._split(heads, self._room_to_read))
 
@@ -433,14 +435,15 @@ def load(
         name = key_of(base=name, adapter=artifacts.sha256(adapter / "adapter_model.safetensors"))
     name = key_of(name=name, device=device)
     model.eval()
-    tokens = CPU_TOKENS
+    room: dict[str, float] = {}
     if device == "cuda":
         key = key_of(model=name, what="tokens at once")
         kept = store.get(key) if store else None
         tokens = kept or tokens_in(torch.cuda.mem_get_info()[0], model.config)
         if store and kept is None:
             store.put({key: tokens})
-    return LocalModel(model, tokenizer, name, max_length, batch_size, tokens, store)
+        room = {"tokens_at_once": tokens, "tokens_of_heads": tokens / 4}
+    return LocalModel(model, tokenizer, name, max_length, batch_size, store=store, **room)
 
 
 def tokens_in(free: int, config: PreTrainedConfig) -> int:

@@ -157,7 +157,7 @@ def test_a_block_that_is_resumed_scores_the_same_bytes_as_an_unbroken_one(base, 
 
 def test_heads_that_would_fill_the_memory_are_not_kept(base):
     model = load(base, None, device="cpu")
-    model.tokens_at_once = 1000
+    model.tokens_of_heads = 100
     assert model.read_heads(on_one_target(n=3)) is None
 
 

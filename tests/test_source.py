@@ -54,3 +54,10 @@ def test_prompts_go_to_the_device_of_the_model():
 
     ids, mask = LocalModel(Model(), Tokenizer(), "name")._padded([bytes(8), bytes(4)])
     assert ids.device.type == mask.device.type == "meta"
+
+
+def test_every_test_that_readme_names_is_there():
+    named = re.findall(r"`tests/(test_\w+)\.py::(test_\w+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8"), (file, test)
