@@ -102,6 +102,8 @@ run() { # step, script, groups of flags
 if [ "$DATASET" = Demo_data ]; then
   TEACHER=(--teacher_model stand-in)
   LOG=$(mktemp)
+  # Servers that the environment names hold the experts of another dataset.
+  export REASON4REC_BASE_URL=
   "$PYTHON" -u -m reason4rec.demo.stand_in --port 0 >"$LOG" &
   trap 'kill %1 2>/dev/null; rm -f "$LOG"' EXIT
   until grep -q http "$LOG"; do kill -0 %1 2>/dev/null || fail "the stand-in teacher did not start"; sleep 0.1; done

@@ -24,6 +24,7 @@ from reason4rec.steps import (
     Step,
     adapter_path,
     adapter_settings,
+    batch_flags,
     form_flags,
     generation_flags,
     main,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Step",
     "adapter_path",
+    "batch_flags",
     "chat_with_LLM",
     "chat_with_gpt",
     "dataset_of",
@@ -78,7 +80,7 @@ def load_expert(step: Step, name: str) -> "Model":
     if args.base_url:
         from reason4rec.remote import connect
 
-        served = args.served_model or name
+        served = args.served_model or f"{args.dataset}-{name}"
         return connect(
             args.base_url,
             served,

@@ -42,4 +42,4 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.prompt_flags, utils.teacher_flags)
+    utils.main(run, __doc__, utils.prompt_flags, utils.teacher_flags, utils.batch_flags)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec import prompts
 from reason4rec.artifacts import REASON_TARGETS, SUMMARIES, TEACHER_REASON, TEACHER_REASONS
-from reason4rec.distill import HINTED_DRAWS, filter_reasons
+from reason4rec.distill import HINTED_DRAWS, blocks_at_once, filter_reasons
 
 TEMPERATURE = 1.0  # released code
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         ]
 
     def predict_in(block):
-        heads = model.read_heads(with_reasons(block, [None] * len(block)))
+        heads = model.read_heads(with_reasons(block, [None] * len(block)), blocks_at_once(args.requests_at_once))
         return lambda rows, reasons: utils.logits_weighted_predict(model, with_reasons(rows, reasons), heads, what="")
 
     baseline = reviews if args.baseline == "review" else [None] * len(targets)
@@ -72,4 +72,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, flags, utils.prompt_flags, utils.model_flags, utils.server_flags, utils.teacher_flags)
+    utils.main(
+        run,
+        __doc__,
+        flags,
+        utils.prompt_flags,
+        utils.model_flags,
+        utils.server_flags,
+        utils.teacher_flags,
+        utils.batch_flags,
+    )

@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> None:
     passed = {
         "all": ["--seed", args.seed, *(["--limit", args.limit] if args.limit else [])],
         "prompts": ["--prompts", args.prompts.resolve()],
-        "teacher": ["--teacher_model", args.teacher_model, "--requests_at_once", args.requests_at_once],
+        "teacher": ["--teacher_model", args.teacher_model, "--requests_at_once", args.requests_at_once]
+        + ["--retries", args.retries],
         "model": ["--device", args.device, *(["--batch_size", args.batch_size] if args.batch_size else [])],
         "writer": ["--max_new_tokens", args.max_new_tokens],
     }

@@ -132,10 +132,11 @@ def read(folder: Path, artifact: Artifact) -> pd.DataFrame | list[dict]:
 def check_frame(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
     """InputError unless the columns are there and hold no NaN, no repeated review and only ratings of 1 to 5."""
     if not frame.columns.is_unique:
-        raise InputError(f"{where}: column {frame.columns[frame.columns.duplicated()][0]} is there twice; remove one")
+        twice = _printable(frame.columns[frame.columns.duplicated()][0])
+        raise InputError(f"{where}: column {twice} is there twice; remove one")
     missing = [column for column in columns if column not in frame]
     if missing:
-        raise InputError(f"{where}: no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+        raise InputError(f"{where}: no column {', '.join(missing)}; it has {', '.join(map(_printable, frame.columns))}")
     if frame.empty:
         raise InputError(f"{where}: the table is empty")
     for column in columns:
@@ -163,6 +164,11 @@ def check_frame(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> No
         raise InputError(f"{where}: row {row} repeats the user, item and time of an earlier row; remove one of them")
 
 
+def _printable(name: object) -> str:
+    text = str(name)[:100]
+    return text if text.isprintable() else ascii(text)
+
+
 def check_messages(rows: object, where: str) -> None:
     """InputError unless it is a list of `{"messages": [user, assistant]}` with texts in both."""
     if not isinstance(rows, list):
@@ -178,6 +184,17 @@ def check_messages(rows: object, where: str) -> None:
             or not all(isinstance(m.get("content"), str) and m["content"] for m in messages)
         ):
             raise InputError(f"{where}: row {number} is not a user message and an assistant message with texts")
+        if not _are_spans(row.get("optional", []), len(messages[0]["content"])):
+            raise InputError(f"{where}: `optional` of row {number} is no list of [start, end] in the user's message")
+
+
+def _are_spans(spans: object, length: int) -> bool:
+    if not isinstance(spans, list) or not all(
+        isinstance(span, (list, tuple)) and len(span) == 2 and all(type(edge) is int for edge in span) for span in spans
+    ):
+        return False
+    edges = [edge for span in sorted(map(tuple, spans)) for edge in span]
+    return edges == sorted(edges) and all(0 <= edge <= length for edge in edges)
 
 
 def draft_path(path: Path) -> Path:
@@ -341,12 +358,13 @@ def read_record(path: Path) -> dict | None:
     """The record of an output, or None if there is none (a file that a person put there)."""
     try:
         record = json.loads(record_path(path).read_text(encoding="utf-8"))
-        if not {"sha256", "made_from"} <= set(record):
-            raise ValueError("no sha256 or made_from in it")
+        parts = [record["made_from"][part] for part in ("inputs", "settings")]
+        if not isinstance(record["sha256"], str) or not all(isinstance(part, dict) for part in parts):
+            raise TypeError("no sha256, inputs or settings in it")
         return record
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{record_path(path)}: not a record ({error}); remove it") from error
 
 

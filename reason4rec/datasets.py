@@ -1,7 +1,7 @@
 """Which datasets there are, and the facts about each that a step needs."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from reason4rec import artifacts
@@ -39,6 +39,14 @@ class Dataset:
     recipes: dict[str, dict] = field(default_factory=dict)
 
 
+_KINDS = {
+    str: str,
+    float: (int, float),
+    int: int,
+    int | None: (int, type(None)),
+    dict[str, int]: dict,
+    dict[str, dict]: dict,
+}
 KNOWN = {
     dataset.name: dataset
     for dataset in (
@@ -143,10 +151,13 @@ def get(name: str, data_root: Path) -> Dataset:
         )
     try:
         dataset = Dataset(**json.loads(path.read_text(encoding="utf-8")))
+        for fact in fields(Dataset):
+            if not isinstance(getattr(dataset, fact.name), _KINDS[fact.type]):
+                raise TypeError(f"{fact.name} is no {fact.type}")
         if dataset.months is not None and not (isinstance(dataset.months, int) and dataset.months > 0):
             raise ValueError("months is neither null nor a whole number of at least 1")
         return dataset
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: not the facts of a dataset ({error}); preprocess it again") from error
 
 

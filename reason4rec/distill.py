@@ -48,6 +48,11 @@ def score(ratings: np.ndarray, with_reason: np.ndarray, baseline: np.ndarray) ->
     return np.abs(ratings - with_reason) - np.abs(ratings - baseline)
 
 
+def blocks_at_once(requests_at_once: int) -> int:
+    """How many blocks are in work, so that one is scored while the others keep that many requests in flight."""
+    return 1 + -(-requests_at_once // BLOCK)
+
+
 def filter_reasons(
     ratings: np.ndarray,
     baseline: Sequence[str | None],
@@ -99,7 +104,7 @@ def filter_reasons(
             counts["dropped"] += len(pending)
             bar.update(len(block))
 
-    at_once = 1 + -(-requests_at_once // BLOCK)
+    at_once = blocks_at_once(requests_at_once)
     blocks = [range(start, min(start + BLOCK, len(ratings))) for start in range(0, len(ratings), BLOCK)]
     with tqdm(total=len(ratings), desc="distilling", unit="target") as bar, ThreadPoolExecutor(at_once) as pool:
         futures = [pool.submit(filter_block, block) for block in blocks]

@@ -336,10 +336,13 @@ def read(path: Path) -> dict:
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {METRICS.written_by} writes it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); run {METRICS.written_by} with --overwrite") from error
     if not isinstance(result, dict) or not set(SECTIONS) <= set(result):
         raise InputError(f"{path}: has not the sections {', '.join(SECTIONS)}; run {METRICS.written_by} --overwrite")
+    rows = [row for name in SECTIONS[:-1] for row in (result[name] if isinstance(result[name], list) else [None])]
+    if not isinstance(result["settings"], dict) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}: a section of it is no table; run {METRICS.written_by} --overwrite")
     return result
 
 

@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from reason4rec import artifacts, prompts
 from reason4rec.errors import InputError
 from reason4rec.history import Entry, History
-from reason4rec.model import feed_heads_in_their_dtype, load, load_base
+from reason4rec.model import load, load_base, with_adapter
 from reason4rec.prompts import RATING_PREFIX, RATINGS
 from reason4rec.steps import adapter_settings, resolve_device
 from reason4rec.tokens import chat_ids, choice_ids, load_tokenizer, plain_ids
@@ -79,14 +79,13 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
     del in_4_bits
     free()
     model = base_to_merge_into(base_model, base, dtype, device)
-    with_adapter = PeftModel.from_pretrained(model, adapter).eval()
-    feed_heads_in_their_dtype(with_adapter)
+    adapted = with_adapter(model, adapter).eval()
     beside = f"{base} base and adapter" if base == "16bit" else "4-bit base written out, and adapter"
-    found[beside] = log_probabilities(with_adapter, tokenizer)
+    found[beside] = log_probabilities(adapted, tokenizer)
     draft = artifacts.draft_path(out)
     try:
-        save(with_adapter, tokenizer, draft, dtype)
-        del model, with_adapter
+        save(adapted, tokenizer, draft, dtype)
+        del model, adapted
         free()
         merged = AutoModelForCausalLM.from_pretrained(draft, dtype=dtype, use_safetensors=True).to(device).eval()
         found["merged"] = log_probabilities(merged, load_tokenizer(draft))
@@ -143,15 +142,17 @@ def base_to_merge_into(base_model: str, base: str, dtype: torch.dtype, device: s
     """The base as a plain model: its weights as published, or those of its 4-bit form."""
     if base == "nf4":
         return load_base(base_model, device).dequantize()
-    return AutoModelForCausalLM.from_pretrained(
-        base_model, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    ).to(device)
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    if getattr(model, "is_quantized", False):
+        raise InputError(f"base model {base_model} is published in 4 bits and has no other weights: use --base nf4")
+    return model.to(device)
 
 
-def save(with_adapter: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
+def save(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
     """Merges and writes a model with its tokenizer; peft unties a head that was trained from the embedding."""
-    merged = with_adapter.merge_and_unload()
-    merged.to(dtype).save_pretrained(folder)
+    merged = adapted.merge_and_unload()
+    # As it stands in memory: a base that is published in 4 bits cannot be written in that form again.
+    merged.to(dtype).save_pretrained(folder, save_original_format=False)
     tokenizer.save_pretrained(folder)
     compare(merged, folder)
 

@@ -228,6 +228,7 @@ def prepare_folder(folder: Path, made_from: dict) -> None:
     mark = folder / "made_from.json"
     text = json.dumps(made_from, sort_keys=True)
     if folder.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == text):
+        print(f"starting anew: the checkpoints in {folder} are those of other rows, settings or ways, and are removed")
         shutil.rmtree(folder)
     artifacts.write_text(mark, text)
 
@@ -262,7 +263,7 @@ def fit_rows(rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length:
 def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> tuple["SFTTrainer", int]:
     """A trainer that is ready to train, and how many rows were shortened.
 
-    `settings` holds a recipe's fields, `base_model`, `max_length`, and the way as `prepare` records it.
+    `settings` holds a recipe's fields, `base_model`, `max_length`, and the way as `plan` records it.
     """
     unsloth = settings["engine"] == "unsloth"
     if unsloth:

@@ -6,6 +6,7 @@ target have in common is read once. Inference never goes through unsloth, whose 
 """
 
 import gc
+import itertools
 import logging
 import math
 import time
@@ -20,7 +21,7 @@ import bitsandbytes
 import numpy as np
 import psutil
 import torch
-from peft import PeftModel
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -43,6 +44,7 @@ from reason4rec.tokens import choice_ids, common, encode, head_length, load_toke
 
 CPU_TOKENS = 2**15  # of prompts and replies in a batch on a CPU
 CPU_TOKENS_AFTER_HEADS = 4096
+CPU_BYTES_OF_HEADS = 2**29
 ROWS = 512  # in a batch at most
 ID_BYTES = array("i").itemsize
 
@@ -98,7 +100,7 @@ class LocalModel:
     max_length: int = 4096
     batch_size: int | None = None
     tokens_at_once: float = CPU_TOKENS
-    tokens_of_heads: float = 4 * CPU_TOKENS
+    tokens_of_heads: float = CPU_TOKENS
     store: ReplyStore | None = None
     shortened: int = 0
     tokens_that_fit: float = math.inf
@@ -144,7 +146,7 @@ class LocalModel:
             for batch in self._split(rows, self.tokens_at_once, more=max_new_tokens):
                 yield batch, reply
 
-        encoded = self._encode_all(prompts, self.max_length - max_new_tokens)
+        encoded = self._encode_all(prompts, [self.max_length - max_new_tokens] * len(prompts))
         head = _common_head(encoded)
         heads = Heads([[head]])
         rows = [_Row(ids, head) for ids in encoded]
@@ -171,8 +173,7 @@ class LocalModel:
         tails = [tail] * len(prompts)
         if said is not None:
             tails = [_packed(plain_ids(self.tokenizer, text + prefix)) for text in said]
-        longest = max(map(len, tails), default=0) // ID_BYTES
-        encoded = self._encode_all(prompts, self.max_length - longest)
+        encoded = self._encode_all(prompts, [self.max_length - _length(end) for end in tails])
         shared = self._heads_of(prompts, encoded, alone=heads is not None)
         rows = [_Row(ids + end, head) for ids, end, head in zip(encoded, tails, shared)]
 
@@ -204,14 +205,15 @@ class LocalModel:
         found = self._answers(rows, {"choices": list(choices)}, what, batches)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
 
-    def read_heads(self, prompts: Sequence[Prompt]) -> Heads | None:
+    def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> Heads | None:
         """The heads of these prompts, read when first needed and kept in memory as long as what is returned.
 
-        None where they are more than there is room for.
+        None where `at_once` times as many would be more than there is room for.
         """
-        found = self._heads_of(prompts, self._encode_all(prompts, self.max_length, count=False), alone=True)
+        encoded = self._encode_all(prompts, [self.max_length] * len(prompts), count=False)
+        found = self._heads_of(prompts, encoded, alone=True)
         heads = [head for head in dict.fromkeys(found) if head]
-        if sum(map(_length, heads)) > self.tokens_of_heads:
+        if at_once * sum(map(_length, heads)) > self.tokens_of_heads:
             return None
         return Heads(self._split(heads, self._room_to_read))
 
@@ -225,11 +227,11 @@ class LocalModel:
         # and what is read alone needs no mask, which halves its attention.
         return self.tokens_at_once / 2 if self.model.device.type == "cuda" else 1
 
-    def _encode_all(self, prompts: Sequence[Prompt], longest: int, count: bool = True) -> list[bytes]:
-        """Packed token ids of each prompt in the chat format, shortened to at most `longest`."""
+    def _encode_all(self, prompts: Sequence[Prompt], longest: Sequence[int], count: bool = True) -> list[bytes]:
+        """Packed token ids of each prompt in the chat format, shortened to at most as many as `longest` says."""
         encoded = []
-        for prompt in prompts:
-            ids, cut = encode(self.tokenizer, prompt, longest)
+        for prompt, most in zip(prompts, longest, strict=True):
+            ids, cut = encode(self.tokenizer, prompt, most)
             self.shortened += count and cut > 0
             encoded.append(_packed(ids))
         return encoded
@@ -267,8 +269,8 @@ class LocalModel:
             states = states.permute(0, 3, 1, 2, 4).flatten(2)
             return [row[-_length(head) :].clone() for row, head in zip(states, batch)], ids.numel()
 
-        if not heads.states:
-            for batch in heads.batches:
+        for batch in heads.batches:
+            if batch[0] not in heads.states:
                 heads.states.update(zip(batch, self._halving(read, batch)[0]))
         return heads.states
 
@@ -285,11 +287,13 @@ class LocalModel:
 
     def _split(self, items: list, room: float, more: int = 0, size: Callable = _length) -> list[list]:
         """Items in batches, the largest first, each with at most `room` tokens and `more` a row; always the same."""
-        items, batches = sorted(items, key=lambda item: (-size(item), item)), []
-        while items:
-            fit = self.batch_size or max(1, min(ROWS, int(room / (max(map(_length, items)) + more))))
-            batches.append(items[:fit])
-            items = items[fit:]
+        items, batches, start = sorted(items, key=lambda item: (-size(item), item)), [], 0
+        # The most tokens of an item from each place on.
+        longest = list(itertools.accumulate(map(_length, reversed(items)), max))[::-1]
+        while start < len(items):
+            fit = self.batch_size or max(1, min(ROWS, int(room / (longest[start] + more))))
+            batches.append(items[start : start + fit])
+            start += fit
         return batches
 
     def _answers(
@@ -408,6 +412,21 @@ def feed_heads_in_their_dtype(model: PeftModel) -> None:
             )
 
 
+def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
+    """A base with an adapter on it, a trained head in its own precision included; InputError without safetensors."""
+    if not (adapter / "adapter_model.safetensors").is_file():  # else peft would take a pickle of torch's
+        raise InputError(f"{adapter}: no adapter_model.safetensors there; train the adapter again")
+    model = PeftModel.from_pretrained(model, adapter)
+    heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+    if heads:
+        # peft has read the head into a copy of the base's, in whose bf16 most of what it learned is rounded away.
+        for head in heads:
+            head.modules_to_save.float()
+        set_peft_model_state_dict(model, load_peft_weights(adapter, device=str(model.device)))
+    feed_heads_in_their_dtype(model)
+    return model
+
+
 def load(
     base_model: str,
     adapter: Path | None,
@@ -418,32 +437,38 @@ def load(
 ) -> LocalModel:
     """A base model with an adapter on it, on `cuda` or `cpu`, ready to be asked. InputError if it cannot be loaded.
 
-    Without a `batch_size` a batch on CUDA fills the memory that is free now; the store keeps the number, so that a
-    resumed run has the same batches. On a CPU it has CPU_TOKENS tokens.
+    Without a `batch_size` a batch on CUDA fills the memory that is free now. The store keeps the number for this card,
+    so that a resumed run has the same batches as long as they fit. On a CPU it has CPU_TOKENS tokens.
     """
     tokenizer = load_tokenizer(base_model)
     model: PreTrainedModel | PeftModel = load_base(base_model, device)
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     if model.num_parameters() * model.dtype.itemsize < free / 4:
-        # The same values: a batch needs them unpacked, and here there is room to do it once and not at every token.
+        # A batch needs the weights unpacked, and here there is room to do that once and not at every token.
         logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
         model = model.dequantize()
     name = base_model if not Path(base_model).is_dir() else artifacts.sha256(Path(base_model))
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
-        feed_heads_in_their_dtype(model)
+        model = with_adapter(model, adapter)
         name = key_of(base=name, adapter=artifacts.sha256(adapter / "adapter_model.safetensors"))
     name = key_of(name=name, device=device)
     model.eval()
-    room: dict[str, float] = {}
-    if device == "cuda":
-        key = key_of(model=name, what="tokens at once")
-        kept = store.get(key) if store else None
-        tokens = kept or tokens_in(torch.cuda.mem_get_info()[0], model.config)
-        if store and kept is None:
-            store.put({key: tokens})
-        room = {"tokens_at_once": tokens, "tokens_of_heads": tokens / 4}
-    return LocalModel(model, tokenizer, name, max_length, batch_size, store=store, **room)
+    if device == "cpu":
+        return LocalModel(model, tokenizer, name, max_length, batch_size, CPU_TOKENS, heads_in(model), store)
+    free, total = torch.cuda.mem_get_info()
+    key = key_of(model=name, card=torch.cuda.get_device_name(), memory=total, what="tokens at once")
+    fits = tokens_in(free, model.config)
+    tokens = min(fits, (store.get(key) if store else None) or fits)
+    if store:
+        store.put({key: tokens})
+    return LocalModel(model, tokenizer, name, max_length, batch_size, tokens, tokens / 4, store)
+
+
+def heads_in(model: PreTrainedModel | PeftModel) -> int:
+    """How many tokens' keys and values fit into CPU_BYTES_OF_HEADS."""
+    config = model.config
+    head = config.hidden_size // config.num_attention_heads
+    return CPU_BYTES_OF_HEADS // (2 * config.num_hidden_layers * config.num_key_value_heads * head * 4)
 
 
 def tokens_in(free: int, config: PreTrainedConfig) -> int:

@@ -98,8 +98,7 @@ class RemoteModel:
         """
         columns = choice_ids(self.tokenizer, choices, prefix)
         replies = [(said[k] if said else "") + prefix for k in range(len(prompts))]
-        longest = max((len(plain_ids(self.tokenizer, reply)) for reply in set(replies)), default=0)
-        asked = self._encode_all(prompts, self.max_length - longest, replies)
+        asked = self._encode_all(prompts, self.max_length, replies)
         extra: dict[str, object] = {"logprob_token_ids": columns, "return_tokens_as_token_ids": True}
         rest: list[int] = []
         options: dict[str, object] = {"logprobs": self.top_logprobs}
@@ -131,16 +130,22 @@ class RemoteModel:
         found = self._answers(prompts, asked, lambda _: options, kept_under, weights_of, what, rating=True)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
 
-    def read_heads(self, prompts: Sequence[Prompt]) -> None:
+    def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> None:
         """Nothing: the server keeps what prompts have in common in its own prefix cache."""
 
     def _encode_all(
         self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]
     ) -> list[tuple[dict[str, list], int]]:
-        """What each prompt and the beginning of its reply are in the API's terms, and how many tokens that is."""
+        """What each prompt and the beginning of its reply are in the API's terms, and how many tokens that is.
+
+        Together they are at most `longest` tokens.
+        """
         altered = self.altered
         encode_one = self._as_ids if self.api == "completions" else self._as_messages
-        encoded = [encode_one(prompt, longest, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+        encoded = [
+            encode_one(prompt, longest - len(plain_ids(self.tokenizer, reply)), reply)
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
         if self.altered and not altered:
             print(
                 f"note: {self.altered} prompts hold special tokens of the model in a user's text; --api chat sends "
@@ -253,6 +258,11 @@ class RemoteModel:
                         rate = tokens / (time.perf_counter() - started)
                         bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
                     bar.update()
+            except BaseException:
+                # Those in flight would be waited for, and asked again and again.
+                for client in self.clients:
+                    client.close()
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
         return [answers[key] for key in keys]

@@ -44,9 +44,9 @@ class Model(Protocol):
         """
         ...
 
-    def read_heads(self, prompts: Sequence[Prompt]) -> object | None:
+    def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> object | None:
         """What these prompts share with others on the same targets, to be read once.
 
-        None where a server sees to that, or there is no room to keep it.
+        None where a server sees to that, or there is no room to keep `at_once` times as much.
         """
         ...

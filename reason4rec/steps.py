@@ -64,7 +64,7 @@ def server_flags(parser: argparse.ArgumentParser) -> None:
         help="servers that hold the expert, such as http://127.0.0.1:8000/v1, several with commas "
         "(default: REASON4REC_BASE_URL; without it the model runs in this process)",
     )
-    parser.add_argument("--served_model", help="the expert's name at the server (default: its adapter's)")
+    parser.add_argument("--served_model", help="the expert's name at the server (default: DATASET-ADAPTER)")
     parser.add_argument(
         "--api", choices=("completions", "chat"), default="completions", help="how the server is asked (chat: by text)"
     )
@@ -88,6 +88,10 @@ def teacher_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher_model", default=TEACHER_MODEL, help="the teacher's model name")
     parser.add_argument("--requests_at_once", type=positive, default=8, help="requests to the teacher in flight")
     parser.add_argument("--retries", type=int, default=8, help="retries, with back-off, of one request")
+
+
+def batch_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of a step whose requests to the teacher may go through a batch."""
     parser.add_argument("--batch_export", type=Path, help="write the requests to this file (OpenAI Batch) and ask none")
     parser.add_argument("--batch_import", type=Path, help="take the replies of such a batch from this file first")
 
@@ -136,7 +140,9 @@ def main(
 
 
 def _complain(message: str) -> int:
-    tqdm.write(f"error: {' '.join(message.split())}", file=sys.stderr)
+    # A file may have put control characters into what is said of it.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    tqdm.write(f"error: {shown}", file=sys.stderr)
     return 2
 
 
@@ -168,8 +174,11 @@ def adapter_settings(adapter: Path) -> dict:
     """The settings that an adapter was trained with."""
     path = adapter / "settings.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings["base_model"], str) or not isinstance(settings["max_length"], int):
+            raise TypeError("no base_model or max_length in it")
+        return settings
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}); train the adapter again") from error
 
 

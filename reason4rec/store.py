@@ -70,7 +70,12 @@ class ReplyStore:
                     found.update(self.connection.execute(query, part))
         except sqlite3.DatabaseError as error:
             raise InputError(f"{self.path}: cannot be read ({error}); move the file away and run again") from error
-        values = {key: json.loads(found[key]) for key in wanted if key in found}
+        try:
+            values = {key: json.loads(found[key]) for key in wanted if key in found}
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"{self.path}: a reply in it is damaged ({error}); move the file away and run again"
+            ) from error
         return {key: value for key, value in values.items() if value is not None}
 
     def put(self, values: Mapping[str, object], replace: bool = True) -> None:
@@ -92,9 +97,11 @@ class ReplyStore:
                     for each in together:
                         instead = "replace" if each.replace else "ignore"
                         self.connection.executemany(f"insert or {instead} into replies values (?, ?)", each.rows)
-            except sqlite3.DatabaseError as error:
+            except BaseException as error:
                 # The others try again themselves and meet the error, each for its own rows.
                 self.waiting.extendleft(each for each in reversed(together) if each is not entry)
+                if not isinstance(error, sqlite3.DatabaseError):
+                    raise
                 raise InputError(
                     f"{self.path}: a reply could not be kept ({error}); free the disk and run again"
                 ) from error

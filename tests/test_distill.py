@@ -307,7 +307,7 @@ def distilling_script():
 
 
 class Reader:
-    def read_heads(self, asked):
+    def read_heads(self, asked, at_once):
         return None
 
 
@@ -356,7 +356,7 @@ def distil(folder, monkeypatch, draws, *flags):
     roots = ["--data_root", str(folder / "data"), "--checkpoint_root", str(folder / "checkpoints")]
     monkeypatch.setattr(sys, "argv", ["4_distilling_possible_reason.py", "--dataset", "Demo_data", *roots, *flags])
     script = distilling_script()
-    given_flags = (script.flags, utils.prompt_flags, utils.model_flags, utils.teacher_flags)
+    given_flags = (script.flags, utils.prompt_flags, utils.model_flags, utils.teacher_flags, utils.batch_flags)
     utils.main(script.run, script.__doc__, *given_flags)
     return frame, artifacts.read(data, TEACHER_REASONS), seen
 

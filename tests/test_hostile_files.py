@@ -18,10 +18,11 @@ import zipfile
 import pandas as pd
 import pytest
 
-from reason4rec import artifacts, dumps, raw
+from reason4rec import artifacts, datasets, dumps, evaluation, raw, steps
 from reason4rec.artifacts import REASONER_ROWS
 from reason4rec.dumps import Dump
 from reason4rec.errors import InputError
+from reason4rec.store import ReplyStore
 
 ROWS = [{"messages": [{"role": "user", "content": "Will it?"}, {"role": "assistant", "content": "Yes."}]}]
 MEGABYTE = 2**20
@@ -242,3 +243,83 @@ def test_an_archive_names_files_outside_its_folder_and_nothing_is_written_there(
     dump = dumps.find(folder / "dump", {"user_id": ["a"]})
     assert re.fullmatch(r"[./]*outside", dump.member) and sum(part.num_rows for part in dumps.batches(dump)) == 1
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["dump"]
+
+
+RECORD = {"sha256": "0", "made_from": {"inputs": {}, "settings": {}}}
+FACTS = {"name": "New", "product_class": "Album", "tau": 0.1}
+SETTINGS = {"base_model": "base", "max_length": 4096}
+METRICS = {name: [] for name in evaluation.SECTIONS} | {"settings": {}}
+READERS = {  # how a file of JSON is read, what is in it, and where it lies
+    "a record": (lambda folder: artifacts.read_record(folder / "train.pkl"), RECORD, "train.pkl.json"),
+    "facts of a dataset": (lambda folder: datasets.get("New", folder), FACTS, "New/dataset.json"),
+    "settings of an adapter": (steps.adapter_settings, SETTINGS, "settings.json"),
+    "metrics": (lambda folder: evaluation.read(folder / "metrics.json"), METRICS, "metrics.json"),
+}
+OTHERS = [None, 3, "text", [], {}, [[]], ["sha256", "made_from"], {"name": 1}]
+
+
+def others_than(content):
+    """Contents of another kind, in the whole and in each of its entries."""
+    yield from (json.dumps(other).encode() for other in OTHERS)
+    for key, value in content.items():
+        yield json.dumps({name: inside for name, inside in content.items() if name != key}).encode()
+        for other in OTHERS:
+            if type(other) is not type(value) and (type(value), type(other)) != (float, int):
+                yield json.dumps(content | {key: other}).encode()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_json_of_another_kind_cut_off_damaged_or_too_deep_is_one_line_that_names_the_file(tmp_path, name):
+    read, content, place = READERS[name]
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    whole = json.dumps(content).encode()
+    path.write_bytes(whole)
+    assert read(tmp_path) is not None
+    cut = [whole[:k] for k in range(len(whole))]
+    for text in (*cut, *others_than(content), b"\xff\xfe", b"[" * 100_000, b"1" * 10_000, b"\x00" * 9, whole + b"}"):
+        path.write_bytes(text)
+        with pytest.raises(InputError) as error:
+            read(tmp_path)
+        assert str(path) in str(error.value), text
+
+
+@pytest.mark.parametrize(
+    "spans", [3, "text", {}, [3], [[1]], [["a", 2]], [[1.0, 2]], [[9, 3]], [[0, 5], [2, 9]], [[-4, 1]], [[0, 99]]]
+)
+def test_spans_that_a_file_got_wrong_were_cut_or_ended_a_training_in_a_type_error(spans):
+    row = ROWS[0] | {"optional": spans}
+    with pytest.raises(InputError, match=r"rows\.pkl: `optional` of row 1 "):
+        artifacts.check_messages([ROWS[0] | {"optional": [[4, 7], [0, 2], [2, 3]]}, row], "rows.pkl")
+
+
+@pytest.mark.parametrize("value", ["{half", "", b"\xff", "[" * 100_000])
+def test_a_kept_reply_with_a_flipped_byte_ended_in_an_error_of_json(tmp_path, value):
+    """The database has no checksums: it hands out what it finds."""
+    store = ReplyStore(tmp_path / "replies.sqlite")
+    store.put({"key": "reply", "other": "reply"})
+    with store.connection:
+        store.connection.execute("update replies set value = ? where key = 'key'", (value,))
+    with pytest.raises(InputError, match=r"replies\.sqlite: .*; move the file away and run again"):
+        store.get("key")
+    assert store.get("other") == "reply"
+    store.close()
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["step"])
+
+    def run(args):
+        raise InputError("a\x1b[2J\x07b\n\u202ec: é")
+
+    with pytest.raises(SystemExit) as end:
+        steps.main(run, "")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.strip() == "error: a\\x1b[2J\\x07b \\u202ec: é"
+
+
+@pytest.mark.parametrize("columns", [["a", "ti\x1b[2J\ntle"], ["t\x07", "t\x07"]])
+def test_a_column_with_control_characters_wrote_them_into_the_complaint(columns):
+    with pytest.raises(InputError) as error:
+        artifacts.check_frame(pd.DataFrame([[1, 2]], columns=columns), artifacts.REVIEW_COLUMNS, "file")
+    assert str(error.value).isprintable()

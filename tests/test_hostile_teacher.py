@@ -253,7 +253,9 @@ def test_a_wait_that_the_server_asks_for_is_kept(server, store):
     assert seen[1] - seen[0] >= 0.4
 
 
-@pytest.mark.parametrize("wait", ["3600", "inf", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize(
+    "wait", ["3600", "inf", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "endless", "date"]
+)
 def test_a_server_that_asks_to_wait_an_hour_is_one_stop_at_once(server, store, wait):
     server.behave = lambda prompt, attempt: Answer(429, error(), {"Retry-After": wait})
     with pytest.raises(InputError, match="asks to wait"):

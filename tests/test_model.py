@@ -5,10 +5,14 @@ import shutil
 import bitsandbytes
 import numpy as np
 import pytest
+import served
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.utils import ModulesToSaveWrapper
+from safetensors.torch import load_file
 from transformers import LlamaConfig
 
+from reason4rec import model as model_module
 from reason4rec import prompts
 from reason4rec.demo.pretrain import Examples
 from reason4rec.errors import InputError
@@ -353,3 +357,62 @@ def test_on_cuda_inputs_follow_the_model_and_a_batch_equals_single_prompts(base)
     alone = np.concatenate([model.choice_probabilities([p], RATINGS, RATING_PREFIX) for p in asked])
     np.testing.assert_allclose(together, alone, atol=2e-2)
     assert len(model.generate(asked, max_new_tokens=8)) == 8
+
+
+def as_bf16(base, monkeypatch):
+    """Loads a base as CUDA does, in bf16, although on a CPU."""
+    plain = model_module.load_base
+
+    def in_bf16(base_model, device, *rest):
+        return plain(base_model, device, *rest).dequantize().to(torch.bfloat16)
+
+    monkeypatch.setattr(model_module, "load_base", in_bf16)
+
+
+def test_a_trained_head_was_rounded_to_bf16_when_its_adapter_was_loaded(base, tmp_path, monkeypatch):
+    """At the reward model's learning rate that lost about half of what it had learned."""
+    folder = served.put_adapter(tmp_path / "Predictor", base, lm_head=True, size=1e-5)
+    saved = load_file(folder / "adapter_model.safetensors")
+    as_bf16(base, monkeypatch)
+    adapted = model_module.with_adapter(model_module.load_base(base, "cpu"), folder)
+    head = next(module for module in adapted.modules() if isinstance(module, ModulesToSaveWrapper))
+    weight = head.modules_to_save["default"].weight
+    assert weight.dtype == torch.float32
+    assert weight.equal(next(tensor for name, tensor in saved.items() if "lm_head" in name))
+    ids = torch.randint(6, 500, (2, 12))
+    assert adapted(ids).logits.dtype == torch.float32
+
+
+def test_memory_that_was_full_while_heads_were_read_ended_in_a_key_error(base):
+    asked = on_one_target(n=3)
+    expected = load(base, None, device="cpu").choice_probabilities(asked, RATINGS, RATING_PREFIX)
+    model, seen = load(base, None, device="cpu", batch_size=2), []
+    heads = model.read_heads(asked[::5])
+
+    def fails_once(module, args, inputs):
+        seen.append(inputs["input_ids"].shape)
+        if len(seen) == 2:
+            raise torch.OutOfMemoryError("full")
+
+    model.model.register_forward_pre_hook(fails_once, with_kwargs=True)
+    found = model.choice_probabilities(asked, RATINGS, RATING_PREFIX, heads=heads)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_a_prompt_was_shortened_because_another_reply_was_long(base):
+    """Each prompt leaves room for what its own reply says before the rating, not for the longest of all."""
+    entries = tuple(Entry(f"Old Album {k}", 4.0, "Positive Aspects: mood") for k in range(8))
+    prompt = prompts.predictor("Album", "Paper Rain", History(entries, entries, 4.0, 4.0))
+    room = len(chat_ids(load_tokenizer(base), prompt.text)) + 30
+    short = load(base, None, device="cpu", max_length=room)
+    alone = short.choice_probabilities([prompt], RATINGS, RATING_PREFIX, ["Yes. "])
+    assert short.shortened == 0
+    both = short.choice_probabilities([prompt, prompt], RATINGS, RATING_PREFIX, ["Yes. ", "It fits. " * 20])
+    assert short.shortened == 1
+    np.testing.assert_allclose(both[0], alone[0], atol=2e-5)
+
+
+def test_splitting_many_prompts_took_the_square_of_their_number(model):
+    ours = load_like(model, batch_size=1)
+    items = [k.to_bytes(4, "little") for k in range(60_000)]
+    assert len(ours._split(items, room=1)) == 60_000

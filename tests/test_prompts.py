@@ -199,7 +199,7 @@ def test_a_long_review_loses_its_end_and_nothing_else():
     assert len(shortened.split()) > 300 - prompts.WORDS_PER_CUT
 
 
-@pytest.mark.parametrize("review", ["", "short", "x" * 10_000, " ".join(["word"] * 64)])
+@pytest.mark.parametrize("review", ["", "short", "x" * 512, " ".join(["word"] * 64)])
 def test_a_review_without_a_place_to_cut_is_kept_whole(review):
     prompt = prompts.summarizer("Album", "A title", 4.0, review)
     assert prompt.optional == ()

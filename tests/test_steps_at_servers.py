@@ -48,7 +48,7 @@ def test_reasons_and_ratings_of_a_server_are_those_of_the_model_in_process(base,
             if where == "here":
                 run(script, folder.parent, checkpoints, monkeypatch, *flags)
             else:
-                with serving(served.Server(expert(base, checkpoints, name), names=(name,))) as server:
+                with serving(served.Server(expert(base, checkpoints, name), names=(f"Demo_data-{name}",))) as server:
                     run(script, folder.parent, checkpoints, monkeypatch, *flags, "--base_url", server.address)
                     assert len(server.asked) == 6
         found.append((artifacts.read(folder, TEST_REASONS), artifacts.read(folder, TEST_RATINGS)))
@@ -67,7 +67,9 @@ def test_a_reward_model_at_a_server_accepts_the_same_reasons(base, checkpoints, 
         targets = artifacts.read(folder, artifacts.SUMMARIES).tail(10)
         artifacts.write_pickle(folder / REASON_TARGETS.path, targets.reset_index(drop=True))
         flags = ["--device", "cpu", "--teacher_model", "stand-in", "--tau", "0.0", "--draws", "2"]
-        reward = served.Server(expert(base, checkpoints, "reason_reward_model"), names=("reason_reward_model",))
+        reward = served.Server(
+            expert(base, checkpoints, "reason_reward_model"), names=("Demo_data-reason_reward_model",)
+        )
         with serving(stand_in.Server(0)) as teacher, serving(reward) as server:
             monkeypatch.setenv("OPENAI_BASE_URL", teacher.address)
             flags += ["--base_url", server.address] if where == "there" else []
