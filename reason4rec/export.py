@@ -142,10 +142,9 @@ def base_to_merge_into(base_model: str, base: str, dtype: torch.dtype, device: s
     """The base as a plain model: its weights as published, or those of its 4-bit form."""
     if base == "nf4":
         return load_base(base_model, device).dequantize()
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    if getattr(model, "is_quantized", False):
-        raise InputError(f"base model {base_model} is published in 4 bits and has no other weights: use --base nf4")
-    return model.to(device)
+    return AutoModelForCausalLM.from_pretrained(
+        base_model, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    ).to(device)
 
 
 def save(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:

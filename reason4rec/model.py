@@ -43,7 +43,7 @@ from reason4rec.store import ReplyStore, key_of
 from reason4rec.tokens import choice_ids, common, encode, head_length, load_tokenizer, plain_ids
 
 CPU_TOKENS = 2**15  # of prompts and replies in a batch on a CPU
-CPU_TOKENS_AFTER_HEADS = 4096
+CPU_TOKENS_READ = 4096  # for ratings: keys and values of more do not stay in its caches
 CPU_BYTES_OF_HEADS = 2**29
 ROWS = 512  # in a batch at most
 ID_BYTES = array("i").itemsize
@@ -190,8 +190,7 @@ class LocalModel:
             return logits[:, -1, columns].float().softmax(-1).tolist(), ids.numel()
 
         def batches(rows: list[_Row]) -> Iterator[tuple[list[_Row], Answer]]:
-            # Few rows on a CPU: the keys and values of many do not stay in its caches.
-            room = self._room_to_read if self.model.device.type == "cuda" else CPU_TOKENS_AFTER_HEADS
+            room = self._room_to_read if self.model.device.type == "cuda" else CPU_TOKENS_READ
             recurring = [head for head, n in Counter(row.head for row in rows).items() if head and n > 1]
             for block in [heads] if heads else self._blocks(recurring):
                 names = {head for batch in block.batches for head in batch}
@@ -199,8 +198,9 @@ class LocalModel:
                 for batch in self._split(members, room, size=lambda row: _length(row.ids) - _length(row.head)):
                     yield batch, partial(weigh, block=block)
                 rows = [row for row in rows if row.head not in names]
-            for batch in self._split(rows, self._room_to_read):
-                yield batch, weigh
+            alone = self._room_to_read == 1 and not self.batch_size
+            for batch in self._split(rows, room):
+                yield batch, partial(_one_by_one, weigh) if alone else weigh
 
         found = self._answers(rows, {"choices": list(choices)}, what, batches)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
@@ -341,6 +341,12 @@ class LocalModel:
         middle = len(batch) // 2
         (first, n), (second, m) = (self._halving(answer, half) for half in (batch[:middle], batch[middle:]))
         return first + second, n + m
+
+
+def _one_by_one(answer: Answer, batch: list[_Row]) -> tuple[list, int]:
+    """The answers to a batch, of which no two rows are computed together."""
+    found = [answer([row]) for row in batch]
+    return [one for (one,), _ in found], sum(tokens for _, tokens in found)
 
 
 def _common_head(rows: Sequence[bytes]) -> bytes:

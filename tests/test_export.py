@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reason4rec import artifacts, export
 from reason4rec.errors import InputError
-from reason4rec.model import load
+from reason4rec.model import load, load_base
 from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
-from reason4rec.tokens import chat_ids
+from reason4rec.tokens import chat_ids, load_tokenizer
 
 FP32 = torch.float32
 
@@ -141,6 +141,19 @@ def test_a_base_that_changed_since_the_training_is_refused(base, adapter, tmp_pa
         (folder / "settings.json").write_text(json.dumps(settings | change))
         with pytest.raises(InputError, match="put that base model back"):
             export.export(folder, tmp_path / "out", "nf4", FP32, "cpu")
+
+
+def test_a_base_that_is_published_in_4_bits_could_not_be_exported(base, tmp_path):
+    published = tmp_path / "published"
+    load_base(base, "cpu").save_pretrained(published)
+    load_tokenizer(base).save_pretrained(published)
+    adapter = served.put_adapter(tmp_path / "adapter", base, lm_head=True)
+    settings = {"base_model": str(published), "base_sha256": artifacts.sha256(published), "max_length": 1024}
+    (adapter / "settings.json").write_text(json.dumps(settings))
+    export.export(adapter, tmp_path / "out", "nf4", FP32, "cpu")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert not getattr(AutoModelForCausalLM.from_pretrained(tmp_path / "out"), "is_quantized", False)
 
 
 def test_published_4_bit_weights_are_not_taken_for_16_bit_ones(base, tmp_path):

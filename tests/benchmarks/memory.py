@@ -142,7 +142,7 @@ def answer_at_once(model: bool) -> None:
 
     def at_once(self, _answer, batch):
         if self.__dict__["stub"] is None:
-            return [np.random.default_rng(len(row)).dirichlet(np.ones(5)).tolist() for row in batch], 0
+            return [np.random.default_rng(len(row.ids)).dirichlet(np.ones(5)).tolist() for row in batch], 0
         return [f"{next(answers)} {reason}" for _ in batch], 0
 
     LocalModel._answers, LocalModel._halving = answers_of, at_once
