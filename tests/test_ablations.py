@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 from helpers import complaint, files_in, put_toy_dataset, run_script
 
-from reason4rec import ablations, artifacts, datasets
+from reason4rec import ablations, artifacts, datasets, forms, prompts
 from reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES, SUMMARY, TEACHER_REASON, TEACHER_REASONS
 from reason4rec.errors import InputError
+from reason4rec.history import Entry, History
+from reason4rec.model import load
 
 SCRIPT = "3_Predictor/6_ablations.py"
 DATASET = datasets.KNOWN[datasets.DEMO]
@@ -99,3 +102,21 @@ def test_a_row_counts_the_accepted_reasons_of_its_own_folder(finished):
     assert ablations._accepted(finished[0]) == {"targets": 20, "accepted": 20}
     assert ablations._accepted(finished[0] / "nowhere") == {}
     assert json.dumps(ablations._accepted(finished[0]))
+
+
+@pytest.mark.parametrize("form", ["one_step", "rating_first"])
+def test_a_predictor_that_writes_its_reason_gives_the_probabilities_at_its_rating(base, form):
+    model = load(base, None, device="cpu", max_length=1024)
+    history = History((Entry("Old Album", 4.0, "Positive Aspects: mood"),), (), 4.0, None)
+    asked = [
+        forms.question(form, "Album", title, history, "", prompts.FOLDER) for title in ("Paper Rain", "Neon Storm")
+    ]
+    replies = [f"Predicted Rating: 4.0\nIt fits {k}." for k in range(2)]
+    if form == "one_step":
+        replies = [f"It fits {k}.\nPredicted Rating: 4.0" for k in range(2)]
+    model.generate = lambda *_, **__: replies
+    probabilities, written = forms.predict(form, model, asked, 16)
+    assert written == ["It fits 0.", "It fits 1."]
+    said = [f"{text}\n" for text in written] if form == "one_step" else None
+    expected = model.choice_probabilities(asked, prompts.RATINGS, prompts.RATING_PREFIX, said)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)

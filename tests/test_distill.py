@@ -94,6 +94,14 @@ def test_the_teacher_is_asked_again_only_about_targets_without_a_reason():
     assert counts["dropped"] == 1
 
 
+def test_without_hinted_draws_the_first_reason_decides():
+    table = Table([good_from(0), good_from(1)])
+    accepted, counts = table.filter([5.0] * 2, [3.0] * 2, draws=0)
+    assert [one and one.draw for one in accepted] == [0, None]
+    assert table.asked == [(0, [0, 1])]
+    assert counts["dropped"] == 1
+
+
 @pytest.mark.parametrize("giveaway", GIVEAWAYS)
 def test_a_hinted_reason_that_gives_the_rating_away_is_skipped(giveaway):
     table = Table([good_from(1)], [["plain", f"They gave it {giveaway}.", *[f"better {k}" for k in range(9)]]])

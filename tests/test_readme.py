@@ -140,9 +140,11 @@ def test_no_rating_is_shown_to_the_reasoner(music):
 
 
 def test_every_kind_of_ablation_runs_and_stands_in_the_table(music):
-    """without_rewards, tau_X and history_N are the same steps with another number among the facts."""
+    """Those that differ in their steps; REASON4REC_ALL=1 adds those that run the same steps in another form."""
     root, _ = music
-    names = ["without_summarizer", "one_step", "rating_first", "draws_0"]
+    names = ["without_summarizer", "one_step"]
+    if os.environ.get("REASON4REC_ALL"):
+        names += ["rating_first", "draws_0"]
     with serving(stand_in.Server(0)) as server:
         done = run(
             [
@@ -161,7 +163,8 @@ def test_every_kind_of_ablation_runs_and_stands_in_the_table(music):
     assert [row["variant"] for row in rows] == ["full", *sorted([*names, "without_reasoner"])]
     assert {row["all"]["n"] for row in rows} == {16}
     by_name = {row["variant"]: row for row in rows}
-    assert by_name["draws_0"]["accepted"] == by_name["draws_0"]["unhinted"] <= by_name["full"]["accepted"]
+    if "draws_0" in by_name:
+        assert by_name["draws_0"]["accepted"] == by_name["draws_0"]["unhinted"] <= by_name["full"]["accepted"]
     evaluated = run(
         ["python", "3_Predictor/4_evaluate.py", "--dataset", "Music_data", "--data_root", str(root / "data")], root
     )

@@ -3,6 +3,7 @@
 import _thread
 import io
 import json
+import signal
 import sqlite3
 import threading
 import time
@@ -405,8 +406,13 @@ def test_ctrl_c_keeps_the_replies_in_flight_and_asks_no_more(server, store):
             time.sleep(0.2)
 
     server.mood = mood
-    with pytest.raises(KeyboardInterrupt):
-        Teacher(store, STAND_IN, at_once=3).ask(summaries(100), 0.2)
+    # A shell lets what it starts in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Teacher(store, STAND_IN, at_once=3).ask(summaries(100), 0.2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert kept_in(store) == len(server.asked) <= 9
     assert threads_of_the_teacher() == []
 
