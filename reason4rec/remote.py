@@ -258,11 +258,6 @@ class RemoteModel:
                         rate = tokens / (time.perf_counter() - started)
                         bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
                     bar.update()
-            except BaseException:
-                # Those in flight would be waited for, and asked again and again.
-                for client in self.clients:
-                    client.close()
-                raise
             finally:
                 pool.shutdown(cancel_futures=True)
         return [answers[key] for key in keys]
