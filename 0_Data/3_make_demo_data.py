@@ -17,18 +17,16 @@ from reason4rec.artifacts import DEMO_METADATA, DEMO_REVIEWS
 from reason4rec.datasets import DEMO
 from reason4rec.demo import world
 
-USERS, ITEMS = 480, 160
-
 
 def run(args: argparse.Namespace) -> None:
     step = utils.Step(args, reads=[], writes=[DEMO_REVIEWS, DEMO_METADATA])
     if step.done():
         return
-    reviews, metadata = world.raw_records(USERS, ITEMS, args.seed)
+    reviews, metadata = world.raw_records(world.USERS, world.ITEMS, args.seed)
     reviews = reviews[: args.limit]
     step.write(DEMO_REVIEWS, reviews)
     step.write(DEMO_METADATA, metadata)
-    step.card(USERS * ITEMS, len(reviews), users=USERS, items=ITEMS)
+    step.card(world.USERS * world.ITEMS, len(reviews), users=world.USERS, items=world.ITEMS)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-
 import utils
+from reason4rec import targets
 from reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES
-from reason4rec.history import HistoryIndex
-
-SEED = 0  # released code
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -35,16 +31,12 @@ def run(args: argparse.Namespace) -> None:
     if step.done():
         return
     reviews = step.read(SUMMARIES).reset_index(drop=True)
-    histories = HistoryIndex(reviews, None).of_rows(reviews)
-    enough = np.array([h.is_at_least(args.min_history) for h in histories])
-    wanted = sum(sizes)
-    size = min(wanted, int(enough.sum()), args.limit or wanted)
-    sample = reviews[enough].sample(n=size, random_state=args.seed)
-    first = round(size * sizes[0] / wanted)
-    step.write(REWARD_TARGETS, sample.iloc[:first].reset_index(drop=True))
-    step.write(REASON_TARGETS, sample.iloc[first:].reset_index(drop=True))
-    step.card(len(reviews), size, with_history=int(enough.sum()), reward=first, reasons=size - first)
+    reward, reasons, eligible = targets.draw(reviews, sizes, args.min_history, args.limit, args.seed)
+    step.write(REWARD_TARGETS, reward.reset_index(drop=True))
+    step.write(REASON_TARGETS, reasons.reset_index(drop=True))
+    counts = {"with_history": eligible, "reward": len(reward), "reasons": len(reasons)}
+    step.card(len(reviews), len(reward) + len(reasons), **counts)
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, flags, seed=SEED)
+    utils.main(run, __doc__, flags, seed=targets.SEED)

@@ -30,6 +30,7 @@ from reason4rec.safe_pickle import SafeUnpickler
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "pandas", "numpy", "duckdb", "openai")
 REVIEW_COLUMNS = ("user_id", "item_id", "title", "ratings", "reviews", "unixReviewTime")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # of peft
 KEYS = ("user_id", "item_id", "unixReviewTime")
 SUMMARY, TEACHER_SUMMARY = "aspect_preference_summary", "review_summary"
 TEACHER_REASON, REASON, PREDICTION = "personalized_analysis", "reasoner_reply", "pred"

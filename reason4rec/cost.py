@@ -26,7 +26,7 @@ import pandas as pd
 from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
 
-from reason4rec import artifacts, datasets, prompts, steps
+from reason4rec import artifacts, datasets, prompts, steps, targets
 from reason4rec.artifacts import (
     CASE_STUDY,
     EFFORTS,
@@ -62,7 +62,6 @@ from reason4rec.teacher import BATCH_PRICE, PRICES, STAND_IN
 RATES = Path(__file__).with_name("rates.json")
 COLUMNS = 120
 SAMPLE = 1_000  # rows whose prompts are filled and counted
-SEED_OF_TARGETS = 0  # step 2/1's own
 NEW_TOKENS = 1024  # of a reply of a local model, the default of the steps
 CHAT_TOKENS = 10  # of Llama 3's chat format around a message
 
@@ -287,19 +286,11 @@ class Plan:
         if self.usable(REWARD_TARGETS) and self.usable(REASON_TARGETS):
             return artifacts.read(self.folder, REWARD_TARGETS), artifacts.read(self.folder, REASON_TARGETS)
         sizes = (self.dataset.reward_targets, self.dataset.reason_targets)
-        wanted, reviews = sum(sizes), self.histories
-        if reviews is None:
-            enough = int(self.n_histories * self.assume("share of reviews that may be targets"))
-        else:
-            eligible = [history.is_at_least(WARM) for history in HistoryIndex(reviews, None).of_rows(reviews)]
-            enough = sum(eligible)
-        size = min(wanted, enough, self.args.limit or wanted)
-        first = round(size * sizes[0] / wanted)
-        if reviews is None:
-            return first, size - first
-        seed = SEED_OF_TARGETS if self.args.seed is None else self.args.seed
-        sample = reviews[np.array(eligible)].sample(n=size, random_state=seed)
-        return sample.iloc[:first], sample.iloc[first:]
+        if self.histories is None:
+            eligible = int(self.n_histories * self.assume("share of reviews that may be targets"))
+            return targets.numbers(sizes, eligible, self.args.limit)
+        seed = targets.SEED if self.args.seed is None else self.args.seed
+        return targets.draw(self.histories, sizes, WARM, self.args.limit, seed)[:2]
 
     def n_drawn(self, which: int) -> int:
         """How many targets the reward model (0) or the Reasoner and the Predictor (1) get."""
@@ -503,7 +494,7 @@ class Plan:
     def _expected(self, work: Work) -> dict[str, object]:
         """The settings that the flags and the facts of the dataset give a step."""
         args, facts = self.args, self.dataset
-        own = SEED_OF_TARGETS if work.step == "2/1" else SEED
+        own = targets.SEED if work.step == "2/1" else SEED
         expected = {
             "seed": own if args.seed is None else args.seed,
             "limit": args.limit,
@@ -676,13 +667,7 @@ def _demo_splits(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     from reason4rec import raw
     from reason4rec.demo import world
 
-    reviews, metadata = world.raw_records(480, 160, seed)
-    titles = {record["asin"]: record["title"] for record in metadata}
-    columns = {"user_id": "reviewerID", "item_id": "asin", "ratings": "overall", "reviews": "reviewText"}
-    frame = pd.DataFrame({ours: [review[name] for review in reviews] for ours, name in columns.items()})
-    frame["title"] = frame["item_id"].map(titles)
-    frame["unixReviewTime"] = [review["unixReviewTime"] for review in reviews]
-    train, _, test = raw.split(frame)
+    train, _, test = raw.split(world.as_frame(*world.raw_records(world.USERS, world.ITEMS, seed)))
     return train, test
 
 

@@ -39,7 +39,6 @@ from reason4rec.tokens import chat_ids, choice_ids, load_tokenizer, plain_ids
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.25}  # of log-probabilities, merged against not merged
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-WEIGHTS = "adapter_model.safetensors"
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -58,15 +57,17 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
     saved model does not predict what base and adapter do.
     """
     settings = adapter_settings(adapter)
-    if not (adapter / WEIGHTS).is_file():
-        raise InputError(f"{adapter}: no {WEIGHTS} there; --adapter must be the folder of a trained adapter")
+    if not (adapter / artifacts.ADAPTER_WEIGHTS).is_file():
+        raise InputError(
+            f"{adapter}: no {artifacts.ADAPTER_WEIGHTS} there; --adapter must be the folder of a trained adapter"
+        )
     artifacts.settle(out)
     check_place(out, overwrite)
     base_model = settings["base_model"]
     check_base(base_model, settings.get("base_sha256"), base)
     tokenizer = load_tokenizer(adapter)
     made_from = {
-        "inputs": {"adapter": artifacts.sha256(adapter / WEIGHTS)},
+        "inputs": {"adapter": artifacts.sha256(adapter / artifacts.ADAPTER_WEIGHTS)},
         "settings": {
             "merged_into": base,
             "dtype": str(dtype).removeprefix("torch."),

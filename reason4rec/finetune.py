@@ -148,7 +148,7 @@ def plan(args: argparse.Namespace, device: str, processes: int, out: Path) -> tu
         "base_sha256": artifacts.sha256(Path(base_model)) if Path(base_model).is_dir() else None,
         "max_length": args.max_length,
         "target_modules": TARGET_MODULES,
-        "optimizer": SHARDED_OPTIMIZER if sharded else OPTIMIZER,
+        "optimizer": optimizer_for(sharded),
         "schedule": SCHEDULE,
         **asdict(recipe),
     }
@@ -216,6 +216,11 @@ def resolve_padding_free(padding_free: bool | None, engine: str) -> bool | None:
             raise InputError("--padding_free and --no-padding_free are for --engine transformers; unsloth has its own")
         return None
     return padding_free is not False
+
+
+def optimizer_for(sharded: bool) -> str:
+    """The optimizer's name, of transformers: that of the recipes where it can step on the weights."""
+    return SHARDED_OPTIMIZER if sharded else OPTIMIZER
 
 
 def training_folder(out: Path) -> Path:
@@ -321,7 +326,7 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     else:
         place = f"cuda:{PartialState().local_process_index}" if cuda and processes > 1 else settings["device"]
         # Shards are cut from tensors of one kind, so the 4-bit weights are stored as if they were the others' numbers.
-        model = load_base(settings["base_model"], place, **({"storage": torch.bfloat16} if settings["sharded"] else {}))
+        model = load_base(settings["base_model"], place, torch.bfloat16 if settings["sharded"] else torch.uint8)
         model.config.use_cache = False
         if settings["padding_free"]:
             attend_row_by_row(model)
@@ -336,7 +341,7 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
         learning_rate=recipe.lr,
         warmup_steps=recipe.warmup,
         lr_scheduler_type=SCHEDULE,
-        optim=SHARDED_OPTIMIZER if settings["sharded"] else OPTIMIZER,
+        optim=optimizer_for(settings["sharded"]),
         bf16=cuda,
         use_cpu=not cuda,
         gradient_checkpointing=settings["gradient_checkpointing"],
@@ -429,7 +434,7 @@ def compare(weights: dict[str, "torch.Tensor"], folder: Path) -> None:
     """InputError unless every trained tensor is in the saved adapter, unchanged."""
     from safetensors.torch import load_file
 
-    saved = load_file(folder / "adapter_model.safetensors")
+    saved = load_file(folder / artifacts.ADAPTER_WEIGHTS)
     for name, weight in weights.items():
         key = name.replace(".default", "").replace(".modules_to_save", "")
         if key not in saved or not saved[key].equal(weight):

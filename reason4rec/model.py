@@ -183,14 +183,14 @@ class LocalModel:
             if block:
                 cache, head_mask = self._joined([self._states(block)[row.head] for row in batch])
                 before, mask = {"use_cache": True, "past_key_values": cache}, torch.cat([head_mask, mask], dim=1)
-            positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            positions = _positions(mask)[:, -ids.shape[1] :]
             logits = self.model(
                 input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1, **before
             ).logits
             return logits[:, -1, columns].float().softmax(-1).tolist(), ids.numel()
 
         def batches(rows: list[_Row]) -> Iterator[tuple[list[_Row], Answer]]:
-            room = self._room_to_read if self.model.device.type == "cuda" else CPU_TOKENS_READ
+            room = CPU_TOKENS_READ if self._on_cpu else self._room_to_read
             recurring = [head for head, n in Counter(row.head for row in rows).items() if head and n > 1]
             for block in [heads] if heads else self._blocks(recurring):
                 names = {head for batch in block.batches for head in batch}
@@ -198,9 +198,9 @@ class LocalModel:
                 for batch in self._split(members, room, size=lambda row: _length(row.ids) - _length(row.head)):
                     yield batch, partial(weigh, block=block)
                 rows = [row for row in rows if row.head not in names]
-            alone = self._room_to_read == 1 and not self.batch_size
+            answer = partial(_one_by_one, weigh) if self._on_cpu and not self.batch_size else weigh
             for batch in self._split(rows, room):
-                yield batch, partial(_one_by_one, weigh) if alone else weigh
+                yield batch, answer
 
         found = self._answers(rows, {"choices": list(choices)}, what, batches)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
@@ -222,10 +222,14 @@ class LocalModel:
             yield Heads(self._split(block, self._room_to_read))
 
     @property
+    def _on_cpu(self) -> bool:
+        return self.model.device.type != "cuda"
+
+    @property
     def _room_to_read(self) -> float:
         # On CUDA a head that was read lies in memory beside its copies in the rows. On a CPU batches gain nothing here,
         # and what is read alone needs no mask, which halves its attention.
-        return self.tokens_at_once / 2 if self.model.device.type == "cuda" else 1
+        return 1 if self._on_cpu else self.tokens_at_once / 2
 
     def _encode_all(self, prompts: Sequence[Prompt], longest: Sequence[int], count: bool = True) -> list[bytes]:
         """Packed token ids of each prompt in the chat format, shortened to at most as many as `longest` says."""
@@ -261,9 +265,8 @@ class LocalModel:
 
         def read(batch: list[bytes]) -> tuple[list[torch.Tensor], int]:
             ids, mask = self._padded(batch)
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
             cache = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1, use_cache=True
+                input_ids=ids, attention_mask=mask, position_ids=_positions(mask), logits_to_keep=1, use_cache=True
             ).past_key_values
             states = torch.stack([tensor for layer in cache.layers for tensor in (layer.keys, layer.values)], dim=1)
             states = states.permute(0, 3, 1, 2, 4).flatten(2)
@@ -343,6 +346,11 @@ class LocalModel:
         return first + second, n + m
 
 
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """The position of each token among those that count."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
 def _one_by_one(answer: Answer, batch: list[_Row]) -> tuple[list, int]:
     """The answers to a batch, of which no two rows are computed together."""
     found = [answer([row]) for row in batch]
@@ -420,8 +428,8 @@ def feed_heads_in_their_dtype(model: PeftModel) -> None:
 
 def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
     """A base with an adapter on it, a trained head in its own precision included; InputError without safetensors."""
-    if not (adapter / "adapter_model.safetensors").is_file():  # else peft would take a pickle of torch's
-        raise InputError(f"{adapter}: no adapter_model.safetensors there; train the adapter again")
+    if not (adapter / artifacts.ADAPTER_WEIGHTS).is_file():  # else peft would take a pickle of torch's
+        raise InputError(f"{adapter}: no {artifacts.ADAPTER_WEIGHTS} there; train the adapter again")
     model = PeftModel.from_pretrained(model, adapter)
     heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
     if heads:
@@ -456,7 +464,7 @@ def load(
     name = base_model if not Path(base_model).is_dir() else artifacts.sha256(Path(base_model))
     if adapter is not None:
         model = with_adapter(model, adapter)
-        name = key_of(base=name, adapter=artifacts.sha256(adapter / "adapter_model.safetensors"))
+        name = key_of(base=name, adapter=artifacts.sha256(adapter / artifacts.ADAPTER_WEIGHTS))
     name = key_of(name=name, device=device)
     model.eval()
     if device == "cpu":
@@ -472,9 +480,13 @@ def load(
 
 def heads_in(model: PreTrainedModel | PeftModel) -> int:
     """How many tokens' keys and values fit into CPU_BYTES_OF_HEADS."""
-    config = model.config
+    return CPU_BYTES_OF_HEADS // (kept_for_a_token(model.config) * torch.float32.itemsize)
+
+
+def kept_for_a_token(config: PreTrainedConfig) -> int:
+    """How many numbers the keys and values of a token are, over all layers."""
     head = config.hidden_size // config.num_attention_heads
-    return CPU_BYTES_OF_HEADS // (2 * config.num_hidden_layers * config.num_key_value_heads * head * 4)
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * head
 
 
 def tokens_in(free: int, config: PreTrainedConfig) -> int:
@@ -483,7 +495,5 @@ def tokens_in(free: int, config: PreTrainedConfig) -> int:
     A token keeps its keys and values in every layer, and in one layer at a time about eight vectors of the hidden and
     three of the intermediate size. A fifth of the memory stays free for all else. Our decision; halving covers errors.
     """
-    head = config.hidden_size // config.num_attention_heads
-    kept = 2 * config.num_hidden_layers * config.num_key_value_heads * head
     passing = 8 * config.hidden_size + 3 * config.intermediate_size
-    return max(1, int(0.8 * free / (2 * (kept + passing))))
+    return max(1, int(0.8 * free / (torch.bfloat16.itemsize * (kept_for_a_token(config) + passing))))

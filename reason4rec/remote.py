@@ -7,7 +7,6 @@ of vLLM 0.33.0's source. Our decision.
 """
 
 import functools
-import os
 import re
 import time
 from array import array
@@ -22,12 +21,12 @@ import openai
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from reason4rec.artifacts import sha256
+from reason4rec.artifacts import ADAPTER_WEIGHTS, sha256
 from reason4rec.errors import InputError
 from reason4rec.prompts import Prompt, shorten
 from reason4rec.steps import adapter_settings
 from reason4rec.store import ReplyStore, key_of
-from reason4rec.teacher import address_of
+from reason4rec.teacher import address_of, key_in
 from reason4rec.tokens import chat_ids, choice_ids, encode, load_tokenizer, plain_ids
 
 KEY = "REASON4REC_API_KEY"
@@ -319,14 +318,12 @@ def connect(
     Tokenizer and keys of kept replies come from the adapter's own folder. InputError if a server is away, refuses the
     key, or does not serve that name. A server without a list of its models (404) is taken at its word.
     """
-    key = os.environ.get(KEY) or NO_KEY
-    if not all("!" <= character <= "~" for character in key):
-        raise InputError(f"{KEY} holds a space, a line break or a letter that no key has: set it again")
+    key = key_in(KEY) or NO_KEY
     settings = adapter_settings(adapter)
     name = key_of(
         served=served,
         api=api,
-        adapter=sha256(adapter / "adapter_model.safetensors"),
+        adapter=sha256(adapter / ADAPTER_WEIGHTS),
         base=settings["base_model"],
         base_sha256=settings.get("base_sha256"),
     )

@@ -288,8 +288,8 @@ class Step:
 
         args = self.args
         # Not every caller of a step has these flags.
-        export = {"export": args.batch_export} if getattr(args, "batch_export", None) else {}
-        teacher = Teacher(self.store, args.teacher_model, args.requests_at_once, args.seed, args.retries, **export)
+        export = getattr(args, "batch_export", None)
+        teacher = Teacher(self.store, args.teacher_model, args.requests_at_once, args.seed, args.retries, export)
         if getattr(args, "batch_import", None):
             teacher.import_batch(args.batch_import)
         return teacher

@@ -525,12 +525,18 @@ def server_of(model: str) -> str:
     return address_of(os.environ.get("OPENAI_BASE_URL") or OPENAI)
 
 
+def key_in(variable: str) -> str:
+    """The key in a variable of the environment, empty if there is none; InputError for what no key can be."""
+    key = os.environ.get(variable, "")
+    if not all("!" <= character <= "~" for character in key):
+        raise InputError(f"{variable} holds a space, a line break or a letter that no key has: set it again")
+    return key
+
+
 def _key() -> str:
-    key = os.environ.get("OPENAI_API_KEY", "")
+    key = key_in("OPENAI_API_KEY")
     if not key:
         raise InputError("no key for the teacher: set OPENAI_API_KEY (and OPENAI_BASE_URL for another server)")
-    if not all("!" <= character <= "~" for character in key):
-        raise InputError("OPENAI_API_KEY holds a space, a line break or a letter that no key has: set it again")
     return key
 
 

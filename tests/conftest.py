@@ -8,6 +8,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
+# A proxy of the caller's would stand between the tests and their servers on loopback.
+for name in [name for name in os.environ if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")]:
+    del os.environ[name]
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -19,7 +19,7 @@ USAGE = {"prompt_tokens": 1_000_000, "completion_tokens": 500_000}
 
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 
 

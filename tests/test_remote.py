@@ -51,8 +51,6 @@ def expected(local):
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv("REASON4REC_API_KEY", served.KEY)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -71,12 +71,6 @@ def wait_for(url, process, log):
     pytest.fail(f"transformers serve did not come up:\n{log.read_text()[-2000:]}")
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def test_it_writes_what_the_adapter_writes_in_process(base, adapter, server, tmp_path):
     local = load(base, adapter, device="cpu", max_length=1024)
     model = remote.connect(*server, adapter, 1024, at_once=2, api="chat", store=ReplyStore(tmp_path / "replies.sqlite"))

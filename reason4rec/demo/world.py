@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 
+USERS, ITEMS = 480, 160  # of the demo
 ASPECTS = (
     "melody",
     "chorus",
@@ -230,3 +232,13 @@ def raw_records(n_users: int, n_items: int, seed: int) -> tuple[list[dict], list
             )
     reviews.sort(key=lambda review: review["unixReviewTime"])
     return reviews, [{"asin": items[item], "title": world.titles[item]} for item in range(n_items)]
+
+
+def as_frame(reviews: list[dict], metadata: list[dict]) -> pd.DataFrame:
+    """What `raw_records` gives as a table with the columns of every split, in the same order."""
+    titles = {record["asin"]: record["title"] for record in metadata}
+    columns = {"user_id": "reviewerID", "item_id": "asin", "ratings": "overall", "reviews": "reviewText"}
+    frame = pd.DataFrame({ours: [review[name] for review in reviews] for ours, name in columns.items()})
+    frame["title"] = frame["item_id"].map(titles)
+    frame["unixReviewTime"] = [review["unixReviewTime"] for review in reviews]
+    return frame

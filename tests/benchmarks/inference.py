@@ -110,20 +110,8 @@ def lines(what: str, n: int, tokens: str, loop: Timed, ours: Timed) -> list[list
 
 def made_up() -> pd.DataFrame:
     """Reviews of a demo world with the summaries that its rule gives."""
-    records, metadata = world.raw_records(120, 40, seed=11)
-    titles = {record["asin"]: record["title"] for record in metadata}
-    frame = pd.DataFrame(
-        {
-            "user_id": [r["reviewerID"] for r in records],
-            "item_id": [r["asin"] for r in records],
-            "title": [titles[r["asin"]] for r in records],
-            "ratings": [float(r["overall"]) for r in records],
-            "reviews": [r["reviewText"] for r in records],
-            "unixReviewTime": [r["unixReviewTime"] for r in records],
-        }
-    )
-    frame["summary"] = [rules.summarize(text) for text in frame["reviews"]]
-    return frame.sort_values("unixReviewTime", kind="stable").reset_index(drop=True)
+    frame = world.as_frame(*world.raw_records(120, 40, seed=11))
+    return frame.assign(summary=frame["reviews"].map(rules.summarize))
 
 
 def twelve_each(reviews: pd.DataFrame, targets: int) -> list[Prompt]:
