@@ -347,12 +347,14 @@ def threads_of_the_teacher():
 
 def test_calls_of_several_threads_share_the_requests_in_flight(server, store):
     """Once each call had as many of its own."""
-    now, most = [0], [0]
+    now, most, meeting = [0], [0], threading.Barrier(3, timeout=20)
 
     def count(request, number):
         with server.lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
+        if number <= 3:
+            meeting.wait()
         time.sleep(0.01)
         with server.lock:
             now[0] -= 1
@@ -380,7 +382,7 @@ def test_when_one_call_fails_the_others_end_too_and_replies_in_flight_are_kept(s
     def mood(request, number):
         if number == 10:
             return 403, REFUSAL
-        time.sleep(0.2 if number > 10 else 0.02)  # the failure arrives while these are in flight
+        time.sleep(1.0 if number > 10 else 0.02)  # the failure arrives while these are in flight
         return None
 
     server.mood = mood
@@ -401,7 +403,7 @@ def test_ctrl_c_keeps_the_replies_in_flight_and_asks_no_more(server, store):
         if number == 6:
             _thread.interrupt_main()
         if number >= 6:
-            time.sleep(0.2)
+            time.sleep(1.0)
 
     server.mood = mood
     # A shell lets what it starts in the background ignore Ctrl-C.
