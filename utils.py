@@ -6,6 +6,7 @@ closing card. The calls carry the names under which the paper's repository knows
 
 import argparse
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,11 +112,8 @@ def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
 
 def reasons_of(reasoner: "Model", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:
     """The Reasoner's greedy reasons on new items, from histories without ratings."""
-    asked = [
-        prompts.reasoner(step.dataset.product_class, title, history, folder=step.args.prompts)
-        for title, history in zip(titles, histories)
-    ]
-    return chat_with_LLM(reasoner, asked, step.args.max_new_tokens)
+    prompt = partial(prompts.reasoner, step.dataset.product_class, folder=step.args.prompts)
+    return chat_with_LLM(reasoner, prompts.Prompts(prompt, titles, histories), step.args.max_new_tokens)
 
 
 def model_label(args: argparse.Namespace) -> str:

@@ -10,12 +10,13 @@ what they write themselves stands in the place of the reason.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import forms
+from reason4rec import forms, prompts
 from reason4rec.artifacts import PREDICTION, PROBABILITIES, REASON, SUMMARIES, TEST, TEST_RATINGS, TEST_REASONS
 from reason4rec.metrics import expected_rating
 
@@ -30,10 +31,8 @@ def run(args: argparse.Namespace) -> None:
     histories = utils.histories_of(step, targets)
     model = utils.load_expert(step, "Predictor")
     reasons = targets[REASON] if reasoned else [""] * len(targets)
-    asked = [
-        forms.question(args.form, step.dataset.product_class, title, history, reason, args.prompts)
-        for title, reason, history in zip(targets["title"], reasons, histories)
-    ]
+    question = partial(forms.question, args.form, step.dataset.product_class, folder=args.prompts)
+    asked = prompts.Prompts(question, targets["title"], histories, reasons)
     probabilities, written = forms.predict(args.form, model, asked, args.max_new_tokens)
     targets[REASON] = reasons if reasoned else written
     targets[list(PROBABILITIES)] = probabilities

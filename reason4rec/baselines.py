@@ -27,8 +27,9 @@ import time
 import traceback
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -272,13 +273,11 @@ def rating_in(reply: str) -> float:
     return rating if 1 <= rating <= 5 else np.nan
 
 
-def _direct_prompts(step: Step, targets: pd.DataFrame) -> list[Prompt]:
+def _direct_prompts(step: Step, targets: pd.DataFrame) -> Sequence[Prompt]:
     shown, text = (SUMMARIES, SUMMARY) if SUMMARIES in step.reads else (TRAIN, "reviews")
     index = HistoryIndex(step.read(shown), text, step.dataset.history_length)
-    return [
-        prompts.predictor(step.dataset.product_class, title, history, None, step.args.prompts)
-        for title, history in zip(targets["title"], index.of_rows(targets))
-    ]
+    prompt = partial(prompts.predictor, step.dataset.product_class, folder=step.args.prompts)
+    return prompts.Prompts(prompt, targets["title"], index.of_rows(targets))
 
 
 def _zero_shot(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:

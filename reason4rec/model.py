@@ -9,7 +9,6 @@ import gc
 import itertools
 import logging
 import math
-import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,6 @@ import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
@@ -39,6 +37,7 @@ from transformers import (
 from reason4rec import artifacts
 from reason4rec.errors import InputError
 from reason4rec.prompts import Prompt
+from reason4rec.seam import progress, windows
 from reason4rec.store import ReplyStore, key_of
 from reason4rec.tokens import choice_ids, common, encode, head_length, load_tokenizer, plain_ids
 
@@ -146,12 +145,17 @@ class LocalModel:
             for batch in self._split(rows, self.tokens_at_once, more=max_new_tokens):
                 yield batch, reply
 
-        encoded = self._encode_all(prompts, [self.max_length - max_new_tokens] * len(prompts))
-        head = _common_head(encoded)
-        heads = Heads([[head]])
-        rows = [_Row(ids, head) for ids in encoded]
+        def rows_of(window: slice) -> list[_Row]:
+            nonlocal heads
+            asked = prompts[window]
+            encoded = self._encode_all(asked, [self.max_length - max_new_tokens] * len(asked))
+            head = _common_head(encoded)
+            heads = Heads([[head]])
+            return [_Row(ids, head) for ids in encoded]
+
+        heads = Heads([])
         settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        return self._answers(rows, settings, what, batches)
+        return self._answers(len(prompts), rows_of, settings, what, batches)
 
     def choice_probabilities(
         self,
@@ -170,12 +174,15 @@ class LocalModel:
         """
         columns = torch.tensor(choice_ids(self.tokenizer, choices, prefix), device=self.model.device)
         tail = _packed(plain_ids(self.tokenizer, prefix))
-        tails = [tail] * len(prompts)
-        if said is not None:
-            tails = [_packed(plain_ids(self.tokenizer, text + prefix)) for text in said]
-        encoded = self._encode_all(prompts, [self.max_length - _length(end) for end in tails])
-        shared = self._heads_of(prompts, encoded, alone=heads is not None)
-        rows = [_Row(ids + end, head) for ids, end, head in zip(encoded, tails, shared)]
+
+        def rows_of(window: slice) -> list[_Row]:
+            asked = prompts[window]
+            tails = [tail] * len(asked)
+            if said is not None:
+                tails = [_packed(plain_ids(self.tokenizer, text + prefix)) for text in said[window]]
+            encoded = self._encode_all(asked, [self.max_length - _length(end) for end in tails])
+            shared = self._heads_of(asked, encoded, alone=heads is not None)
+            return [_Row(ids + end, head) for ids, end, head in zip(encoded, tails, shared)]
 
         def weigh(batch: list[_Row], block: Heads | None = None) -> tuple[list[list[float]], int]:
             ids, mask = self._padded([row.ids[len(row.head) :] if block else row.ids for row in batch])
@@ -202,7 +209,7 @@ class LocalModel:
             for batch in self._split(rows, room):
                 yield batch, answer
 
-        found = self._answers(rows, {"choices": list(choices)}, what, batches)
+        found = self._answers(len(prompts), rows_of, {"choices": list(choices)}, what, batches)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
 
     def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> Heads | None:
@@ -301,32 +308,38 @@ class LocalModel:
 
     def _answers(
         self,
-        rows: list[_Row],
+        total: int,
+        rows_of: Callable[[slice], list[_Row]],
         settings: dict,
         what: str,
         batches: Callable[[list[_Row]], Iterator[tuple[list[_Row], Answer]]],
     ) -> list:
         """The answers to rows, in their order, each distinct one asked once and kept before the next batch begins.
 
-        A batch of which anything is missing is computed whole, so that a resumed run gives what an unbroken one does.
+        `rows_of` makes the rows of one window of prompts at a time. A batch of which anything is missing is computed
+        whole, so that a resumed run gives what an unbroken one does.
         """
-        keys = {row: key_of(model=self.name, ids=_unpacked(row.ids), **settings) for row in rows}
-        answers: dict[_Row, object] = {}
-        tokens, started = 0, time.perf_counter()
-        with tqdm(total=len(keys), desc=what, unit="prompt", disable=not (what and keys)) as bar:
-            for batch, answer in batches(list(keys)):
-                kept = self.store.get_all([keys[row] for row in batch]) if self.store else {}
-                if len(kept) < len(batch):
-                    with torch.inference_mode():
-                        found, computed = self._halving(answer, batch)
-                    kept = {keys[row]: value for row, value in zip(batch, found, strict=True)}
-                    if self.store:
-                        self.store.put(kept)
-                    tokens += computed
-                    bar.set_postfix_str(f"{tokens / (time.perf_counter() - started):,.0f} tokens/s", refresh=False)
-                answers |= {row: kept[keys[row]] for row in batch}
-                bar.update(len(batch))
-        return [answers[row] for row in rows]
+        answers: dict[str, object] = {}
+        wanted: list[str] = []
+        with progress(what, total) as answered:
+            for window in windows(total):
+                rows = rows_of(window)
+                times = Counter(rows)
+                keys = {row: key_of(model=self.name, ids=_unpacked(row.ids), **settings) for row in times}
+                wanted += [keys[row] for row in rows]
+                answered(sum(times[row] for row in keys if keys[row] in answers))
+                for batch, answer in batches([row for row in keys if keys[row] not in answers]):
+                    kept = self.store.get_all([keys[row] for row in batch]) if self.store else {}
+                    computed = 0
+                    if len(kept) < len(batch):
+                        with torch.inference_mode():
+                            found, computed = self._halving(answer, batch)
+                        kept = {keys[row]: value for row, value in zip(batch, found, strict=True)}
+                        if self.store:
+                            self.store.put(kept)
+                    answers |= kept
+                    answered(sum(times[row] for row in batch), computed)
+        return [answers[key] for key in wanted]
 
     def _halving(self, answer: Callable, batch: list) -> tuple[list, int]:
         """The answers to a batch and the tokens they took; where the GPU's memory is full, those to its halves."""

@@ -8,22 +8,22 @@ of vLLM 0.33.0's source. Our decision.
 
 import functools
 import re
-import time
 from array import array
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
 import openai
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from reason4rec.artifacts import ADAPTER_WEIGHTS, sha256
 from reason4rec.errors import InputError
 from reason4rec.prompts import Prompt, shorten
+from reason4rec.seam import progress, windows
 from reason4rec.steps import adapter_settings
 from reason4rec.store import ReplyStore, key_of
 from reason4rec.teacher import address_of, key_in
@@ -35,6 +35,14 @@ RETRIES = 8  # of one request, with back-off
 RETRIES_AT_FIRST = 2  # a wrong address is told soon
 TIMEOUT = openai.Timeout(600, connect=10)  # seconds, for one reply among many
 MINUS_INFINITY = -9999.0  # as vLLM writes it in JSON
+
+
+class _Asked(NamedTuple):
+    """A prompt in the API's terms, the client that is to send it, and how many tokens it has."""
+
+    client: openai.OpenAI
+    said: dict[str, Sequence]
+    length: int
 
 
 @dataclass
@@ -66,7 +74,6 @@ class RemoteModel:
         what: str = "generating",
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
-        asked = self._encode_all(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         options = {"max_tokens": max_new_tokens, "temperature": temperature}
 
         def request(said: dict) -> dict:
@@ -78,7 +85,10 @@ class RemoteModel:
         def text_of(choice: object, address: str) -> str:
             return ((choice.text if self.api == "completions" else choice.message.content) or "").strip()
 
-        return self._answers(prompts, asked, request, options | {"seed": seed}, text_of, what)
+        def asked_of(window: slice) -> list[_Asked]:
+            return [self._asked(prompt, self.max_length - max_new_tokens, "") for prompt in prompts[window]]
+
+        return self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
 
     def choice_probabilities(
         self,
@@ -96,8 +106,6 @@ class RemoteModel:
         server does not give the log-probability of each.
         """
         columns = choice_ids(self.tokenizer, choices, prefix)
-        replies = [(said[k] if said else "") + prefix for k in range(len(prompts))]
-        asked = self._encode_all(prompts, self.max_length, replies)
         extra: dict[str, object] = {"logprob_token_ids": columns, "return_tokens_as_token_ids": True}
         rest: list[int] = []
         options: dict[str, object] = {"logprobs": self.top_logprobs}
@@ -109,6 +117,11 @@ class RemoteModel:
             options |= {"logit_bias": {str(id_): 100.0 for id_ in rest}} if rest else {}
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
         options |= {"max_tokens": len(rest) + 1, "temperature": 0.0, "extra_body": extra}
+
+        def asked_of(window: slice) -> list[_Asked]:
+            asked = prompts[window]
+            begun = said[window] if said is not None else [""] * len(asked)
+            return [self._asked(prompt, self.max_length, text + prefix) for prompt, text in zip(asked, begun)]
 
         def weights_of(choice: object, address: str) -> list[float]:
             positions = _positions(choice, self.api)
@@ -126,31 +139,17 @@ class RemoteModel:
             return self._weigh(positions[-1][1], choices, columns, address)
 
         kept_under = {"choices": list(choices), "columns": columns, "prefix": prefix}
-        found = self._answers(prompts, asked, lambda _: options, kept_under, weights_of, what, rating=True)
+        found = self._answers(len(prompts), asked_of, lambda _: options, kept_under, weights_of, what, rating=True)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
 
     def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> None:
         """Nothing: the server keeps what prompts have in common in its own prefix cache."""
 
-    def _encode_all(
-        self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]
-    ) -> list[tuple[dict[str, list], int]]:
-        """What each prompt and the beginning of its reply are in the API's terms, and how many tokens that is.
-
-        Together they are at most `longest` tokens.
-        """
-        altered = self.altered
+    def _asked(self, prompt: Prompt, longest: int, reply: str) -> _Asked:
+        """A prompt and the beginning of its reply in the API's terms, at most `longest` tokens together."""
         encode_one = self._as_ids if self.api == "completions" else self._as_messages
-        encoded = [
-            encode_one(prompt, longest - len(plain_ids(self.tokenizer, reply)), reply)
-            for prompt, reply in zip(prompts, replies, strict=True)
-        ]
-        if self.altered and not altered:
-            print(
-                f"note: {self.altered} prompts hold special tokens of the model in a user's text; --api chat sends "
-                f"them with a space inside, --api completions would send them as they are"
-            )
-        return encoded
+        said, length = encode_one(prompt, longest - len(plain_ids(self.tokenizer, reply)), reply)
+        return _Asked(self._client_of(prompt), said, length)
 
     def _as_ids(self, prompt: Prompt, longest: int, reply: str) -> tuple[dict[str, list], int]:
         ids, cut = encode(self.tokenizer, prompt, longest)
@@ -213,8 +212,8 @@ class RemoteModel:
 
     def _answers(
         self,
-        prompts: Sequence[Prompt],
-        asked: Sequence[tuple[dict, int]],
+        total: int,
+        asked_of: Callable[[slice], list[_Asked]],
         request: Callable[[dict], dict],
         kept_under: dict,
         read: Callable[[object, str], object],
@@ -223,43 +222,50 @@ class RemoteModel:
     ) -> list:
         """What `read` makes of the replies to what is asked, in its order; each distinct one is asked once, ever.
 
-        `asked` holds prompts in the API's terms and their lengths in tokens, `request` adds how a reply is to be made.
-        Prompts with the same head go to the same server, one after the other, so that its prefix cache has them.
+        `asked_of` gives what is asked in one window of prompts, `request` adds how a reply is to be made. Prompts with
+        the same head go to the same server, one after the other, so that its prefix cache has them.
         """
-        keys = [key_of(model=self.name, asked=_plain(said), **kept_under) for said, _ in asked]
-        answers = self.store.get_all(dict.fromkeys(keys)) if self.store else {}
-        missing = {
-            key: (self._client_of(prompt), said, length)
-            for key, prompt, (said, length) in zip(keys, prompts, asked)
-            if key not in answers
-        }
-        order = sorted(missing, key=lambda key: _order(missing[key][1]))
-        tokens, started = 0, time.perf_counter()
+        answers: dict[str, object] = {}
+        wanted: list[str] = []
+        altered = self.altered
 
-        def ask(key: str) -> tuple[object, int]:
-            client, packed, length = missing[key]
-            said = _plain(packed)
-            value, written = self._ask(client, said | request(said), length, read, rating)
+        def ask(key: str, asked: _Asked) -> tuple[str, object, int]:
+            said = _plain(asked.said)
+            value, written = self._ask(asked.client, said | request(said), asked.length, read, rating)
             if self.store:
                 self.store.put({key: value})
-            return value, written
+            return key, value, 0 if rating else written
 
-        with (
-            tqdm(total=len(order), desc=what, unit="prompt", disable=not (what and order)) as bar,
-            ThreadPoolExecutor(self.at_once) as pool,
-        ):
-            futures = {pool.submit(ask, key): key for key in order}
+        def take(done: Iterable[Future]) -> None:
+            for future in done:
+                key, answers[key], written = future.result()
+                answered(1, written)
+
+        with progress(what, total) as answered, ThreadPoolExecutor(self.at_once) as pool:
+            flying: set[Future] = set()
             try:
-                for future in as_completed(futures):
-                    answers[futures[future]], written = future.result()
-                    tokens += written
-                    if not rating:
-                        rate = tokens / (time.perf_counter() - started)
-                        bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
-                    bar.update()
+                for window in windows(total):
+                    batch = asked_of(window)
+                    keys = [key_of(model=self.name, asked=_plain(asked.said), **kept_under) for asked in batch]
+                    answers |= self.store.get_all(keys) if self.store else {}
+                    missing = {key: asked for key, asked in zip(keys, batch) if key not in answers}
+                    wanted += keys
+                    answered(len(keys) - len(missing))
+                    answers |= dict.fromkeys(missing)  # begun
+                    for key in sorted(missing, key=lambda key: _order(missing[key].said)):
+                        if len(flying) >= 2 * self.at_once:
+                            done, flying = wait(flying, return_when=FIRST_COMPLETED)
+                            take(done)
+                        flying.add(pool.submit(ask, key, missing[key]))
+                take(as_completed(flying))
             finally:
                 pool.shutdown(cancel_futures=True)
-        return [answers[key] for key in keys]
+        if self.altered and not altered:
+            print(
+                f"note: {self.altered} prompts hold special tokens of the model in a user's text; --api chat sends "
+                f"them with a space inside, --api completions would send them as they are"
+            )
+        return [answers[key] for key in wanted]
 
     def _client_of(self, prompt: Prompt) -> openai.OpenAI:
         number = int(key_of(head=prompt.text[: prompt.head] or prompt.text)[:8], 16)

@@ -4,12 +4,38 @@
 know which of them it was given.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from reason4rec.prompts import Prompt
+
+WINDOW = 2**13  # prompts whose texts and tokens are in memory at one time
+
+
+def windows(total: int) -> Iterator[slice]:
+    """Where many prompts are cut, so that memory does not grow with their number."""
+    return (slice(start, start + WINDOW) for start in range(0, total, WINDOW))
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar of prompts; what it gives takes how many more were answered, and the tokens that were computed for them."""
+    tokens, started = 0, time.perf_counter()
+
+    def answered(prompts: int, computed: int = 0) -> None:
+        nonlocal tokens
+        tokens += computed
+        if computed:
+            bar.set_postfix_str(f"{tokens / (time.perf_counter() - started):,.0f} tokens/s", refresh=False)
+        bar.update(prompts)
+
+    with tqdm(total=total, desc=what, unit="prompt", disable=not (what and total)) as bar:
+        yield answered
 
 
 class Model(Protocol):

@@ -1,6 +1,8 @@
 """The local model: batches, sampling, scoring, keeping replies, and the traps of 4-bit models on a CPU."""
 
+import gc
 import shutil
+import weakref
 
 import bitsandbytes
 import numpy as np
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig
 
 from reason4rec import model as model_module
-from reason4rec import prompts
+from reason4rec import prompts, seam
 from reason4rec.demo.pretrain import Examples
 from reason4rec.errors import InputError
 from reason4rec.history import Entry, History
@@ -28,7 +30,12 @@ TASKS = ("summarizer", "reasoner", "predictor_reason", "predictor_direct")
 
 
 def some_prompts(n):
-    return [Prompt(EXAMPLES.one(TASKS[k % len(TASKS)], 1 + k % 3)[0]) for k in range(n)]
+    """Prompts of all tasks, no two alike."""
+    found = {}
+    while len(found) < n:
+        k = len(found)
+        found[EXAMPLES.one(TASKS[k % len(TASKS)], 1 + k % 3)[0]] = None
+    return list(map(Prompt, found))
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +279,61 @@ def test_a_repeated_prompt_is_answered_once_and_in_its_place(model):
     replies = model.generate([asked[0], asked[1], asked[0], asked[2]], max_new_tokens=12)
     assert replies[0] == replies[2]
     assert replies == [model.generate([p], max_new_tokens=12)[0] for p in (asked[0], asked[1], asked[0], asked[2])]
+
+
+def test_many_prompts_go_through_in_windows_and_are_answered_as_all_at_once(model, monkeypatch):
+    asked = [*some_prompts(7), *on_one_target(n=1), *some_prompts(3)]
+    said = [f"Because of {k}.\n" for k in range(len(asked))]
+
+    def answers():
+        rated = model.choice_probabilities(asked, RATINGS, RATING_PREFIX)
+        return (
+            model.generate(asked, max_new_tokens=8),
+            rated,
+            model.choice_probabilities(asked, RATINGS, "Rating: ", said),
+        )
+
+    at_once = answers()
+    monkeypatch.setattr(seam, "WINDOW", 4)
+    for found, expected in zip(answers(), at_once, strict=True):
+        if isinstance(found, list):
+            assert found == expected
+        else:
+            np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_prompts_of_a_window_that_is_answered_are_let_go(model, monkeypatch):
+    """Once the texts and tokens of all prompts lay in memory: 12 KB for each reason."""
+    monkeypatch.setattr(seam, "WINDOW", 5)
+    texts, alive = [prompt.text for prompt in some_prompts(17)], weakref.WeakSet()
+
+    class Noted(Prompt):
+        __hash__ = object.__hash__
+        __weakref__ = None
+
+    def prompt(text):
+        gc.collect()
+        counts.append(len(alive))
+        alive.add(noted := Noted(text))
+        return noted
+
+    counts = []
+    asked = prompts.Prompts(prompt, texts)
+    assert model.generate(asked, max_new_tokens=2) == model.generate(list(map(Prompt, texts)), max_new_tokens=2)
+    assert len(counts) == 17
+    assert max(counts) <= 5
+
+
+def test_a_prompt_that_comes_again_in_a_later_window_is_answered_once(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(seam, "WINDOW", 3)
+    asked = some_prompts(5)
+    asked = [*asked[:3], asked[2], *asked[3:], asked[0], asked[1]]
+    model = load(base, None, device="cpu", store=ReplyStore(tmp_path / "replies.sqlite"))
+    kept, put = [], model.store.put
+    monkeypatch.setattr(model.store, "put", lambda values: kept.extend(values) or put(values))
+    texts = model.generate(asked, max_new_tokens=4)
+    assert len(kept) == len(set(kept)) == 5
+    assert texts == [model.generate([prompt], max_new_tokens=4)[0] for prompt in asked]
 
 
 def test_a_run_that_is_cut_off_goes_on_where_it_was(base, tmp_path):

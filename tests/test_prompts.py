@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,6 +187,22 @@ def test_an_empty_history_is_said_to_be_none():
 def test_the_answer_of_a_row_is_the_prefix_and_the_rating_with_one_decimal(rating, answer):
     assert prompts.rating_answer(rating) == f"Predicted Rating: {answer}"
     assert "Predicted Rating: X.X" in prompts.predictor("Album", "New", History((), (), None, None)).text
+
+
+def test_the_prompts_of_many_targets_are_a_sequence_of_those_of_each():
+    def prompt(title, review):
+        return prompts.summarizer("Album", title, 4.0, review)
+
+    titles, reviews = (
+        [f"Record {k}" for k in range(5)],
+        pd.Series([f"Fine {k}." for k in range(5)], index=[9, 3, 1, 0, 7]),
+    )
+    each = [prompt(*row) for row in zip(titles, reviews)]
+    asked = prompts.Prompts(prompt, titles, reviews)
+    assert list(asked) == each
+    assert (len(asked), asked[1], asked[-1], asked[1:3], asked[4:9]) == (5, each[1], each[4], each[1:3], each[4:])
+    with pytest.raises(IndexError):
+        asked[5]
 
 
 def test_a_long_review_loses_its_end_and_nothing_else():

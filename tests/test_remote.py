@@ -8,7 +8,7 @@ import pytest
 import served
 from helpers import serving
 
-from reason4rec import prompts, remote
+from reason4rec import prompts, remote, seam
 from reason4rec.demo.pretrain import Examples
 from reason4rec.errors import InputError
 from reason4rec.history import Entry, History
@@ -27,7 +27,12 @@ KEEPING_SPACE = (
 
 
 def some_prompts(n):
-    return [Prompt(EXAMPLES.one(TASKS[k % len(TASKS)], 1 + k % 3)[0]) for k in range(n)]
+    """Prompts of all tasks, no two alike."""
+    found = {}
+    while len(found) < n:
+        k = len(found)
+        found[EXAMPLES.one(TASKS[k % len(TASKS)], 1 + k % 3)[0]] = None
+    return list(map(Prompt, found))
 
 
 ASKED = some_prompts(6)
@@ -161,6 +166,18 @@ def test_a_prompt_that_is_too_long_is_shortened_as_in_process(base, adapter, ser
         local.max_length = 1024
     np.testing.assert_allclose(rated(model, [prompt]), expected, atol=1e-5)
     assert model.shortened == local.shortened == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 64])
+def test_many_prompts_go_to_the_server_in_windows_and_each_is_asked_once(server, local, ask, monkeypatch, at_once):
+    monkeypatch.setattr(seam, "WINDOW", 4)
+    asked = [*ASKED, ASKED[0], *some_prompts(9)[6:], ASKED[1], ASKED[1]]
+    model = ask(at_once=at_once)
+    before = len(server.asked)
+    assert model.generate(asked, max_new_tokens=6) == local.generate(asked, max_new_tokens=6)
+    assert len(server.asked) - before == 9
+    said = [f"Because of {k}.\n" for k in range(len(asked))]
+    np.testing.assert_allclose(rated(model, asked, said=said), rated(local, asked, said=said), atol=1e-5)
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])

@@ -7,7 +7,7 @@ from the paper and its released code; the wording is ours.
 
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,24 @@ class Prompt:
             parts.append(self.text[position:start])
             position = end
         return "".join([*parts, self.text[position:]])
+
+
+class Prompts(Sequence[Prompt]):
+    """The prompts of many targets, each filled whenever it is looked at: together they would fill the memory.
+
+    `fill` makes one from the values at its place in `columns`, which are of one length.
+    """
+
+    def __init__(self, fill: Callable[..., Prompt], *columns: Iterable):
+        self.fill, self.columns = fill, [list(column) for column in columns]
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __getitem__(self, place: int | slice) -> Prompt | list[Prompt]:
+        if isinstance(place, slice):
+            return [self.fill(*values) for values in zip(*(column[place] for column in self.columns), strict=True)]
+        return self.fill(*(column[place] for column in self.columns))
 
 
 def shorten(prompt: Prompt, fits: Callable[[str], bool]) -> tuple[str, int]:

@@ -136,9 +136,9 @@ def answer_at_once(model: bool) -> None:
 
     through = LocalModel._answers
 
-    def answers_of(self, rows, settings, what, batches):
+    def answers_of(self, total, rows_of, settings, what, batches):
         self.__dict__["stub"] = None if "choices" in settings else reason
-        return through(self, rows, settings, what, batches)
+        return through(self, total, rows_of, settings, what, batches)
 
     def at_once(self, _answer, batch):
         if self.__dict__["stub"] is None:
