@@ -7,6 +7,7 @@ closing card. The calls carry the names under which the paper's repository knows
 import argparse
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,7 @@ def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
 def reasons_of(reasoner: "Model", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:
     """The Reasoner's greedy reasons on new items, from histories without ratings."""
     prompt = partial(prompts.reasoner, step.dataset.product_class, folder=step.args.prompts)
-    return chat_with_LLM(reasoner, prompts.Prompts(prompt, titles, histories), step.args.max_new_tokens)
+    return chat_with_LLM(reasoner, prompts.Filled(prompt, titles, histories), step.args.max_new_tokens)
 
 
 def model_label(args: argparse.Namespace) -> str:
@@ -143,7 +144,7 @@ def chat_with_gpt(
 
     Every reply is on disk before the next step needs it.
     """
-    return teacher.ask([prompt.text for prompt in asked], temperature, draw, quiet)
+    return teacher.ask(prompts.Filled(attrgetter("text"), asked), temperature, draw, quiet)
 
 
 def tell_refused(

@@ -277,7 +277,7 @@ def _direct_prompts(step: Step, targets: pd.DataFrame) -> Sequence[Prompt]:
     shown, text = (SUMMARIES, SUMMARY) if SUMMARIES in step.reads else (TRAIN, "reviews")
     index = HistoryIndex(step.read(shown), text, step.dataset.history_length)
     prompt = partial(prompts.predictor, step.dataset.product_class, folder=step.args.prompts)
-    return prompts.Prompts(prompt, targets["title"], index.of_rows(targets))
+    return prompts.Filled(prompt, targets["title"], index.of_rows(targets))
 
 
 def _zero_shot(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:

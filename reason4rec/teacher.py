@@ -38,6 +38,7 @@ from tqdm import tqdm
 
 from reason4rec.artifacts import whole_file
 from reason4rec.errors import InputError
+from reason4rec.seam import windows
 from reason4rec.store import ReplyStore, key_of
 
 PRICES = {  # US dollars per million tokens in and out, as listed in 2025
@@ -164,18 +165,34 @@ class Teacher:
         InputError if the teacher refuses the key or stays away after the retries: what it said until then is kept.
         NotYet with `export` if a reply is missing.
         """
-        server = server_of(self.model)
-        keys = [
-            key_of(teacher=self.model, at=server, prompt=p, temperature=temperature, seed=self.seed, draw=draw)
-            for p in prompts
-        ]
+        replies: list[str | None] = []
+        not_yet = None
+        if self._imported and not self._matched:
+            keys = (self._keys(prompts[window], temperature, draw) for window in windows(len(prompts)))
+            self._matched = not all(map(self._imported.isdisjoint, keys))
+        with tqdm(total=len(prompts), desc=f"asking {self.model}", unit="request", disable=quiet or not prompts) as bar:
+            for window in windows(len(prompts)):
+                try:
+                    replies += self._ask_some(prompts[window], temperature, draw, bar)
+                except NotYet as error:
+                    not_yet = error
+        if not_yet:
+            raise not_yet
+        return replies
+
+    def _keys(self, prompts: Sequence[str], temperature: float, draw: int) -> list[str]:
+        settings = {"at": server_of(self.model), "temperature": temperature, "seed": self.seed, "draw": draw}
+        return [key_of(teacher=self.model, prompt=prompt, **settings) for prompt in prompts]
+
+    def _ask_some(self, prompts: Sequence[str], temperature: float, draw: int, bar: tqdm) -> list[str | None]:
+        keys = self._keys(prompts, temperature, draw)
         prompt_of = dict(zip(keys, prompts))
         entered = False
         try:
             with self.lock:
-                self._matched |= not self._imported.isdisjoint(keys)
                 replies = self._found(keys, prompt_of)
                 missing = [key for key in prompt_of if key not in replies]
+                bar.update(len(prompts) - len(missing))
                 if not missing:
                     return [replies[key] for key in keys]
                 bodies = {key: self._body(prompt_of[key], temperature, self.seed + draw) for key in missing}
@@ -187,10 +204,9 @@ class Teacher:
                     if key not in self._flying:
                         self._flying[key] = self._pool.submit(self._ask_and_keep, key, bodies[key])
                 futures = {self._flying[key]: key for key in missing}
-            with tqdm(total=len(missing), desc=f"asking {self.model}", unit="request", disable=quiet) as bar:
-                for future in as_completed(futures):
-                    replies[futures[future]] = future.result()
-                    bar.update()
+            for future in as_completed(futures):
+                replies[futures[future]] = future.result()
+                bar.update()
             return [replies[key] for key in keys]
         except BaseException as error:
             if entered:

@@ -7,6 +7,7 @@ import pytest
 from helpers import files_in
 from test_teacher import KEY, STAND_IN, Moody, kept_in, reasons, serving, summaries
 
+from reason4rec import seam
 from reason4rec import teacher as module
 from reason4rec.demo import stand_in
 from reason4rec.errors import InputError
@@ -142,6 +143,17 @@ def test_only_what_is_missing_is_exported_and_with_nothing_missing_the_replies_c
     teacher, _ = importing(store, write(file.with_name("results.jsonl"), map(result, store_lines)))
     assert teacher.ask(asked[:3], 0.2) == [stand_in.answer(prompt, 0.2, 0) for prompt in asked[:3]]
     assert len(export(store, file, asked)) == 2
+
+
+def test_a_batch_of_more_than_a_window_is_whole_and_replies_to_later_windows_alone_count(store, file, monkeypatch):
+    monkeypatch.setattr(seam, "WINDOW", 4)
+    asked = summaries(10)
+    lines = {line["body"]["messages"][0]["content"]: line for line in export(store, file, asked)}
+    assert lines.keys() == set(asked)
+    answered = [result(lines[prompt]) for prompt in asked[7:]]
+    teacher, _ = importing(store, write(file.with_name("results.jsonl"), answered), export=file)
+    with pytest.raises(NotYet, match="7 replies"):
+        teacher.ask(asked, 0.2)
 
 
 def test_no_request_is_sent_in_an_export_even_with_a_key_and_a_server(store, file, monkeypatch):

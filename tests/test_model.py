@@ -318,7 +318,7 @@ def test_prompts_of_a_window_that_is_answered_are_let_go(model, monkeypatch):
         return noted
 
     counts = []
-    asked = prompts.Prompts(prompt, texts)
+    asked = prompts.Filled(prompt, texts)
     assert model.generate(asked, max_new_tokens=2) == model.generate(list(map(Prompt, texts)), max_new_tokens=2)
     assert len(counts) == 17
     assert max(counts) <= 5

@@ -198,7 +198,7 @@ def test_the_prompts_of_many_targets_are_a_sequence_of_those_of_each():
         pd.Series([f"Fine {k}." for k in range(5)], index=[9, 3, 1, 0, 7]),
     )
     each = [prompt(*row) for row in zip(titles, reviews)]
-    asked = prompts.Prompts(prompt, titles, reviews)
+    asked = prompts.Filled(prompt, titles, reviews)
     assert list(asked) == each
     assert (len(asked), asked[1], asked[-1], asked[1:3], asked[4:9]) == (5, each[1], each[4], each[1:3], each[4:])
     with pytest.raises(IndexError):

@@ -12,7 +12,7 @@ import traceback
 import pytest
 from helpers import complaint, files_in, put_toy_dataset, run_script, serving
 
-from reason4rec import prompts
+from reason4rec import prompts, seam
 from reason4rec.artifacts import TEACHER_SUMMARIES
 from reason4rec.demo import rules, stand_in, world
 from reason4rec.errors import InputError
@@ -367,6 +367,16 @@ def test_calls_of_several_threads_share_the_requests_in_flight(server, store):
     assert most[0] == 3
     assert teacher.requests == len(server.asked) == 30
     assert threads_of_the_teacher() == []
+
+
+def test_many_prompts_are_asked_in_windows_and_each_once(server, store, monkeypatch):
+    """Once the requests of all prompts lay in memory: 4 KB for each review."""
+    monkeypatch.setattr(seam, "WINDOW", 4)
+    asked = summaries(10)
+    asked = [*asked[:6], asked[0], *asked[6:], asked[9]]
+    teacher = Teacher(store, STAND_IN, at_once=3)
+    assert teacher.ask(asked, 0.2) == [stand_in.answer(prompt, 0.2, 0) for prompt in asked]
+    assert teacher.requests == len(server.asked) == 10
 
 
 def test_a_prompt_that_two_threads_want_is_asked_once(server, store):

@@ -45,19 +45,20 @@ class Prompt:
         return "".join([*parts, self.text[position:]])
 
 
-class Prompts(Sequence[Prompt]):
-    """The prompts of many targets, each filled whenever it is looked at: together they would fill the memory.
+class Filled(Sequence):
+    """Prompts, or texts, each filled whenever it is looked at: those of a whole dataset would fill the memory.
 
     `fill` makes one from the values at its place in `columns`, which are of one length.
     """
 
-    def __init__(self, fill: Callable[..., Prompt], *columns: Iterable):
-        self.fill, self.columns = fill, [list(column) for column in columns]
+    def __init__(self, fill: Callable, *columns: Iterable):
+        self.fill = fill
+        self.columns = [column if isinstance(column, Sequence) else list(column) for column in columns]
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
-    def __getitem__(self, place: int | slice) -> Prompt | list[Prompt]:
+    def __getitem__(self, place: int | slice) -> object:
         if isinstance(place, slice):
             return [self.fill(*values) for values in zip(*(column[place] for column in self.columns), strict=True)]
         return self.fill(*(column[place] for column in self.columns))
