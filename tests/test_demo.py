@@ -26,7 +26,7 @@ def run_all(root, *flags):
     environment |= {"CUDA_VISIBLE_DEVICES": ""}
     environment.pop("OPENAI_API_KEY", None)
     return subprocess.run(
-        [*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1500, check=False
+        [*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=3600, check=False
     )
 
 

@@ -59,6 +59,7 @@ STEPS = {  # script, what it writes, its model's adapter
     "1/1": ("1_Summarizer/1_distilling_aspect_preference_summary.py", TEACHER_SUMMARIES, None),
     "1/2": ("1_Summarizer/2_construct_summarizer_train_data.py", SUMMARIZER_ROWS, None),
     "1/4": ("1_Summarizer/4_summarizer_generation.py", SUMMARIES, "Summarizer"),
+    "2/1": ("2_Reasoner/1_sample_train_data.py", (REWARD_TARGETS, REASON_TARGETS), None),
     "2/2": ("2_Reasoner/2_construct_reward_train_data.py", REWARD_ROWS, None),
     "2/4": ("2_Reasoner/4_distilling_possible_reason.py", TEACHER_REASONS, "reason_reward_model"),
     "2/7": ("2_Reasoner/7_generate_reason_for_test.py", TEST_REASONS, "Reasoner"),
@@ -94,12 +95,13 @@ def main() -> None:
 
 def measure(sender: "multiprocessing.connection.Connection", step: str, rows: int) -> None:
     """Sends the peaks before and after a step in MB, the sizes of its tables in MB, its seconds and CPU seconds."""
-    script, output, adapter = STEPS[step]
+    script, outputs, adapter = STEPS[step]
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     answer_at_once(adapter is not None)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         datasets.write_facts(datasets.Dataset(DATASET, "Album", tau=0.1), root / "data")
-        size = put_tables(root / "data" / DATASET, rows, output)
+        size = put_tables(root / "data" / DATASET, rows, outputs)
         put_adapter(root / "checkpoints" / DATASET, adapter)
         flags = ["--dataset", DATASET, "--data_root", str(root / "data")]
         flags += ["--checkpoint_root", str(root / "checkpoints"), "--device", "cpu"][: 4 if adapter else 2]
@@ -114,8 +116,10 @@ def measure(sender: "multiprocessing.connection.Connection", step: str, rows: in
                 runpy.run_path(script, run_name="__main__")
             except SystemExit:
                 sys.exit(words.getvalue())
-        measured = peak(), size, size_of(artifacts.read_pickle(root / "data" / DATASET / output.path))
-        sender.send((before, *measured, time.perf_counter() - started, time.process_time() - cpu))
+        measured = time.perf_counter() - started, time.process_time() - cpu
+        most = peak()
+        written = sum(size_of(artifacts.read_pickle(root / "data" / DATASET / output.path)) for output in outputs)
+        sender.send((before, most, size, written, *measured))
 
 
 def answer_at_once(model: bool) -> None:
@@ -149,8 +153,8 @@ def answer_at_once(model: bool) -> None:
     load(str(BASE), None, "cpu")
 
 
-def put_tables(folder: Path, rows: int, output: artifacts.Artifact) -> float:
-    """Writes all tables but the output with so many rows; MB of the input."""
+def put_tables(folder: Path, rows: int, outputs: tuple[artifacts.Artifact, ...]) -> float:
+    """Writes all tables but the outputs with so many rows; MB of the input."""
     train = reviews(rows, 0)
     train[SUMMARY] = train[TEACHER_SUMMARY] = [f"{SUMMARY_TEXT} {k}" for k in range(rows)]
     targets = train.drop(columns=[SUMMARY, TEACHER_SUMMARY])
@@ -168,7 +172,7 @@ def put_tables(folder: Path, rows: int, output: artifacts.Artifact) -> float:
         TEST_REASONS: test.assign(**{REASON: reasons}),
     }
     for artifact, table in tables.items():
-        if artifact != output:
+        if artifact not in outputs:
             artifacts.write_pickle(folder / artifact.path, table)
     return size_of(train)
 
