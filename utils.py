@@ -7,7 +7,6 @@ closing card. The calls carry the names under which the paper's repository knows
 import argparse
 from collections.abc import Iterable, Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,7 +113,7 @@ def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
 def reasons_of(reasoner: "Model", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:
     """The Reasoner's greedy reasons on new items, from histories without ratings."""
     prompt = partial(prompts.reasoner, step.dataset.product_class, folder=step.args.prompts)
-    return chat_with_LLM(reasoner, prompts.Filled(prompt, titles, histories), step.args.max_new_tokens)
+    return chat_with_LLM(reasoner, prompts.OnDemand(prompt, titles, histories), step.args.max_new_tokens)
 
 
 def model_label(args: argparse.Namespace) -> str:
@@ -144,13 +143,13 @@ def chat_with_gpt(
 
     Every reply is on disk before the next step needs it.
     """
-    return teacher.ask(prompts.Filled(attrgetter("text"), asked), temperature, draw, quiet)
+    return teacher.ask(prompts.texts(asked), temperature, draw, quiet)
 
 
 def tell_refused(
     rows: pd.DataFrame, asked: Sequence[Prompt], replies: Iterable[str | None], teacher: "Teacher"
 ) -> None:
     """Names those of the rows whose prompt the teacher refuses for good, and why, in a line each."""
-    for row, prompt, reply in zip(rows.itertuples(), asked, replies, strict=True):
+    for k, (row, reply) in enumerate(zip(rows.itertuples(), replies, strict=True)):
         if pd.isna(reply):
-            tqdm.write(f"refused: user {row.user_id}, item {row.item_id}: {teacher.refused[prompt.text]}")
+            tqdm.write(f"refused: user {row.user_id}, item {row.item_id}: {teacher.refused[asked[k].text]}")

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
         reviews = reviews.sample(n=size, random_state=args.seed).sort_index().reset_index(drop=True)
     teacher = step.teacher()
     columns = reviews["title"], reviews["ratings"], reviews["reviews"]
-    asked = prompts.Filled(partial(prompts.summarizer, step.dataset.product_class, folder=args.prompts), *columns)
+    asked = prompts.OnDemand(partial(prompts.summarizer, step.dataset.product_class, folder=args.prompts), *columns)
     reviews[TEACHER_SUMMARY] = utils.chat_with_gpt(teacher, asked, TEMPERATURE)
     utils.tell_refused(reviews, asked, reviews[TEACHER_SUMMARY], teacher)
     summarised = reviews[reviews[TEACHER_SUMMARY].notna()].reset_index(drop=True)

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
         reviews = reviews.loc[shown].reset_index(drop=True)
     model = utils.load_expert(step, "Summarizer")
     columns = reviews["title"], reviews["ratings"], reviews["reviews"]
-    asked = prompts.Filled(partial(prompts.summarizer, step.dataset.product_class, folder=args.prompts), *columns)
+    asked = prompts.OnDemand(partial(prompts.summarizer, step.dataset.product_class, folder=args.prompts), *columns)
     reviews[SUMMARY] = utils.chat_with_LLM(model, asked, args.max_new_tokens)
     step.write(SUMMARIES, reviews)
     three_parts = int(reviews[SUMMARY].map(prompts.is_summary).sum())

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     model = utils.load_expert(step, "Predictor")
     reasons = targets[REASON] if reasoned else [""] * len(targets)
     question = partial(forms.question, args.form, step.dataset.product_class, folder=args.prompts)
-    asked = prompts.Filled(question, targets["title"], histories, reasons)
+    asked = prompts.OnDemand(question, targets["title"], histories, reasons)
     probabilities, written = forms.predict(args.form, model, asked, args.max_new_tokens)
     targets[REASON] = reasons if reasoned else written
     targets[list(PROBABILITIES)] = probabilities

@@ -12,6 +12,7 @@ a server other than OpenAI's. --bertscore and --bleurt name folders of models th
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -65,10 +66,8 @@ def run(args: argparse.Namespace) -> None:
             found = quality.NO_DOWNLOAD[name](*pairs)
         scores = scores.assign(**found)
     if teacher:
-        questions = [
-            prompts.judge(step.dataset.product_class, title, review, reason, args.prompts)
-            for title, reason, review in zip(reviewed["title"], *pairs)
-        ]
+        question = partial(prompts.judge, step.dataset.product_class, folder=args.prompts)
+        questions = prompts.OnDemand(question, reviewed["title"], reviewed["reviews"], reviewed[REASON])
         replies = pd.Series(utils.chat_with_gpt(teacher, questions, TEMPERATURE), index=reviewed.index)
         utils.tell_refused(reviewed, questions, replies, teacher)
         scores["gptscore"] = replies.fillna("").map(quality.judged_score)

@@ -277,7 +277,7 @@ def _direct_prompts(step: Step, targets: pd.DataFrame) -> Sequence[Prompt]:
     shown, text = (SUMMARIES, SUMMARY) if SUMMARIES in step.reads else (TRAIN, "reviews")
     index = HistoryIndex(step.read(shown), text, step.dataset.history_length)
     prompt = partial(prompts.predictor, step.dataset.product_class, folder=step.args.prompts)
-    return prompts.Filled(prompt, targets["title"], index.of_rows(targets))
+    return prompts.OnDemand(prompt, targets["title"], index.of_rows(targets))
 
 
 def _zero_shot(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
@@ -293,7 +293,7 @@ def _zero_shot(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
 
 def _zero_shot_teacher(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
     teacher = step.teacher()
-    replies = teacher.ask([prompt.text for prompt in _direct_prompts(step, targets)], TEACHER_TEMPERATURE)
+    replies = teacher.ask(prompts.texts(_direct_prompts(step, targets)), TEACHER_TEMPERATURE)
     found = np.array([[rating_in(reply or "")] for reply in replies])
     asked = {"teacher_model": teacher.model, "temperature": TEACHER_TEMPERATURE}
     return found, asked | {"unusable": int(np.isnan(found).sum())} | teacher.card()

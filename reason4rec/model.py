@@ -39,7 +39,7 @@ from reason4rec.errors import InputError
 from reason4rec.prompts import Prompt
 from reason4rec.seam import progress, windows
 from reason4rec.store import ReplyStore, key_of
-from reason4rec.tokens import choice_ids, common, encode, head_length, load_tokenizer, plain_ids
+from reason4rec.tokens import check, choice_ids, common, encode, head_length, load_tokenizer, plain_ids
 
 CPU_TOKENS = 2**15  # of prompts and replies in a batch on a CPU
 CPU_TOKENS_READ = 4096  # for ratings: keys and values of more do not stay in its caches
@@ -57,7 +57,7 @@ class _Row:
 
 
 def _packed(ids: Sequence[int]) -> bytes:
-    """Token ids in a few bytes each: as numbers of Python, those of all prompts would fill the memory."""
+    """Token ids in a few bytes each: as numbers of Python, those of a window would take ten times the memory."""
     return array("i", ids).tobytes()
 
 
@@ -153,6 +153,8 @@ class LocalModel:
             heads = Heads([[head]])
             return [_Row(ids, head) for ids in encoded]
 
+        for prompt in prompts:
+            check(self.tokenizer, prompt, self.max_length - max_new_tokens)
         heads = Heads([])
         settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         return self._answers(len(prompts), rows_of, settings, what, batches)
@@ -209,6 +211,8 @@ class LocalModel:
             for batch in self._split(rows, room):
                 yield batch, answer
 
+        for prompt, text in zip(prompts, [""] * len(prompts) if said is None else said, strict=True):
+            check(self.tokenizer, prompt, self.max_length, text + prefix)
         found = self._answers(len(prompts), rows_of, {"choices": list(choices)}, what, batches)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
 

@@ -22,12 +22,12 @@ from transformers import PreTrainedTokenizerBase
 
 from reason4rec.artifacts import ADAPTER_WEIGHTS, sha256
 from reason4rec.errors import InputError
-from reason4rec.prompts import Prompt, shorten
+from reason4rec.prompts import OnDemand, Prompt, shorten
 from reason4rec.seam import progress, windows
 from reason4rec.steps import adapter_settings
 from reason4rec.store import ReplyStore, key_of
 from reason4rec.teacher import address_of, key_in
-from reason4rec.tokens import chat_ids, choice_ids, encode, load_tokenizer, plain_ids
+from reason4rec.tokens import chat_ids, check, choice_ids, encode, load_tokenizer, plain_ids
 
 KEY = "REASON4REC_API_KEY"
 NO_KEY = "none"  # the client insists on one
@@ -86,8 +86,9 @@ class RemoteModel:
             return ((choice.text if self.api == "completions" else choice.message.content) or "").strip()
 
         def asked_of(window: slice) -> list[_Asked]:
-            return [self._asked(prompt, self.max_length - max_new_tokens, "") for prompt in prompts[window]]
+            return [self._asked(prompt, "", self.max_length - max_new_tokens) for prompt in prompts[window]]
 
+        self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         return self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
 
     def choice_probabilities(
@@ -118,10 +119,10 @@ class RemoteModel:
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
         options |= {"max_tokens": len(rest) + 1, "temperature": 0.0, "extra_body": extra}
 
+        begun = OnDemand(lambda text: text + prefix, [""] * len(prompts) if said is None else said)
+
         def asked_of(window: slice) -> list[_Asked]:
-            asked = prompts[window]
-            begun = said[window] if said is not None else [""] * len(asked)
-            return [self._asked(prompt, self.max_length, text + prefix) for prompt, text in zip(asked, begun)]
+            return [self._asked(*pair, self.max_length) for pair in zip(prompts[window], begun[window], strict=True)]
 
         def weights_of(choice: object, address: str) -> list[float]:
             positions = _positions(choice, self.api)
@@ -138,6 +139,7 @@ class RemoteModel:
                 )
             return self._weigh(positions[-1][1], choices, columns, address)
 
+        self._check(prompts, self.max_length, begun)
         kept_under = {"choices": list(choices), "columns": columns, "prefix": prefix}
         found = self._answers(len(prompts), asked_of, lambda _: options, kept_under, weights_of, what, rating=True)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
@@ -145,7 +147,20 @@ class RemoteModel:
     def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> None:
         """Nothing: the server keeps what prompts have in common in its own prefix cache."""
 
-    def _asked(self, prompt: Prompt, longest: int, reply: str) -> _Asked:
+    def _check(self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]) -> None:
+        """InputError if a prompt cannot be asked, before any is; says whether the chat API changes any."""
+        altered = self.altered
+        for prompt, reply in zip(prompts, replies, strict=True):
+            check(self.tokenizer, prompt, longest, reply)
+            text = prompt.text + reply
+            self.altered += self.api == "chat" and self._harmless(text) != text
+        if self.altered and not altered:
+            print(
+                f"note: {self.altered} prompts hold special tokens of the model in a user's text; --api chat sends "
+                f"them with a space inside, --api completions would send them as they are"
+            )
+
+    def _asked(self, prompt: Prompt, reply: str, longest: int) -> _Asked:
         """A prompt and the beginning of its reply in the API's terms, at most `longest` tokens together."""
         encode_one = self._as_ids if self.api == "completions" else self._as_messages
         said, length = encode_one(prompt, longest - len(plain_ids(self.tokenizer, reply)), reply)
@@ -155,7 +170,7 @@ class RemoteModel:
         ids, cut = encode(self.tokenizer, prompt, longest)
         self.shortened += cut > 0
         ids = ids + plain_ids(self.tokenizer, reply)
-        # As numbers of Python, those of all prompts would fill the memory.
+        # As numbers of Python, those of a window would take ten times the memory.
         return {"prompt": array("i", ids)}, len(ids)
 
     def _as_messages(self, prompt: Prompt, longest: int, reply: str) -> tuple[dict[str, list], int]:
@@ -166,9 +181,7 @@ class RemoteModel:
         if length(text) > longest:
             text, _ = shorten(prompt, lambda text: length(text) <= longest)
             self.shortened += 1
-        begun = reply.rstrip()
-        self.altered += self._harmless(text + begun) != text + begun
-        text, begun = self._harmless(text).strip(), self._harmless(begun)
+        text, begun = self._harmless(text).strip(), self._harmless(reply.rstrip())
         messages = [{"role": "user", "content": text}]
         if begun:
             messages.append({"role": "assistant", "content": begun})
@@ -223,11 +236,10 @@ class RemoteModel:
         """What `read` makes of the replies to what is asked, in its order; each distinct one is asked once, ever.
 
         `asked_of` gives what is asked in one window of prompts, `request` adds how a reply is to be made. Prompts with
-        the same head go to the same server, one after the other, so that its prefix cache has them.
+        the same head go to the same server, those of a window one after the other, so that its prefix cache has them.
         """
         answers: dict[str, object] = {}
         wanted: list[str] = []
-        altered = self.altered
 
         def ask(key: str, asked: _Asked) -> tuple[str, object, int]:
             said = _plain(asked.said)
@@ -260,11 +272,6 @@ class RemoteModel:
                 take(as_completed(flying))
             finally:
                 pool.shutdown(cancel_futures=True)
-        if self.altered and not altered:
-            print(
-                f"note: {self.altered} prompts hold special tokens of the model in a user's text; --api chat sends "
-                f"them with a space inside, --api completions would send them as they are"
-            )
         return [answers[key] for key in wanted]
 
     def _client_of(self, prompt: Prompt) -> openai.OpenAI:

@@ -1,7 +1,7 @@
 """The seam between the steps and the models: what an in-process model and a server both answer.
 
 `reason4rec.model` holds the one that loads weights, `reason4rec.remote` the one that asks a server. A step does not
-know which of them it was given.
+know which of them it was given. Both take prompts in windows, and show how far they are.
 """
 
 import time
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from reason4rec.prompts import Prompt
 
-WINDOW = 2**13  # prompts whose texts and tokens are in memory at one time
+WINDOW = 2**13  # prompts; the texts and tokens of two windows at most are in memory at one time
 
 
 def windows(total: int) -> Iterator[slice]:
@@ -23,7 +23,7 @@ def windows(total: int) -> Iterator[slice]:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
     """A bar of prompts; what it gives takes how many more were answered, and the tokens that were computed for them."""
     tokens, started = 0, time.perf_counter()
 

@@ -169,8 +169,10 @@ class Teacher:
         not_yet = None
         if self._imported and not self._matched:
             keys = (self._keys(prompts[window], temperature, draw) for window in windows(len(prompts)))
-            self._matched = not all(map(self._imported.isdisjoint, keys))
-        with tqdm(total=len(prompts), desc=f"asking {self.model}", unit="request", disable=quiet or not prompts) as bar:
+            if not all(map(self._imported.isdisjoint, keys)):
+                self._matched = True  # and never back: another thread may have found a match meanwhile
+        hidden = quiet or self.export is not None or not prompts
+        with tqdm(total=len(prompts), desc=f"asking {self.model}", unit="prompt", disable=hidden) as bar:
             for window in windows(len(prompts)):
                 try:
                     replies += self._ask_some(prompts[window], temperature, draw, bar)
@@ -192,8 +194,8 @@ class Teacher:
             with self.lock:
                 replies = self._found(keys, prompt_of)
                 missing = [key for key in prompt_of if key not in replies]
-                bar.update(len(prompts) - len(missing))
                 if not missing:
+                    bar.update(len(prompts))
                     return [replies[key] for key in keys]
                 bodies = {key: self._body(prompt_of[key], temperature, self.seed + draw) for key in missing}
                 self._admit(bodies)
@@ -204,6 +206,7 @@ class Teacher:
                     if key not in self._flying:
                         self._flying[key] = self._pool.submit(self._ask_and_keep, key, bodies[key])
                 futures = {self._flying[key]: key for key in missing}
+            bar.update(len(prompts) - len(missing))
             for future in as_completed(futures):
                 replies[futures[future]] = future.result()
                 bar.update()

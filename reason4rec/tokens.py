@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from reason4rec.errors import InputError
 from reason4rec.prompts import Prompt, shorten
 
+TEMPLATE_TOKENS = 256  # more than a chat template has beside the message
 PLACE = "\ue000"  # a character of private use marks where the message stands in the chat template
 
 
@@ -44,11 +45,7 @@ def load_tokenizer(base_model: str | Path) -> PreTrainedTokenizerBase:
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a text in which nothing is special; InputError if it holds half a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        near = ascii(text[max(0, error.start - 20) : error.end + 20])
-        raise InputError(f"half a character (a lone surrogate) in a text, at {near}: remove or replace it") from error
+    _utf8(text)
     pieces = _inside(tokenizer).split(text) if _inside(tokenizer) else [text]
     encoded = tokenizer(pieces, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return [i for ids in encoded for i in ids]
@@ -89,6 +86,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, longest: int) -> 
     return chat_ids(tokenizer, text), cut
 
 
+def check(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, longest: int, begun: str = "") -> None:
+    """InputError if a prompt and what its reply begins with cannot be encoded in at most `longest` tokens.
+
+    Hardly any prompt has to be encoded for that: a token is at least a byte, and what is never cut is short.
+    """
+    shortest = _utf8(prompt.without(len(prompt.optional)))
+    _utf8(prompt.text)
+    if len(shortest) + len(_utf8(begun)) + TEMPLATE_TOKENS > longest:
+        encode(tokenizer, prompt, longest - len(plain_ids(tokenizer, begun)))
+
+
 def choice_ids(tokenizer: PreTrainedTokenizerBase, choices: Sequence[str], prefix: str) -> list[int]:
     """The token id of each choice after a reply's `prefix`; InputError unless each is one token there."""
     tail = plain_ids(tokenizer, prefix)
@@ -96,6 +104,14 @@ def choice_ids(tokenizer: PreTrainedTokenizerBase, choices: Sequence[str], prefi
     if any(len(ids) != len(tail) + 1 or ids[:-1] != tail for ids in tokens):
         raise InputError(f"the tokenizer does not write each of {', '.join(choices)} as one token after {prefix!r}")
     return [ids[-1] for ids in tokens]
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        near = ascii(text[max(0, error.start - 20) : error.end + 20])
+        raise InputError(f"half a character (a lone surrogate) in a text, at {near}: remove or replace it") from error
 
 
 @functools.lru_cache(maxsize=8)

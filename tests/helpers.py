@@ -1,16 +1,23 @@
 """What several tests need: to run a script as a user does, to serve on loopback, and to see what was left behind."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+from tqdm import tqdm
 
 from reason4rec import artifacts, raw
 from reason4rec.demo import rules, world
+from reason4rec.prompts import OnDemand, Prompt
 
 ROOT = Path(__file__).parents[1]
 OF_THE_CALLER = ("OPENAI_", "REASON4REC_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -55,6 +62,41 @@ def put_toy_dataset(root: Path, summaries: bool = False) -> Path:
         train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
         artifacts.write_pickle(folder / artifacts.SUMMARIES.path, train)
     return folder
+
+
+class Noted(Prompt):
+    """A prompt of which `counted_alive` knows whether it is still in memory."""
+
+
+class NotedText(str):
+    """A text of which `counted_alive` knows whether it is still in memory."""
+
+
+def counted_alive(texts: Sequence[str], kind: type) -> tuple[OnDemand, list[int]]:
+    """Texts or prompts made on demand, and how many earlier ones were in memory as each was made."""
+    made: list[weakref.ref] = []
+    alive: list[int] = []
+
+    def make(text: str) -> object:
+        gc.collect()
+        alive.append(sum(one() is not None for one in made))
+        made.append(weakref.ref(one := kind(text)))
+        return one
+
+    return OnDemand(make, texts), alive
+
+
+def noted_bars(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[tqdm]:
+    """The bars that a module shows from now on."""
+    bars: list[tqdm] = []
+
+    class Bar(tqdm):
+        def __init__(self, *args: object, **options: object):
+            super().__init__(*args, **options)
+            bars.append(self)
+
+    monkeypatch.setattr(module, "tqdm", Bar)
+    return bars
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

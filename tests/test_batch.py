@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 
 import pytest
 from helpers import files_in
@@ -154,6 +155,32 @@ def test_a_batch_of_more_than_a_window_is_whole_and_replies_to_later_windows_alo
     teacher, _ = importing(store, write(file.with_name("results.jsonl"), answered), export=file)
     with pytest.raises(NotYet, match="7 replies"):
         teacher.ask(asked, 0.2)
+
+
+def test_a_thread_whose_prompts_match_no_reply_of_a_batch_took_back_the_match_of_another(store, file, monkeypatch):
+    """A valid --batch_import was refused, and the run with it."""
+    asked = summaries(4)
+    lines = export(store, file, asked)
+    importing(store, write(file.with_name("first.jsonl"), map(result, lines[:1])))[0].ask(asked[:0], 0.2)
+    kept, answered, *missing = (line["body"]["messages"][0]["content"] for line in lines)
+    teacher, _ = importing(store, write(file.with_name("second.jsonl"), [result(lines[1])]))
+    keys_of, begun, matched = teacher._keys, threading.Event(), threading.Event()
+
+    def keys(prompts, *settings):
+        if list(prompts) == [kept]:
+            begun.set()
+            assert matched.wait(20)
+        return keys_of(prompts, *settings)
+
+    monkeypatch.setattr(teacher, "_keys", keys)
+    slow = threading.Thread(target=teacher.ask, args=([kept], 0.2))
+    slow.start()
+    assert begun.wait(20)
+    assert teacher.ask([answered], 0.2) == [stand_in.answer(answered, 0.2, 0)]
+    matched.set()
+    slow.join(20)
+    with pytest.raises(NotYet, match="2 replies"):
+        teacher.ask(missing, 0.2)
 
 
 def test_no_request_is_sent_in_an_export_even_with_a_key_and_a_server(store, file, monkeypatch):

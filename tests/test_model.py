@@ -1,14 +1,13 @@
 """The local model: batches, sampling, scoring, keeping replies, and the traps of 4-bit models on a CPU."""
 
-import gc
 import shutil
-import weakref
 
 import bitsandbytes
 import numpy as np
 import pytest
 import served
 import torch
+from helpers import Noted, counted_alive, noted_bars
 from peft import LoraConfig, get_peft_model
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file
@@ -305,23 +304,47 @@ def test_many_prompts_go_through_in_windows_and_are_answered_as_all_at_once(mode
 def test_prompts_of_a_window_that_is_answered_are_let_go(model, monkeypatch):
     """Once the texts and tokens of all prompts lay in memory: 12 KB for each reason."""
     monkeypatch.setattr(seam, "WINDOW", 5)
-    texts, alive = [prompt.text for prompt in some_prompts(17)], weakref.WeakSet()
+    asked, alive = counted_alive(prompts.texts(some_prompts(17)), Noted)
+    texts = model.generate(asked, max_new_tokens=2)
+    rated = model.choice_probabilities(asked, RATINGS, RATING_PREFIX)
+    assert len(alive) == 4 * 17  # each is looked at before anything is asked, and when it is
+    assert max(alive) <= 5
+    assert texts == model.generate(list(asked), max_new_tokens=2)
+    np.testing.assert_allclose(rated, model.choice_probabilities(list(asked), RATINGS, RATING_PREFIX), atol=2e-5)
 
-    class Noted(Prompt):
-        __hash__ = object.__hash__
-        __weakref__ = None
 
-    def prompt(text):
-        gc.collect()
-        counts.append(len(alive))
-        alive.add(noted := Noted(text))
-        return noted
+@pytest.mark.parametrize("text", ["half \ud83d a character", "word " * 2000])
+def test_a_prompt_that_could_not_be_asked_was_found_after_those_before_it_were_answered(base, text, monkeypatch):
+    monkeypatch.setattr(seam, "WINDOW", 2)
+    model = load(base, None, device="cpu", max_length=1024)
+    asked = [*some_prompts(5), Prompt(text)]
+    monkeypatch.setattr(model, "_halving", None)
+    with pytest.raises(InputError, match="half a character|too long"):
+        model.generate(asked, max_new_tokens=8)
+    with pytest.raises(InputError, match="half a character|too long"):
+        model.choice_probabilities(asked, RATINGS, RATING_PREFIX)
+    with pytest.raises(InputError, match="half a character|too long"):
+        model.choice_probabilities(asked[:2], RATINGS, RATING_PREFIX, said=["Fine. ", text])
 
-    counts = []
-    asked = prompts.Filled(prompt, texts)
-    assert model.generate(asked, max_new_tokens=2) == model.generate(list(map(Prompt, texts)), max_new_tokens=2)
-    assert len(counts) == 17
-    assert max(counts) <= 5
+
+@pytest.mark.parametrize("lengths", [(4, 3), (4, 5), (8, 9)])
+def test_replies_begun_are_as_many_as_the_prompts(model, lengths, monkeypatch):
+    monkeypatch.setattr(seam, "WINDOW", 4)
+    asked, said = some_prompts(lengths[0]), ["Fine. "] * lengths[1]
+    with pytest.raises(ValueError, match="zip"):
+        model.choice_probabilities(asked, RATINGS, RATING_PREFIX, said)
+
+
+def test_the_bar_counts_every_prompt_once(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(seam, "WINDOW", 3)
+    bars = noted_bars(monkeypatch, seam)
+    model = load(base, None, device="cpu", batch_size=2, store=ReplyStore(tmp_path / "replies.sqlite"))
+    asked = some_prompts(5)
+    asked = [*asked, asked[0], asked[4], asked[4]]
+    for _ in range(2):
+        model.generate(asked, max_new_tokens=2)
+        model.choice_probabilities(asked, RATINGS, RATING_PREFIX)
+    assert [(bar.n, bar.total) for bar in bars] == [(8, 8)] * 4
 
 
 def test_a_prompt_that_comes_again_in_a_later_window_is_answered_once(base, tmp_path, monkeypatch):
@@ -333,6 +356,7 @@ def test_a_prompt_that_comes_again_in_a_later_window_is_answered_once(base, tmp_
     monkeypatch.setattr(model.store, "put", lambda values: kept.extend(values) or put(values))
     texts = model.generate(asked, max_new_tokens=4)
     assert len(kept) == len(set(kept)) == 5
+    model.store = None
     assert texts == [model.generate([prompt], max_new_tokens=4)[0] for prompt in asked]
 
 

@@ -198,11 +198,19 @@ def test_the_prompts_of_many_targets_are_a_sequence_of_those_of_each():
         pd.Series([f"Fine {k}." for k in range(5)], index=[9, 3, 1, 0, 7]),
     )
     each = [prompt(*row) for row in zip(titles, reviews)]
-    asked = prompts.Filled(prompt, titles, reviews)
+    assert list(prompts.texts(each)) == [one.text for one in each]
+    asked = prompts.OnDemand(prompt, titles, reviews)
     assert list(asked) == each
     assert (len(asked), asked[1], asked[-1], asked[1:3], asked[4:9]) == (5, each[1], each[4], each[1:3], each[4:])
     with pytest.raises(IndexError):
         asked[5]
+    with pytest.raises(ValueError, match="different lengths"):
+        prompts.OnDemand(prompt, titles, reviews[1:])
+
+
+def test_an_error_in_making_a_prompt_is_not_the_end_of_the_prompts():
+    with pytest.raises(IndexError):
+        list(prompts.OnDemand([1, 2].__getitem__, [0, 1, 2, 1]))
 
 
 def test_a_long_review_loses_its_end_and_nothing_else():

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import served
-from helpers import serving
+from helpers import Noted, counted_alive, noted_bars, serving
 
 from reason4rec import prompts, remote, seam
 from reason4rec.demo.pretrain import Examples
@@ -171,13 +171,57 @@ def test_a_prompt_that_is_too_long_is_shortened_as_in_process(base, adapter, ser
 @pytest.mark.parametrize("at_once", [1, 64])
 def test_many_prompts_go_to_the_server_in_windows_and_each_is_asked_once(server, local, ask, monkeypatch, at_once):
     monkeypatch.setattr(seam, "WINDOW", 4)
-    asked = [*ASKED, ASKED[0], *some_prompts(9)[6:], ASKED[1], ASKED[1]]
+    bars = noted_bars(monkeypatch, seam)
+    asked = some_prompts(9)
+    asked, alive = counted_alive(prompts.texts([*asked[:6], asked[0], *asked[6:], asked[1], asked[1]]), Noted)
     model = ask(at_once=at_once)
     before = len(server.asked)
-    assert model.generate(asked, max_new_tokens=6) == local.generate(asked, max_new_tokens=6)
+    texts = model.generate(asked, max_new_tokens=6)
     assert len(server.asked) - before == 9
+    assert max(alive) <= 4
+    assert texts == local.generate(asked, max_new_tokens=6)
     said = [f"Because of {k}.\n" for k in range(len(asked))]
     np.testing.assert_allclose(rated(model, asked, said=said), rated(local, asked, said=said), atol=1e-5)
+    assert {(bar.n, bar.total) for bar in bars} == {(12, 12)}
+
+
+def test_a_window_is_made_when_most_of_the_one_before_is_answered(server, ask, monkeypatch):
+    monkeypatch.setattr(seam, "WINDOW", 10)
+    model, answered = ask(at_once=2), []
+
+    def noted(prompt):
+        answered.append(len(server.asked) - before)
+        return prompt
+
+    asked = prompts.OnDemand(noted, some_prompts(20))
+    before = len(server.asked)
+    model.generate(asked, max_new_tokens=2)
+    assert set(answered[:30]) == {0}  # all are looked at before anything is asked
+    assert min(answered[30:]) >= 6
+
+
+@pytest.mark.parametrize(("api", "text"), [("completions", "half \ud83d a character"), ("chat", "word " * 2000)])
+def test_a_prompt_that_could_not_be_asked_was_found_after_those_before_it_were_paid(
+    server, ask, monkeypatch, api, text
+):
+    monkeypatch.setattr(seam, "WINDOW", 2)
+    model = ask(api=api)
+    before = len(server.asked)
+    for call in (rated, lambda model, asked: model.generate(asked, max_new_tokens=2)):
+        assert re.search("half a character|too long", complaint_of(call, model, [*ASKED, Prompt(text)]))
+    assert len(server.asked) == before
+
+
+def test_that_special_tokens_are_broken_was_said_after_all_was_asked(server, ask, capsys, monkeypatch):
+    monkeypatch.setattr(seam, "WINDOW", 2)
+    model = ask(api="chat")
+    before, noted = len(server.asked), []
+    hostile = [Prompt(f"Review {k}: <|eot_id|>") for k in range(2)]
+    through = model._asked
+    monkeypatch.setattr(model, "_asked", lambda *args: noted.append(capsys.readouterr().out) or through(*args))
+    model.generate([*ASKED, *hostile], max_new_tokens=2)
+    assert "2 prompts hold special tokens" in noted[0]
+    assert len(server.asked) - before == len(ASKED) + 2
 
 
 @pytest.mark.parametrize("api", ["completions", "chat"])

@@ -10,9 +10,10 @@ import time
 import traceback
 
 import pytest
-from helpers import complaint, files_in, put_toy_dataset, run_script, serving
+from helpers import NotedText, complaint, counted_alive, files_in, noted_bars, put_toy_dataset, run_script, serving
 
 from reason4rec import prompts, seam
+from reason4rec import teacher as module
 from reason4rec.artifacts import TEACHER_SUMMARIES
 from reason4rec.demo import rules, stand_in, world
 from reason4rec.errors import InputError
@@ -372,11 +373,16 @@ def test_calls_of_several_threads_share_the_requests_in_flight(server, store):
 def test_many_prompts_are_asked_in_windows_and_each_once(server, store, monkeypatch):
     """Once the requests of all prompts lay in memory: 4 KB for each review."""
     monkeypatch.setattr(seam, "WINDOW", 4)
-    asked = summaries(10)
-    asked = [*asked[:6], asked[0], *asked[6:], asked[9]]
+    bars, plain = noted_bars(monkeypatch, module), summaries(10)
+    plain = [*plain[:6], plain[0], *plain[6:], plain[9]]
+    asked, alive = counted_alive(plain, NotedText)
     teacher = Teacher(store, STAND_IN, at_once=3)
-    assert teacher.ask(asked, 0.2) == [stand_in.answer(prompt, 0.2, 0) for prompt in asked]
+    assert teacher.ask(asked, 0.2) == [stand_in.answer(prompt, 0.2, 0) for prompt in plain]
     assert teacher.requests == len(server.asked) == 10
+    assert len(alive) == 12
+    assert max(alive) <= 2 * 4  # those in flight may outlive their window
+    assert teacher.ask(plain, 0.2) == [stand_in.answer(prompt, 0.2, 0) for prompt in plain]
+    assert [(bar.n, bar.total) for bar in bars] == [(12, 12)] * 2
 
 
 def test_a_prompt_that_two_threads_want_is_asked_once(server, store):

@@ -7,9 +7,10 @@ from the paper and its released code; the wording is ours.
 
 import re
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
 from reason4rec.errors import InputError
@@ -45,23 +46,34 @@ class Prompt:
         return "".join([*parts, self.text[position:]])
 
 
-class Filled(Sequence):
-    """Prompts, or texts, each filled whenever it is looked at: those of a whole dataset would fill the memory.
+class OnDemand(Sequence):
+    """Prompts, or texts, each made whenever it is looked at: those of a whole dataset would fill the memory.
 
-    `fill` makes one from the values at its place in `columns`, which are of one length.
+    `make` makes one from the values at its place in `columns`. ValueError if those are not of one length.
     """
 
-    def __init__(self, fill: Callable, *columns: Iterable):
-        self.fill = fill
+    def __init__(self, make: Callable, *columns: Iterable):
+        self.make = make
         self.columns = [column if isinstance(column, Sequence) else list(column) for column in columns]
+        if len({len(column) for column in self.columns}) != 1:
+            raise ValueError("columns of different lengths")
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
     def __getitem__(self, place: int | slice) -> object:
         if isinstance(place, slice):
-            return [self.fill(*values) for values in zip(*(column[place] for column in self.columns), strict=True)]
-        return self.fill(*(column[place] for column in self.columns))
+            return list(map(self.make, *(column[place] for column in self.columns)))
+        return self.make(*(column[place] for column in self.columns))
+
+    def __iter__(self) -> Iterator:
+        # That of Sequence takes an IndexError of `make` for the end.
+        return map(self.make, *self.columns)
+
+
+def texts(prompts: Sequence[Prompt]) -> Sequence[str]:
+    """The texts of prompts, each when it is looked at."""
+    return OnDemand(attrgetter("text"), prompts)
 
 
 def shorten(prompt: Prompt, fits: Callable[[str], bool]) -> tuple[str, int]:
