@@ -28,7 +28,7 @@ from helpers import ROOT, files_in, serving
 from test_finetune import rows_for
 from tqdm import tqdm
 
-from reason4rec import artifacts, distill, raw, steps
+from reason4rec import artifacts, distill, raw, seam, steps
 from reason4rec.demo import rules, stand_in, world
 from reason4rec.recipes import EXPERTS
 
@@ -93,7 +93,8 @@ def _child(call, args, environment, log, fuse, changes, watched):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(ROOT)
-    distill.BLOCK = 4  # so that a few targets are several blocks
+    # So that a few targets are several blocks, and several windows of whole batches.
+    distill.BLOCK, seam.WINDOW = 4, 8
     for name in [name for name in os.environ if name.startswith(("OPENAI_", "REASON4REC_")) or "PROXY" in name.upper()]:
         del os.environ[name]
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", **environment}
