@@ -61,6 +61,7 @@ __all__ = [
     "reasons_of",
     "resolve_device",
     "server_flags",
+    "summaries_asked",
     "teacher_flags",
     "tell_refused",
 ]
@@ -108,6 +109,12 @@ def load_expert(step: Step, name: str) -> "Model":
 def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
     """The histories of targets as the experts see them: summaries of earlier training reviews."""
     return HistoryIndex(step.read(SUMMARIES), SUMMARY, step.dataset.history_length).of_rows(targets)
+
+
+def summaries_asked(step: Step, reviews: pd.DataFrame) -> Sequence[Prompt]:
+    """The prompt for the summary of each review, the same for the teacher and the Summarizer."""
+    prompt = partial(prompts.summarizer, step.dataset.product_class, folder=step.args.prompts)
+    return prompts.OnDemand(prompt, reviews["title"], reviews["ratings"], reviews["reviews"])
 
 
 def reasons_of(reasoner: "Model", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:

@@ -9,7 +9,6 @@ Needs OPENAI_API_KEY, and OPENAI_BASE_URL for a server other than OpenAI's. Pape
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,8 +29,7 @@ def run(args: argparse.Namespace) -> None:
     if size is not None and size < len(reviews):
         reviews = reviews.sample(n=size, random_state=args.seed).sort_index().reset_index(drop=True)
     teacher = step.teacher()
-    columns = reviews["title"], reviews["ratings"], reviews["reviews"]
-    asked = prompts.OnDemand(partial(prompts.summarizer, step.dataset.product_class, folder=args.prompts), *columns)
+    asked = utils.summaries_asked(step, reviews)
     reviews[TEACHER_SUMMARY] = utils.chat_with_gpt(teacher, asked, TEMPERATURE)
     utils.tell_refused(reviews, asked, reviews[TEACHER_SUMMARY], teacher)
     summarised = reviews[reviews[TEACHER_SUMMARY].notna()].reset_index(drop=True)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec import prompts
-from reason4rec.artifacts import SUMMARIZER_ROWS, TEACHER_SUMMARIES
+from reason4rec.artifacts import SUMMARIZER_ROWS, TEACHER_SUMMARIES, TEACHER_SUMMARY
 
 
 def run(args: argparse.Namespace) -> None:
@@ -24,12 +24,9 @@ def run(args: argparse.Namespace) -> None:
         return
     reviews = step.targets(TEACHER_SUMMARIES)
     rows = [
-        prompts.training_row(
-            prompts.summarizer(step.dataset.product_class, row.title, row.ratings, row.reviews, args.prompts),
-            row.review_summary,
-        )
-        for row in reviews.itertuples()
-        if prompts.is_summary(row.review_summary)
+        prompts.training_row(prompt, summary)
+        for prompt, summary in zip(utils.summaries_asked(step, reviews), reviews[TEACHER_SUMMARY])
+        if prompts.is_summary(summary)
     ]
     step.write(SUMMARIZER_ROWS, rows)
     step.card(len(reviews), len(rows), without_three_parts=len(reviews) - len(rows))

@@ -9,7 +9,6 @@ With --limit N only the reviews that the histories of the first N test rows show
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,8 +29,7 @@ def run(args: argparse.Namespace) -> None:
         shown = HistoryIndex(reviews, None, step.dataset.history_length).rows_shown(step.targets(TEST))
         reviews = reviews.loc[shown].reset_index(drop=True)
     model = utils.load_expert(step, "Summarizer")
-    columns = reviews["title"], reviews["ratings"], reviews["reviews"]
-    asked = prompts.OnDemand(partial(prompts.summarizer, step.dataset.product_class, folder=args.prompts), *columns)
+    asked = utils.summaries_asked(step, reviews)
     reviews[SUMMARY] = utils.chat_with_LLM(model, asked, args.max_new_tokens)
     step.write(SUMMARIES, reviews)
     three_parts = int(reviews[SUMMARY].map(prompts.is_summary).sum())

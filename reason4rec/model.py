@@ -117,7 +117,7 @@ class LocalModel:
         What all prompts begin with, the instruction, is read once.
         """
 
-        def reply(batch: list[_Row]) -> tuple[list[str], int]:
+        def reply(batch: list[_Row], heads: Heads) -> tuple[list[str], int]:
             ids, mask = self._padded([row.ids[len(row.head) :] for row in batch])
             before = {}
             if batch[0].head:
@@ -142,20 +142,18 @@ class LocalModel:
             return [text.strip() for text in texts], int((output != self.tokenizer.pad_token_id).sum())
 
         def batches(rows: list[_Row]) -> Iterator[tuple[list[_Row], Answer]]:
+            heads = Heads([[row.head] for row in rows[:1]])  # that of all
             for batch in self._split(rows, self.tokens_at_once, more=max_new_tokens):
-                yield batch, reply
+                yield batch, partial(reply, heads=heads)
 
         def rows_of(window: slice) -> list[_Row]:
-            nonlocal heads
             asked = prompts[window]
             encoded = self._encode_all(asked, [self.max_length - max_new_tokens] * len(asked))
             head = _common_head(encoded)
-            heads = Heads([[head]])
             return [_Row(ids, head) for ids in encoded]
 
         for prompt in prompts:
             check(self.tokenizer, prompt, self.max_length - max_new_tokens)
-        heads = Heads([])
         settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         return self._answers(len(prompts), rows_of, settings, what, batches)
 
@@ -331,8 +329,9 @@ class LocalModel:
                 times = Counter(rows)
                 keys = {row: key_of(model=self.name, ids=_unpacked(row.ids), **settings) for row in times}
                 wanted += [keys[row] for row in rows]
-                answered(sum(times[row] for row in keys if keys[row] in answers))
-                for batch, answer in batches([row for row in keys if keys[row] not in answers]):
+                new = [row for row in keys if keys[row] not in answers]
+                answered(len(rows) - sum(times[row] for row in new))
+                for batch, answer in batches(new):
                     kept = self.store.get_all([keys[row] for row in batch]) if self.store else {}
                     computed = 0
                     if len(kept) < len(batch):
