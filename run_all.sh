@@ -79,7 +79,7 @@ if [ -z "${PYTHON:-}" ]; then . ./install.sh requirements.txt; fi
 export PYTHON TOKENIZERS_PARALLELISM=false
 
 if [ -n "$DRY_RUN" ]; then
-  exec "$PYTHON" -m reason4rec.cost "${COMMON[@]}" --from "$FROM" --to "$TO" ${COST[@]+"${COST[@]}"}
+  exec "$PYTHON" -m reason4rec.systems.reason4rec.cost "${COMMON[@]}" --from "$FROM" --to "$TO" ${COST[@]+"${COST[@]}"}
 fi
 
 run() { # step, script, groups of flags

@@ -14,32 +14,33 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reason4rec import prompts
-from reason4rec.artifacts import SUMMARIES, SUMMARY, sha256
-from reason4rec.datasets import DEMO, DEMO_BASE, Dataset, get
-from reason4rec.forms import rating_probabilities
-from reason4rec.history import History, HistoryIndex
-from reason4rec.metrics import expected_rating
-from reason4rec.prompts import Prompt
-from reason4rec.steps import (
+from reason4rec.data.catalog import DEMO, DEMO_BASE, Dataset, get
+from reason4rec.data.history import History, HistoryIndex
+from reason4rec.evaluation.metrics import expected_rating
+from reason4rec.llm.adapters import adapter_settings
+from reason4rec.llm.base import resolve_device
+from reason4rec.llm.prompt import OnDemand, Prompt, texts_of
+from reason4rec.run.files import sha256
+from reason4rec.run.options import positive
+from reason4rec.systems.reason4rec import prompts
+from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
+from reason4rec.systems.reason4rec.predictor_modes import rating_probabilities
+from reason4rec.systems.reason4rec.steps import (
     Step,
     adapter_path,
-    adapter_settings,
     batch_flags,
     form_flags,
     generation_flags,
     main,
     model_flags,
-    positive,
     prompt_flags,
-    resolve_device,
     server_flags,
     teacher_flags,
 )
 
 if TYPE_CHECKING:
-    from reason4rec.seam import Model
-    from reason4rec.teacher import Teacher
+    from reason4rec.llm.base import LanguageModel
+    from reason4rec.llm.teacher import Teacher
 
 __all__ = [
     "Step",
@@ -72,7 +73,7 @@ def dataset_of(args: argparse.Namespace) -> Dataset:
     return get(args.dataset, args.data_root)
 
 
-def load_expert(step: Step, name: str) -> "Model":
+def load_expert(step: Step, name: str) -> "LanguageModel":
     """An expert as it was trained: its adapter on its base model, with the row length of its training.
 
     It runs in this process, or at the servers that --base_url names.
@@ -80,7 +81,7 @@ def load_expert(step: Step, name: str) -> "Model":
     args, adapter = step.args, adapter_path(step.args, name)
     settings = adapter_settings(adapter)
     if args.base_url:
-        from reason4rec.remote import connect
+        from reason4rec.llm.server import connect
 
         served = args.served_model or f"{args.dataset}-{name}"
         return connect(
@@ -94,7 +95,7 @@ def load_expert(step: Step, name: str) -> "Model":
             store=step.store,
         )
     # A step that asks no model does not wait for torch.
-    from reason4rec.model import load
+    from reason4rec.llm.local import load
 
     return load(
         settings["base_model"],
@@ -114,13 +115,13 @@ def histories_of(step: Step, targets: pd.DataFrame) -> list[History]:
 def summaries_asked(step: Step, reviews: pd.DataFrame) -> Sequence[Prompt]:
     """The prompt for the summary of each review, the same for the teacher and the Summarizer."""
     prompt = partial(prompts.summarizer, step.dataset.product_class, folder=step.args.prompts)
-    return prompts.OnDemand(prompt, reviews["title"], reviews["ratings"], reviews["reviews"])
+    return OnDemand(prompt, reviews["title"], reviews["ratings"], reviews["reviews"])
 
 
-def reasons_of(reasoner: "Model", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:
+def reasons_of(reasoner: "LanguageModel", step: Step, titles: Iterable[str], histories: Iterable[History]) -> list[str]:
     """The Reasoner's greedy reasons on new items, from histories without ratings."""
     prompt = partial(prompts.reasoner, step.dataset.product_class, folder=step.args.prompts)
-    return chat_with_LLM(reasoner, prompts.OnDemand(prompt, titles, histories), step.args.max_new_tokens)
+    return chat_with_LLM(reasoner, OnDemand(prompt, titles, histories), step.args.max_new_tokens)
 
 
 def model_label(args: argparse.Namespace) -> str:
@@ -131,13 +132,13 @@ def model_label(args: argparse.Namespace) -> str:
     return "Reason4Rec (demo model)" if args.dataset == DEMO else "Reason4Rec (demo model: not meaningful)"
 
 
-def chat_with_LLM(model: "Model", asked: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
+def chat_with_LLM(model: "LanguageModel", asked: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
     """The greedy replies of a local model to prompts, in their order."""
     return model.generate(asked, max_new_tokens=max_new_tokens)
 
 
 def logits_weighted_predict(
-    model: "Model", asked: Sequence[Prompt], heads: object | None = None, what: str = "scoring"
+    model: "LanguageModel", asked: Sequence[Prompt], heads: object | None = None, what: str = "scoring"
 ) -> np.ndarray:
     """(asked,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
     return expected_rating(rating_probabilities(model, asked, heads=heads, what=what))
@@ -150,7 +151,7 @@ def chat_with_gpt(
 
     Every reply is on disk before the next step needs it.
     """
-    return teacher.ask(prompts.texts(asked), temperature, draw, quiet)
+    return teacher.ask(texts_of(asked), temperature, draw, quiet)
 
 
 def tell_refused(

@@ -17,11 +17,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import artifacts
-from reason4rec.artifacts import SUMMARIES, TEACHER_REASONS, TEST, TRAIN
-from reason4rec.datasets import ARCHIVES, DOWNLOADS, PAGES
-from reason4rec.download import check, fetch
+from reason4rec.data.catalog import ARCHIVES, DOWNLOADS, PAGES
+from reason4rec.data.download import check, fetch
+from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
+from reason4rec.run import locks
+from reason4rec.systems.reason4rec.artifacts import SUMMARIES, TEACHER_REASONS
 
 PREPROCESSED = [artifact.path for artifact in (TRAIN, TEST, SUMMARIES, TEACHER_REASONS)]
 
@@ -61,7 +62,7 @@ def fetch_all(args: argparse.Namespace) -> None:
             sha256, how = check(download, path, str(path)), "kept"
         else:
             url = f"{args.mirror.rstrip('/')}/{download.name}" if args.mirror else download.url
-            if holder := artifacts.hold(path):
+            if holder := locks.lock(path):
                 raise InputError(f"{path} is being fetched by another run ({holder}): wait until it has ended")
             sha256, how = fetch(download, url, path), "fetched"
             fetched += 1

@@ -16,8 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import data_card, datasets, raw
-from reason4rec.artifacts import DATA_CARD, TEST, TRAIN, VALID
+from reason4rec.data import catalog, data_card, preprocess
+from reason4rec.data.schema import DATA_CARD, TEST, TRAIN, VALID
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -31,35 +31,35 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.reviews is None:
-        args.reviews, metadata = datasets.raw_files(args.dataset, args.data_root)
+        args.reviews, metadata = catalog.raw_files(args.dataset, args.data_root)
         args.metadata = args.metadata or metadata
-    dataset = datasets.described(args.dataset, args.product_class, args.data_root)
+    dataset = catalog.described(args.dataset, args.product_class, args.data_root)
     settings = {"core": args.core, "months": dataset.months, "window_first": args.window_first}
     dumps = list(dict.fromkeys([args.reviews, *([args.metadata] if args.metadata else [])]))
     outputs = [TRAIN, VALID, TEST, DATA_CARD]
     step = utils.Step(args, reads=dumps, writes=outputs, dataset=dataset, columns=args.columns, **settings)
     if step.done():
-        datasets.write_facts(dataset, args.data_root)
+        catalog.write_facts(dataset, args.data_root)
         print(data_card.as_text(json.loads(step.path(DATA_CARD).read_text(encoding="utf-8"))))
         return
-    splits = raw.preprocess(
+    splits = preprocess.preprocess(
         args.reviews,
         args.metadata,
         step.folder / ".preprocess",
-        fields=raw.fields_of(args.columns),
+        fields=preprocess.fields_of(args.columns),
         limit=args.limit,
         **settings,
     )
     sha256 = dict(zip(dumps, step.made_from["inputs"].values(), strict=True))
     settings |= {"columns": args.columns or "known", "limit": args.limit}
     card = data_card.card(args.dataset, splits, sha256, settings, dataset.paper)
-    datasets.write_facts(dataset, args.data_root)
+    catalog.write_facts(dataset, args.data_root)
     for artifact, content in ((TRAIN, splits.train), (VALID, splits.valid), (TEST, splits.test), (DATA_CARD, card)):
         step.write(artifact, content)
     print(data_card.as_text(card))
     for reading in splits.readings:
         if reading.broken:
-            print(f"note: {raw.told(reading)} and kept out")
+            print(f"note: {preprocess.told(reading)} and kept out")
     sizes = {name: card["stages"][name]["reviews"] for name in ("train", "valid", "test")}
     step.card(splits.stages["raw"].reviews, sum(sizes.values()), **sizes)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.artifacts import DEMO_METADATA, DEMO_REVIEWS
-from reason4rec.datasets import DEMO
+from reason4rec.data.catalog import DEMO
 from reason4rec.demo import world
+from reason4rec.systems.reason4rec.artifacts import DEMO_METADATA, DEMO_REVIEWS
 
 
 def run(args: argparse.Namespace) -> None:

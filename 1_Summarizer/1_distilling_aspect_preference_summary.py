@@ -14,8 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import prompts
-from reason4rec.artifacts import TEACHER_SUMMARIES, TEACHER_SUMMARY, TRAIN
+from reason4rec.data.schema import TRAIN
+from reason4rec.systems.reason4rec import prompts
+from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARIES, TEACHER_SUMMARY
 
 TEMPERATURE = 0.2  # released code
 

@@ -14,8 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import prompts
-from reason4rec.artifacts import SUMMARIZER_ROWS, TEACHER_SUMMARIES, TEACHER_SUMMARY
+from reason4rec.llm.prompt import training_row
+from reason4rec.systems.reason4rec import prompts
+from reason4rec.systems.reason4rec.artifacts import SUMMARIZER_ROWS, TEACHER_SUMMARIES, TEACHER_SUMMARY
 
 
 def run(args: argparse.Namespace) -> None:
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
         return
     reviews = step.targets(TEACHER_SUMMARIES)
     rows = [
-        prompts.training_row(prompt, summary)
+        training_row(prompt, summary)
         for prompt, summary in zip(utils.summaries_asked(step, reviews), reviews[TEACHER_SUMMARY])
         if prompts.is_summary(summary)
     ]

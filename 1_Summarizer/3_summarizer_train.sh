@@ -8,4 +8,4 @@
 # Any other flag goes to the trainer: bash 1_Summarizer/3_summarizer_train.sh --help
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec "${PYTHON:-python}" -m reason4rec.finetune --adapter Summarizer "$@"
+exec "${PYTHON:-python}" -m reason4rec.training.sft --adapter Summarizer "$@"

@@ -14,9 +14,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import prompts
-from reason4rec.artifacts import SUMMARIES, SUMMARY, TEST, TRAIN
-from reason4rec.history import HistoryIndex
+from reason4rec.data.history import HistoryIndex
+from reason4rec.data.schema import TEST, TRAIN
+from reason4rec.systems.reason4rec import prompts
+from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
 
 
 def run(args: argparse.Namespace) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import targets
-from reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES
+from reason4rec.systems.reason4rec import targets
+from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

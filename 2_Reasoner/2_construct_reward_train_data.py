@@ -14,8 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import prompts
-from reason4rec.artifacts import REWARD_ROWS, REWARD_TARGETS, SUMMARIES
+from reason4rec.llm.prompt import training_row
+from reason4rec.systems.reason4rec import prompts
+from reason4rec.systems.reason4rec.artifacts import REWARD_ROWS, REWARD_TARGETS, SUMMARIES
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     targets = step.targets(REWARD_TARGETS)
     histories = utils.histories_of(step, targets)
     rows = [
-        prompts.training_row(
+        training_row(
             prompts.predictor(step.dataset.product_class, row.title, history, row.reviews, args.prompts),
             prompts.rating_answer(row.ratings),
         )

@@ -8,4 +8,4 @@
 # Any other flag goes to the trainer: bash 2_Reasoner/3_reward_model_train.sh --help
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec "${PYTHON:-python}" -m reason4rec.finetune --adapter reason_reward_model "$@"
+exec "${PYTHON:-python}" -m reason4rec.training.sft --adapter reason_reward_model "$@"

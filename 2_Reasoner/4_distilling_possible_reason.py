@@ -14,9 +14,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import prompts
-from reason4rec.artifacts import REASON_TARGETS, SUMMARIES, TEACHER_REASON, TEACHER_REASONS
-from reason4rec.distill import HINTED_DRAWS, blocks_at_once, filter_reasons
+from reason4rec.systems.reason4rec import prompts
+from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES, TEACHER_REASON, TEACHER_REASONS
+from reason4rec.systems.reason4rec.distillation import blocks_at_once, filter_reasons
+from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
 
 TEMPERATURE = 1.0  # released code
 

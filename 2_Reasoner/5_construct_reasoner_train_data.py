@@ -14,8 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import prompts
-from reason4rec.artifacts import REASONER_ROWS, SUMMARIES, TEACHER_REASONS
+from reason4rec.llm.prompt import training_row
+from reason4rec.systems.reason4rec import prompts
+from reason4rec.systems.reason4rec.artifacts import REASONER_ROWS, SUMMARIES, TEACHER_REASONS
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     targets = step.targets(TEACHER_REASONS)
     histories = utils.histories_of(step, targets)
     rows = [
-        prompts.training_row(
+        training_row(
             prompts.reasoner(step.dataset.product_class, row.title, history, folder=args.prompts),
             row.personalized_analysis,
         )

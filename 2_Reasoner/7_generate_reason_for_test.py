@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.artifacts import REASON, SUMMARIES, TEST, TEST_REASONS
+from reason4rec.data.schema import TEST
+from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, TEST_REASONS
 
 
 def run(args: argparse.Namespace) -> None:

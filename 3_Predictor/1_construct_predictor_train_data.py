@@ -15,8 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import forms, prompts
-from reason4rec.artifacts import PREDICTOR_ROWS, SUMMARIES, TEACHER_REASON, TEACHER_REASONS
+from reason4rec.llm.prompt import training_row
+from reason4rec.systems.reason4rec import predictor_modes
+from reason4rec.systems.reason4rec.artifacts import PREDICTOR_ROWS, SUMMARIES, TEACHER_REASON, TEACHER_REASONS
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,9 +32,9 @@ def run(args: argparse.Namespace) -> None:
         model = utils.load_expert(step, "Reasoner")
         reasons, shortened = utils.reasons_of(model, step, targets["title"], histories), model.shortened
     rows = [
-        prompts.training_row(
-            forms.question(args.form, step.dataset.product_class, row.title, history, reason, args.prompts),
-            forms.answer(args.form, row.ratings, reason),
+        training_row(
+            predictor_modes.question(args.form, step.dataset.product_class, row.title, history, reason, args.prompts),
+            predictor_modes.answer(args.form, row.ratings, reason),
         )
         for row, history, reason in zip(targets.itertuples(), histories, reasons)
     ]

@@ -8,4 +8,4 @@
 # Any other flag goes to the trainer: bash 3_Predictor/2_predictor_train.sh --help
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec "${PYTHON:-python}" -m reason4rec.finetune --adapter Predictor "$@"
+exec "${PYTHON:-python}" -m reason4rec.training.sft --adapter Predictor "$@"

@@ -16,9 +16,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import forms, prompts
-from reason4rec.artifacts import PREDICTION, PROBABILITIES, REASON, SUMMARIES, TEST, TEST_RATINGS, TEST_REASONS
-from reason4rec.metrics import expected_rating
+from reason4rec.data.schema import PREDICTION, PROBABILITIES, TEST
+from reason4rec.evaluation.metrics import expected_rating
+from reason4rec.llm.prompt import OnDemand
+from reason4rec.systems.reason4rec import predictor_modes
+from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, TEST_RATINGS, TEST_REASONS
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,9 +33,9 @@ def run(args: argparse.Namespace) -> None:
     histories = utils.histories_of(step, targets)
     model = utils.load_expert(step, "Predictor")
     reasons = targets[REASON] if reasoned else [""] * len(targets)
-    question = partial(forms.question, args.form, step.dataset.product_class, folder=args.prompts)
-    asked = prompts.OnDemand(question, targets["title"], histories, reasons)
-    probabilities, written = forms.predict(args.form, model, asked, args.max_new_tokens)
+    question = partial(predictor_modes.question, args.form, step.dataset.product_class, folder=args.prompts)
+    asked = OnDemand(question, targets["title"], histories, reasons)
+    probabilities, written = predictor_modes.predict(args.form, model, asked, args.max_new_tokens)
     targets[REASON] = reasons if reasoned else written
     targets[list(PROBABILITIES)] = probabilities
     targets[PREDICTION] = expected_rating(probabilities)

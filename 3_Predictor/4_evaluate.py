@@ -15,10 +15,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import evaluation, metrics
-from reason4rec.artifacts import METRICS, TEST, TEST_RATINGS, TEST_REASONS, TRAIN
+from reason4rec.data.history import HistoryIndex
+from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
-from reason4rec.history import HistoryIndex
+from reason4rec.evaluation import metrics, ratings, statistics, tables
+from reason4rec.evaluation.ratings import METRICS
+from reason4rec.systems.reason4rec import predictions
+from reason4rec.systems.reason4rec.artifacts import TEST_RATINGS, TEST_REASONS
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +37,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     ours = utils.model_label(args)
-    files = evaluation.prediction_files(args.data_root / args.dataset, ours, args.also)
-    models = set(map(evaluation.model_of, files))
-    against = args.against or (ours if ours in models else evaluation.FIXED)
+    files = predictions.prediction_files(args.data_root / args.dataset, ours, args.also)
+    models = set(map(ratings.model_of, files))
+    against = args.against or (ours if ours in models else ratings.FIXED)
     step = utils.Step(
         args,
         reads=[TRAIN, TEST, *files.values()],
@@ -44,30 +47,30 @@ def run(args: argparse.Namespace) -> None:
         model=ours,
         also=args.also,
         against=against,
-        resamples=evaluation.RESAMPLES,
+        resamples=statistics.RESAMPLES,
     )
     if step.done():
-        print(evaluation.as_text(evaluation.read(step.path(METRICS))))
+        print(tables.as_text(ratings.read(step.path(METRICS))))
         return
     train, test = step.read(TRAIN), step.read(TEST)
     predicted = {name: step.read(file) for name, file in files.items()}
-    frames = {name: evaluation.aligned(frame, test, str(step.path(files[name]))) for name, frame in predicted.items()}
+    frames = {name: ratings.aligned(frame, test, str(step.path(files[name]))) for name, frame in predicted.items()}
     simple, index = metrics.baselines(train, test), HistoryIndex(train, None)
-    runs = evaluation.by_model(frames, simple, ours)
+    runs = ratings.by_model(frames, simple, ours)
     if against not in runs:
         raise InputError(f"--against {against}: no such model; there are {', '.join(runs)}")
 
-    trials = {name for name, file in files.items() if evaluation.made_with_limit(step.path(file))}
-    if files.get(ours) is TEST_RATINGS and evaluation.made_with_limit(step.path(TEST_REASONS)):
+    trials = {name for name, file in files.items() if ratings.made_with_limit(step.path(file))}
+    if files.get(ours) is TEST_RATINGS and ratings.made_with_limit(step.path(TEST_REASONS)):
         trials.add(ours)
-    of_ours = [predicted[name] for name in trials if evaluation.model_of(name) == ours]
-    rows = evaluation.rows_in_all(test, of_ours)[: args.limit]
+    of_ours = [predicted[name] for name in trials if ratings.model_of(name) == ours]
+    rows = ratings.rows_in_all(test, of_ours)[: args.limit]
     targets = test.iloc[rows].reset_index(drop=True)
     on_rows = {model: [run.iloc[rows].reset_index(drop=True) for run in runs[model]] for model in runs}
-    result = evaluation.evaluate(on_rows, targets, index.of_rows(targets), against, args.seed)
+    result = ratings.evaluate(on_rows, targets, index.of_rows(targets), against, args.seed)
     if len(rows) < len(test):
-        whole = evaluation.by_model({name: frames[name] for name in files if name not in trials}, simple, ours)
-        result["table"] += evaluation.whole_table(whole, test, index.of_rows(test), args.seed)
+        whole = ratings.by_model({name: frames[name] for name in files if name not in trials}, simple, ours)
+        result["table"] += ratings.whole_table(whole, test, index.of_rows(test), args.seed)
     result["settings"] = step.made_from["settings"] | {
         "judged": "all test rows" if len(rows) == len(test) else f"{len(rows)} of {len(test)} test rows",
         "interval": "95%, percentiles of a bootstrap over users",
@@ -75,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
         "history": "earlier training reviews of user and item together",
     }
     step.write(METRICS, result)
-    print(evaluation.as_text(result))
+    print(tables.as_text(result))
     step.card(len(test), len(rows), models=len(runs))
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import baselines
-from reason4rec.artifacts import EFFORTS, predictions_of
+from reason4rec.systems.reason4rec import baselines
+from reason4rec.systems.reason4rec.artifacts import EFFORTS, predictions_of
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

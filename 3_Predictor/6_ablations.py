@@ -17,8 +17,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import ablations, artifacts
-from reason4rec.artifacts import ABLATIONS, KEYS, PREDICTION, PROBABILITIES, TEST_RATINGS, predictions_of
+from reason4rec.data import schema
+from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES
+from reason4rec.systems.reason4rec import ablations
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS, TEST_RATINGS, predictions_of
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     if step.done():
         return
     for variant, path in made.items():
-        predicted = artifacts.read(path.parent, TEST_RATINGS)
+        predicted = schema.read(path.parent, TEST_RATINGS)
         step.write(predictions_of(variant), predicted[[*KEYS, "ratings", PREDICTION, *PROBABILITIES]])
     rows = ablations.compared(folder, finished, args.seed)
     step.write(ABLATIONS, rows)

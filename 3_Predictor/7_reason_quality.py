@@ -20,17 +20,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pandas as pd
 
 import utils
-from reason4rec import prompts
-from reason4rec import reason_quality as quality
-from reason4rec.artifacts import REASON, REASON_QUALITY, REASON_QUALITY_ROWS, SUMMARIES, TEST_REASONS
+from reason4rec.llm.prompt import OnDemand
+from reason4rec.systems.reason4rec import prompts, reason_quality
+from reason4rec.systems.reason4rec.artifacts import REASON, REASON_QUALITY, REASON_QUALITY_ROWS, SUMMARIES, TEST_REASONS
 
 TEMPERATURE = 0.0  # our decision: a judge should not waver
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    every = (*quality.NO_DOWNLOAD, *quality.NEEDS)
+    every = (*reason_quality.NO_DOWNLOAD, *reason_quality.NEEDS)
     parser.add_argument(
-        "--scores", nargs="*", choices=every, default=list(quality.NO_DOWNLOAD), help="against the reviews"
+        "--scores", nargs="*", choices=every, default=list(reason_quality.NO_DOWNLOAD), help="against the reviews"
     )
     parser.add_argument("--bertscore", type=Path, help="folder of an encoder; adds BERTScore")
     parser.add_argument("--bertscore_layer", type=utils.positive, help="layer to compare tokens in (default: the last)")
@@ -42,12 +42,12 @@ def run(args: argparse.Namespace) -> None:
     if not args.judge:
         del args.prompts, args.teacher_model  # on which nothing else depends
     folders = {"bertscore": args.bertscore, "bleurt": args.bleurt}
-    asked = quality.asked_scores(args.scores, folders)
+    asked = reason_quality.asked_scores(args.scores, folders)
     reads = [TEST_REASONS, SUMMARIES, *filter(None, folders.values())]
     settings = {"scores": asked, "bertscore_layer": args.bertscore_layer, "judge": args.judge}
     step = utils.Step(args, reads=reads, writes=[REASON_QUALITY, REASON_QUALITY_ROWS], **settings)
     if step.done():
-        print(quality.as_text(json.loads(step.path(REASON_QUALITY).read_text(encoding="utf-8"))["table"]))
+        print(reason_quality.as_text(json.loads(step.path(REASON_QUALITY).read_text(encoding="utf-8"))["table"]))
         return
     teacher = step.teacher() if args.judge else None
     rows = step.targets(TEST_REASONS)
@@ -59,34 +59,36 @@ def run(args: argparse.Namespace) -> None:
     for name in asked:
         if name == "bertscore":
             where = utils.resolve_device(args.device), args.batch_size or 32
-            found = quality.bertscore(*pairs, args.bertscore, args.bertscore_layer, *where)
+            found = reason_quality.bertscore(*pairs, args.bertscore, args.bertscore_layer, *where)
         elif name == "bleurt":
-            found = quality.bleurt(*pairs, args.bleurt, utils.resolve_device(args.device), args.batch_size or 32)
+            found = reason_quality.bleurt(*pairs, args.bleurt, utils.resolve_device(args.device), args.batch_size or 32)
         else:
-            found = quality.NO_DOWNLOAD[name](*pairs)
+            found = reason_quality.NO_DOWNLOAD[name](*pairs)
         scores = scores.assign(**found)
     if teacher:
         question = partial(prompts.judge, step.dataset.product_class, folder=args.prompts)
-        questions = prompts.OnDemand(question, reviewed["title"], reviewed["reviews"], reviewed[REASON])
+        questions = OnDemand(question, reviewed["title"], reviewed["reviews"], reviewed[REASON])
         replies = pd.Series(utils.chat_with_gpt(teacher, questions, TEMPERATURE), index=reviewed.index)
         utils.tell_refused(reviewed, questions, replies, teacher)
-        scores["gptscore"] = replies.fillna("").map(quality.judged_score)
+        scores["gptscore"] = replies.fillna("").map(reason_quality.judged_score)
         scores["gptscore_unusable"] = scores["gptscore"].isna().astype(float)
 
-    untitled = list(map(quality.without_titles, rows[REASON], rows["title"], histories))
-    known = quality.vocabulary(step.read(SUMMARIES), args.seed)
-    by_aspects, texts = quality.faithfulness(untitled, histories, known, args.seed)
-    texts["rating_words"] = list(map(quality.rating_in_words, untitled))
+    untitled = list(map(reason_quality.without_titles, rows[REASON], rows["title"], histories))
+    known = reason_quality.vocabulary(step.read(SUMMARIES), args.seed)
+    by_aspects, texts = reason_quality.faithfulness(untitled, histories, known, args.seed)
+    texts["rating_words"] = list(map(reason_quality.rating_in_words, untitled))
     leaked = {"rating_in_words": [float(found != "") for found in texts["rating_words"]]}
-    scores = scores.reindex(rows.index).assign(**by_aspects, **leaked, **quality.checks(rows[REASON], rows["reviews"]))
+    scores = scores.reindex(rows.index).assign(
+        **by_aspects, **leaked, **reason_quality.checks(rows[REASON], rows["reviews"])
+    )
     if teacher:
         texts["judge_reply"] = replies.reindex(rows.index)
 
-    table = quality.table(scores, rows[REASON], rows["user_id"], args.seed)
+    table = reason_quality.table(scores, rows[REASON], rows["user_id"], args.seed)
     step.write(REASON_QUALITY, {"table": table, "settings": step.made_from["settings"]})
     every = pd.concat([rows, scores, pd.DataFrame(texts)], axis=1).astype(object)
     step.write(REASON_QUALITY_ROWS, every.where(every.notna(), None).to_dict("records"))
-    print(quality.as_text(table))
+    print(reason_quality.as_text(table))
     step.card(len(rows), len(rows), without_review=len(rows) - len(reviewed), **(teacher.card() if teacher else {}))
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec import artifacts, case_study
-from reason4rec.artifacts import CASE_STUDY, PREDICTION, SUMMARIES, TEST_RATINGS
-from reason4rec.case_study import TEMPLATE
-from reason4rec.metrics import row_errors
+from reason4rec.data.schema import PREDICTION
+from reason4rec.evaluation.metrics import row_errors
+from reason4rec.run import files
+from reason4rec.systems.reason4rec import case_study
+from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, SUMMARIES, TEST_RATINGS
+from reason4rec.systems.reason4rec.case_study import TEMPLATE
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     chosen, drawn = case_study.choose(row_errors(ratings, predictions), args.rows, args.seed)
     histories = utils.histories_of(step, predicted.iloc[chosen])
     page = case_study.page(predicted, chosen, drawn, histories, dataset=args.dataset, model=label, seed=args.seed)
-    artifacts.write_text(step.path(CASE_STUDY), page, step.made_from)
+    files.write_text(step.path(CASE_STUDY), page, step.made_from)
     step.card(len(predicted), len(chosen), megabytes=round(len(page.encode()) / 1e6, 1))
 
 

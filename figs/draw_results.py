@@ -13,10 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from reason4rec import evaluation, figures
-from reason4rec.artifacts import ABLATIONS, METRICS
 from reason4rec.errors import InputError
-from reason4rec.recipes import EXPERTS
+from reason4rec.evaluation import figures, ratings
+from reason4rec.evaluation.ratings import METRICS
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS
+from reason4rec.systems.reason4rec.experts import EXPERTS
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def draw(args: argparse.Namespace) -> None:
     curves = {adapter: read(checkpoints / adapter / "loss_curve.json") for adapter in EXPERTS}
     drawn = {}
     if metrics.exists():
-        result = evaluation.read(metrics)
+        result = ratings.read(metrics)
         drawn["models"] = figures.errors_by_model(result)
         drawn["history"] = figures.errors_by_history(result)
         if any(row["n"] for row in result["calibration"]):

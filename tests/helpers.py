@@ -15,9 +15,11 @@ from types import ModuleType
 import pytest
 from tqdm import tqdm
 
-from reason4rec import artifacts, raw
+from reason4rec.data import preprocess, schema
 from reason4rec.demo import rules, world
-from reason4rec.prompts import OnDemand, Prompt
+from reason4rec.llm.prompt import OnDemand, Prompt
+from reason4rec.run import files
+from reason4rec.systems.reason4rec import artifacts
 
 ROOT = Path(__file__).parents[1]
 OF_THE_CALLER = ("OPENAI_", "REASON4REC_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -48,19 +50,19 @@ def put_toy_dataset(root: Path, summaries: bool = False) -> Path:
     """Puts splits of a small demo world, and summaries of its training reviews, under a data root; their folder."""
     reviews, metadata = world.raw_records(40, 12, seed=5)
     dump, folder = root / "reviews.json.gz", root / "data" / "Demo_data"
-    artifacts.write_json_lines(dump, reviews)
-    artifacts.write_json_lines(root / "meta.json.gz", metadata)
-    splits = raw.preprocess(dump, root / "meta.json.gz", root / "scratch", core=1)
+    files.write_json_lines(dump, reviews)
+    files.write_json_lines(root / "meta.json.gz", metadata)
+    splits = preprocess.preprocess(dump, root / "meta.json.gz", root / "scratch", core=1)
     for artifact, part in (
-        (artifacts.TRAIN, splits.train),
-        (artifacts.VALID, splits.valid),
-        (artifacts.TEST, splits.test),
+        (schema.TRAIN, splits.train),
+        (schema.VALID, splits.valid),
+        (schema.TEST, splits.test),
     ):
-        artifacts.write_pickle(folder / artifact.path, part)
+        files.write_pickle(folder / artifact.path, part)
     if summaries:
         train = splits.train
         train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
-        artifacts.write_pickle(folder / artifacts.SUMMARIES.path, train)
+        files.write_pickle(folder / artifacts.SUMMARIES.path, train)
     return folder
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from helpers import serving
 
-from reason4rec import artifacts
+from reason4rec.data import schema
 from reason4rec.demo import stand_in, world
+from reason4rec.evaluation import ratings
+from reason4rec.run import files
+from reason4rec.systems.reason4rec import artifacts
 
 ROOT = Path(__file__).parents[1]
 STEP = re.compile(r"[0-3]_\w+/\d_\w+\.(py|sh)")
@@ -69,8 +72,8 @@ def music(tmp_path_factory):
     root = tmp_path_factory.mktemp("readme")
     reviews, metadata = world.raw_records(150, 40, seed=7)
     dumps = root / "data" / "Music_data" / "raw"
-    artifacts.write_json_lines(dumps / "reviews_Digital_Music_5.json.gz", reviews)
-    artifacts.write_json_lines(dumps / "meta_Digital_Music.json.gz", metadata)
+    files.write_json_lines(dumps / "reviews_Digital_Music_5.json.gz", reviews)
+    files.write_json_lines(dumps / "meta_Digital_Music.json.gz", metadata)
     server = stand_in.Server(0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     printed = {}
@@ -103,11 +106,11 @@ def test_readme_names_every_step():
 def test_the_commands_for_a_real_dataset_lead_to_its_table(music):
     root, printed = music
     assert len(printed) == 20
-    rows = json.loads((root / "data/Music_data" / artifacts.METRICS.path).read_text())["table"]
+    rows = json.loads((root / "data/Music_data" / ratings.METRICS.path).read_text())["table"]
     models = {row["model"] for row in rows}
     assert "Reason4Rec (demo model: not meaningful)" in models
     assert "global mean, all test rows" in models
-    test = artifacts.read(root / "data/Music_data", artifacts.TEST)
+    test = schema.read(root / "data/Music_data", schema.TEST)
     assert {row["n"] for row in rows if row["rows"] == "all"} == {16, len(test)}
 
 
@@ -118,8 +121,8 @@ def test_every_command_ends_with_a_card(music):
 
 def test_the_reward_rows_hold_the_real_reviews(music):
     folder = music[0] / "data" / "Music_data"
-    targets = artifacts.read(folder, artifacts.REWARD_TARGETS)
-    rows = artifacts.read(folder, artifacts.REWARD_ROWS)
+    targets = schema.read(folder, artifacts.REWARD_TARGETS)
+    rows = schema.read(folder, artifacts.REWARD_ROWS)
     assert len(rows) == len(targets)
     for row, review, rating in zip(rows, targets["reviews"], targets["ratings"]):
         assert review in row["messages"][0]["content"]
@@ -129,13 +132,13 @@ def test_the_reward_rows_hold_the_real_reviews(music):
 def test_the_two_samples_are_disjoint(music):
     folder = music[0] / "data" / "Music_data"
     key = ["user_id", "item_id", "unixReviewTime"]
-    first, second = (artifacts.read(folder, a)[key] for a in (artifacts.REWARD_TARGETS, artifacts.REASON_TARGETS))
+    first, second = (schema.read(folder, a)[key] for a in (artifacts.REWARD_TARGETS, artifacts.REASON_TARGETS))
     assert first.merge(second, on=key).empty
 
 
 def test_no_rating_is_shown_to_the_reasoner(music):
     folder = music[0] / "data" / "Music_data"
-    for row in artifacts.read(folder, artifacts.REASONER_ROWS):
+    for row in schema.read(folder, artifacts.REASONER_ROWS):
         assert not re.search(r"\d\.\d", row["messages"][0]["content"])
 
 
@@ -170,7 +173,7 @@ def test_every_kind_of_ablation_runs_and_stands_in_the_table(music):
     )
     assert evaluated.returncode == 0, evaluated.stderr
     models = {
-        row["model"] for row in json.loads((root / "data/Music_data" / artifacts.METRICS.path).read_text())["table"]
+        row["model"] for row in json.loads((root / "data/Music_data" / ratings.METRICS.path).read_text())["table"]
     }
     assert {name.replace("_", " ") for name in names} <= models
 
@@ -179,7 +182,7 @@ def test_the_steps_go_on_from_the_authors_files_put_in_place(music, tmp_path):
     """Option 2: only the four published pickles are there, and no record of ours."""
     root, _ = music
     folder = tmp_path / "data" / "Music_data"
-    for artifact in (artifacts.TRAIN, artifacts.TEST, artifacts.SUMMARIES, artifacts.TEACHER_REASONS):
+    for artifact in (schema.TRAIN, schema.TEST, artifacts.SUMMARIES, artifacts.TEACHER_REASONS):
         content = (root / "data/Music_data" / artifact.path).read_bytes()
         (folder / artifact.path).parent.mkdir(parents=True, exist_ok=True)
         (folder / artifact.path).write_bytes(content)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reason4rec.model import LocalModel
+from reason4rec.llm.local import LocalModel
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path for folder in ROOT.glob("[0-3]_*") for path in folder.glob("[0-9]_*.py"))

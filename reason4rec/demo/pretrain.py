@@ -25,9 +25,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from reason4rec import prompts
+from reason4rec.data.history import Entry, History
 from reason4rec.demo import rules, world
-from reason4rec.history import Entry, History
+from reason4rec.systems.reason4rec import prompts
 
 PRODUCT_CLASS = "Album"
 LLAMA_3_SPLIT = (

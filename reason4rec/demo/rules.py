@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from reason4rec.demo.world import ASPECTS, BAD_WORDS, CLOSINGS, GOOD_WORDS
-from reason4rec.prompts import SUMMARY_PARTS
+from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
 
 GOOD = set(GOOD_WORDS) | set(
     "loved love shines good great best amazing awesome fantastic perfect fun enjoy enjoyed favorite favourite nice "

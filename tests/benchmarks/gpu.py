@@ -10,7 +10,7 @@ for RESULTS.md. --write_rates puts what was measured into reason4rec/rates.json,
 tells the hours of a run.
 
 ceilings    what the card gives at best: bf16 matrix multiplies, copies in its memory
-training    the four recipes through reason4rec.finetune.build_trainer, one process each
+training    the four recipes through reason4rec.training.sft.build_trainer, one process each
 generation  LocalModel.generate beside a loop over single prompts
 scoring     LocalModel.choice_probabilities, twelve prompts a target, beside a loop with the logits of all positions
 """
@@ -35,13 +35,16 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from reason4rec import artifacts, cost, prompts
+from reason4rec.data.history import Entry, History
 from reason4rec.demo import world
-from reason4rec.distill import BLOCK
-from reason4rec.history import Entry, History
-from reason4rec.markdown import table
-from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
-from reason4rec.recipes import EXPERTS, MAX_LENGTH
+from reason4rec.llm.prompt import Prompt, training_row
+from reason4rec.run import files
+from reason4rec.run.markdown import table
+from reason4rec.systems.reason4rec import cost, prompts
+from reason4rec.systems.reason4rec.distillation import BLOCK
+from reason4rec.systems.reason4rec.experts import EXPERTS
+from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
+from reason4rec.training.recipe import MAX_LENGTH
 
 PARTS = ("ceilings", "training", "generation", "scoring")
 DEMO_BASE = ROOT / "reason4rec" / "demo" / "base"
@@ -106,7 +109,7 @@ def heading(args: argparse.Namespace) -> str:
     import torch
 
     card = torch.cuda.get_device_name() if args.device == "cuda" else "no GPU"
-    found = artifacts.versions()
+    found = files.versions()
     if importlib.util.find_spec("unsloth"):
         found["unsloth"] = importlib.metadata.version("unsloth")
     versions = ", ".join(f"{name} {version}" for name, version in found.items())
@@ -134,8 +137,8 @@ def make_base(args: argparse.Namespace) -> None:
     from safetensors.torch import save_file
     from transformers import LlamaConfig
 
-    from reason4rec.model import load_base
-    from reason4rec.recipes import TARGET_MODULES
+    from reason4rec.llm.bases import load_base
+    from reason4rec.training.recipe import TARGET_MODULES
 
     shape, plain = SHAPES[args.shape], args.folder / f"{args.shape}_bf16"
     shutil.rmtree(plain, ignore_errors=True)
@@ -215,7 +218,7 @@ class Texts:
     """Prompts as long as those of Music_data are assumed to be, from the sentences of the demo's world."""
 
     def __init__(self, args: argparse.Namespace, seed: int):
-        from reason4rec.tokens import load_tokenizer, plain_ids
+        from reason4rec.llm.tokens import load_tokenizer, plain_ids
 
         self.scale, self.random = SCALE[args.shape], np.random.default_rng(seed)
         self.tokenizer = load_tokenizer(folder_of(args))
@@ -239,11 +242,11 @@ class Texts:
         if adapter == "Summarizer":
             # The characters of real reviews are spread by 0.87 of their mean, which a log-normal one of 0.75 is.
             asked = prompts.summarizer(CLASS, title, 4.0, self.of("review", spread=0.75))
-            return prompts.training_row(asked, self.of("summary"))
+            return training_row(asked, self.of("summary"))
         if adapter == "Reasoner":
-            return prompts.training_row(prompts.reasoner(CLASS, title, self.history()), self.of("reason"))
+            return training_row(prompts.reasoner(CLASS, title, self.history()), self.of("reason"))
         text = self.of("review", spread=0.75) if adapter == "reason_reward_model" else self.of("reason")
-        return prompts.training_row(prompts.predictor(CLASS, title, self.history(), text), cost.ANSWER)
+        return training_row(prompts.predictor(CLASS, title, self.history(), text), cost.ANSWER)
 
     def scored(self, targets: int) -> list[Prompt]:
         """Twelve prompts for each of some targets."""
@@ -350,7 +353,7 @@ def trained(args: argparse.Namespace, adapter: str, way: str, checkpointing: boo
     import torch
     from transformers import TrainerCallback
 
-    from reason4rec.finetune import IGNORED, build_trainer
+    from reason4rec.training.sft import IGNORED, build_trainer
 
     recipe, texts = EXPERTS[adapter].recipe, Texts(args, seed=1)
     rows = [texts.row(adapter) for _ in range((WARM_UP + args.steps) * recipe.batch_size)]
@@ -410,8 +413,8 @@ def generation(args: argparse.Namespace, _: float | None) -> dict[str, tuple[flo
     import torch
     from transformers import LogitsProcessor, LogitsProcessorList
 
-    from reason4rec.model import load
-    from reason4rec.tokens import chat_ids
+    from reason4rec.llm.local import load
+    from reason4rec.llm.tokens import chat_ids
 
     model = load(str(folder_of(args)), args.folder / f"{args.shape}_Reasoner", args.device)
     texts = Texts(args, seed=2)
@@ -490,8 +493,8 @@ def scoring(args: argparse.Namespace, _: float | None) -> dict[str, tuple[float,
     """Prints prompts a second of shared heads and of a loop; the rate of reading."""
     import torch
 
-    from reason4rec.model import load
-    from reason4rec.tokens import chat_ids, choice_ids, plain_ids
+    from reason4rec.llm.local import load
+    from reason4rec.llm.tokens import chat_ids, choice_ids, plain_ids
 
     model = load(str(folder_of(args)), args.folder / f"{args.shape}_Predictor", args.device)
     asked = Texts(args, seed=4).scored(args.targets)
@@ -564,7 +567,7 @@ def project(args: argparse.Namespace, rates: dict[str, tuple[float, str]]) -> No
         print("The rates are those of a tiny model: these hours mean nothing.\n")
     print(f"```\n{cost.as_text(plan)}\n```", flush=True)
     if args.write_rates:
-        artifacts.write_text(cost.RATES, json.dumps(plan.rates, indent=1) + "\n")
+        files.write_text(cost.RATES, json.dumps(plan.rates, indent=1) + "\n")
 
 
 def with_rates(known: dict, rates: dict[str, tuple[float, str]], args: argparse.Namespace) -> dict:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reason4rec.history import Entry, History, HistoryIndex
+from reason4rec.data.history import Entry, History, HistoryIndex
 
 ROWS, USERS, ITEMS = 64_706, 5_541, 3_568  # Music_data
 CORE = 5  # reviews that each user and each item has at least

@@ -24,13 +24,15 @@ import pandas as pd
 import torch
 import transformers
 
-from reason4rec import prompts
+from reason4rec.data.history import HistoryIndex
 from reason4rec.demo import rules, stand_in, world
-from reason4rec.history import HistoryIndex
-from reason4rec.markdown import table
-from reason4rec.model import LocalModel, load, load_base
-from reason4rec.prompts import RATING_PREFIX, RATINGS, Prompt
-from reason4rec.tokens import chat_ids, choice_ids, plain_ids
+from reason4rec.llm.bases import load_base
+from reason4rec.llm.local import LocalModel, load
+from reason4rec.llm.prompt import Prompt
+from reason4rec.llm.tokens import chat_ids, choice_ids, plain_ids
+from reason4rec.run.markdown import table
+from reason4rec.systems.reason4rec import prompts
+from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
 
 BASE = ROOT / "reason4rec" / "demo" / "base"
 CLASS = "Album"

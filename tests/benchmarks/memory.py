@@ -29,8 +29,10 @@ os.environ |= {"OPENAI_API_KEY": "none-needed", "OMP_NUM_THREADS": "1", "TOKENIZ
 import numpy as np
 import pandas as pd
 
-from reason4rec import artifacts, datasets
-from reason4rec.artifacts import (
+from reason4rec.data import catalog
+from reason4rec.data.schema import TEST, TRAIN
+from reason4rec.run import files
+from reason4rec.systems.reason4rec.artifacts import (
     PREDICTOR_ROWS,
     REASON,
     REASON_TARGETS,
@@ -43,10 +45,8 @@ from reason4rec.artifacts import (
     TEACHER_REASONS,
     TEACHER_SUMMARIES,
     TEACHER_SUMMARY,
-    TEST,
     TEST_RATINGS,
     TEST_REASONS,
-    TRAIN,
 )
 
 DATASET = "Benchmark"
@@ -101,7 +101,7 @@ def measure(sender: "multiprocessing.connection.Connection", step: str, rows: in
     answer_at_once(adapter is not None)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        datasets.write_facts(datasets.Dataset(DATASET, "Album", tau=0.1), root / "data")
+        catalog.write_facts(catalog.Dataset(DATASET, "Album", tau=0.1), root / "data")
         # In a process of their own: what they leave in this one's heap would be used again and not count.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             size = pool.submit(put_tables, root / "data" / DATASET, rows, outputs).result()
@@ -121,13 +121,13 @@ def measure(sender: "multiprocessing.connection.Connection", step: str, rows: in
                 sys.exit(words.getvalue())
         measured = time.perf_counter() - started, time.process_time() - cpu
         most = peak()
-        written = sum(size_of(artifacts.read_pickle(root / "data" / DATASET / output.path)) for output in outputs)
+        written = sum(size_of(files.read_pickle(root / "data" / DATASET / output.path)) for output in outputs)
         sender.send((before, most, size, written, *measured))
 
 
 def answer_at_once(model: bool) -> None:
     """Puts fixed answers in the place of the teacher's and, where there is one, of the model's."""
-    from reason4rec.teacher import Reply, Teacher
+    from reason4rec.llm.teacher import Reply, Teacher
 
     reason = " ".join(WORDS * 3)
     answers = iter(range(10**9))
@@ -139,7 +139,7 @@ def answer_at_once(model: bool) -> None:
     Teacher._request = reply
     if not model:
         return
-    from reason4rec.model import LocalModel, load
+    from reason4rec.llm.local import LocalModel, load
 
     through = LocalModel._answers
 
@@ -156,7 +156,7 @@ def answer_at_once(model: bool) -> None:
     load(str(BASE), None, "cpu")
 
 
-def put_tables(folder: Path, rows: int, outputs: tuple[artifacts.Artifact, ...]) -> float:
+def put_tables(folder: Path, rows: int, outputs: tuple[files.Artifact, ...]) -> float:
     """Writes all tables but the outputs with so many rows; MB of the input."""
     train = reviews(rows, 0)
     train[SUMMARY] = train[TEACHER_SUMMARY] = [f"{SUMMARY_TEXT} {k}" for k in range(rows)]
@@ -176,7 +176,7 @@ def put_tables(folder: Path, rows: int, outputs: tuple[artifacts.Artifact, ...])
     }
     for artifact, table in tables.items():
         if artifact not in outputs:
-            artifacts.write_pickle(folder / artifact.path, table)
+            files.write_pickle(folder / artifact.path, table)
     return size_of(train)
 
 
@@ -202,12 +202,12 @@ def put_adapter(folder: Path, name: str | None) -> None:
         return
     from peft import LoraConfig, get_peft_model
 
-    from reason4rec.model import load_base
+    from reason4rec.llm.bases import load_base
 
     model = get_peft_model(load_base(str(BASE), "cpu"), LoraConfig(r=2, target_modules=["q_proj"]))
     model.save_pretrained(folder / name)
     settings = {"base_model": str(BASE), "max_length": 4096}
-    artifacts.write_text(folder / name / "settings.json", json.dumps(settings))
+    files.write_text(folder / name / "settings.json", json.dumps(settings))
 
 
 def size_of(content: pd.DataFrame | list[dict]) -> float:

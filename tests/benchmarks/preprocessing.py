@@ -28,7 +28,7 @@ import duckdb
 import make_dump
 import pandas as pd
 
-from reason4rec import raw
+from reason4rec.data import preprocess
 
 CORE, MONTHS = 5, 2
 
@@ -87,7 +87,7 @@ def measured(way: str, path: Path) -> dict:
 
 def ours(path: Path) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as scratch:
-        splits = raw.preprocess(path, None, Path(scratch) / "scratch", core=CORE, months=MONTHS)
+        splits = preprocess.preprocess(path, None, Path(scratch) / "scratch", core=CORE, months=MONTHS)
     return pd.concat([splits.train, splits.valid, splits.test])
 
 
@@ -98,7 +98,7 @@ def with_duckdb(path: Path) -> pd.DataFrame:
         f"SELECT row_number() OVER () AS number, * FROM read_json('{path}', format = 'newline_delimited', "
         f"columns = {columns}, ignore_errors = true)"
     )
-    with tempfile.TemporaryDirectory() as scratch, raw.engine(Path(scratch) / "scratch") as db:
+    with tempfile.TemporaryDirectory() as scratch, preprocess.engine(Path(scratch) / "scratch") as db:
         db.execute(
             f"""
             CREATE TABLE read AS SELECT number, reviewerID, asin, overall, unixReviewTime FROM ({lines});
@@ -110,9 +110,9 @@ def with_duckdb(path: Path) -> pd.DataFrame:
             DROP TABLE read; DROP TABLE users; DROP TABLE items;
             """
         )
-        raw.drop_repeats(db)
-        raw.keep_core(db, CORE)
-        raw.keep_last_months(db, MONTHS)
+        preprocess.drop_repeats(db)
+        preprocess.keep_core(db, CORE)
+        preprocess.keep_last_months(db, MONTHS)
         return db.execute(
             f"SELECT reviewerID AS user_id, asin AS item_id, reviewText AS reviews FROM ({lines}) "
             "SEMI JOIN kept USING (number)"

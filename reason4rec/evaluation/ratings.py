@@ -1,0 +1,251 @@
+"""How well models predict the ratings of the same test rows, and how sure that is.
+
+A model's predictions come from one file, or from one file a seed. With several seeds an error is the mean over the
+seeds of each seed's own error, never the error of their mean prediction, which would be another model.
+
+Rows of one user are not independent: on two cuts of real Amazon reviews the standard error of a mean's MAE is 1.1 to
+1.4 times, and that of a difference of two MAEs up to 1.5 times, what it would be if they were. So intervals draw users
+with all their rows, and the paired test swaps two models on all rows of a user at once. Rows of one item are alike
+too, mostly less; neither sees that, nor does an interval hold the spread over seeds, which stands beside it. All of
+this is our decision: the paper's tests are not known.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from reason4rec.data.history import History
+from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, check_frame
+from reason4rec.errors import InputError
+from reason4rec.evaluation import metrics
+from reason4rec.evaluation.statistics import holm, intervals, paired_p
+from reason4rec.run.files import Artifact, read_record
+
+METRICS = Artifact("results/metrics.json", (), "3_Predictor/4_evaluate.py")
+BINS = np.linspace(0.1, 0.9, 9)  # of the probability of the most probable rating
+HISTORY = {0: "0", 1: "1-4", 5: "5-9", 10: "10-19", 20: "20-49", 50: "50+"}  # fewest earlier reviews, name
+SIMPLE = {"global_mean": "global mean", "global_median": "global median", "user_mean": "user mean"}
+SIMPLE |= {"item_mean": "item mean", "user_item_bias": "user + item bias"}
+FIXED = "user + item bias"  # the best of the simple ones as a rule; none is chosen by its error on the test rows
+ALL_TEST_ROWS = ", all test rows"
+SECTIONS = ("table", "paired", "by_rating", "by_history", "calibration", "settings")
+
+Runs = Mapping[str, Sequence[pd.DataFrame]]
+"""By model, for each seed a frame with `pred`, and p1 to p5 where the model gives them, in the order of the targets."""
+
+
+def aligned(predictions: pd.DataFrame, test: pd.DataFrame, where: str) -> pd.DataFrame:
+    """`pred`, and p1 to p5 if it has them, for every row of test, in its order; NaN where a row is missing.
+
+    InputError names a row that is not in test or has another rating there, one that comes twice, a column of text,
+    and probabilities that do not sum to 1.
+    """
+    columns = [PREDICTION, *(PROBABILITIES if set(PROBABILITIES) & set(predictions) else ())]
+    check_frame(predictions, (*KEYS, "ratings", *columns), where)
+    for column in columns:
+        if not pd.api.types.is_numeric_dtype(predictions[column]):
+            raise InputError(f"{where}: column {column} holds text, not numbers; leave an unusable one empty (NaN)")
+    keys, given = (pd.MultiIndex.from_frame(frame[list(KEYS)]) for frame in (test, predictions))
+    places = keys.get_indexer(given)
+    for wrong, what in (
+        (places < 0, "is not in the test split"),
+        (predictions["ratings"].to_numpy() != test["ratings"].to_numpy()[places], "has another rating in test"),
+    ):
+        if wrong.any():
+            row = int(wrong.argmax())
+            user, item, time = given[row]
+            raise InputError(f"{where}: row {row} (user {user}, item {item}, time {time}) {what}; predict it again")
+    values = predictions[columns].to_numpy(dtype=float)
+    sums, negative = values[:, 1:].sum(axis=1), (values[:, 1:] < 0).any(axis=1)
+    if len(columns) > 1 and (wrong := negative | (np.abs(sums - 1) > 1e-3)).any():
+        row = int(wrong.argmax())
+        raise InputError(f"{where}: p1 to p5 of row {row} are not probabilities that sum to 1; predict it again")
+    result = np.full((len(test), len(columns)), np.nan)
+    result[places] = values
+    return pd.DataFrame(result, columns=columns)
+
+
+def model_of(name: str) -> str:
+    """The model in a name like `MODEL` or `MODEL@SEED`."""
+    return name.partition("@")[0]
+
+
+def rows_in_all(test: pd.DataFrame, predictions: Sequence[pd.DataFrame]) -> np.ndarray:
+    """The places of the test rows that every one of these frames has; without frames of all."""
+    keys, *given = (pd.MultiIndex.from_frame(frame[list(KEYS)]) for frame in (test, *predictions))
+    return np.flatnonzero(np.all([np.ones(len(test), dtype=bool), *map(keys.isin, given)], axis=0))
+
+
+def made_with_limit(path: Path) -> bool:
+    """Whether the record of a file says that it was made with `--limit`."""
+    record = read_record(path)
+    return bool(record and record["made_from"]["settings"].get("limit"))
+
+
+def by_model(frames: Mapping[str, pd.DataFrame], simple: Mapping[str, np.ndarray], ours: str) -> Runs:
+    """The runs of each model from frames by `MODEL` or `MODEL@SEED`: ours first, then the simple ones.
+
+    `simple` has the predictions of those that no frame is of.
+    """
+    runs: dict[str, list[pd.DataFrame]] = {}
+    for name, frame in frames.items():
+        runs.setdefault(model_of(name), []).append(frame)
+    whole = {name: [pd.DataFrame({PREDICTION: values})] for name, values in simple.items()} | runs
+    order = [ours, *SIMPLE.values(), *sorted(whole)]
+    return {name: whole[name] for name in dict.fromkeys(order) if name in whole}
+
+
+def evaluate(
+    runs: Runs, targets: pd.DataFrame, histories: Sequence[History], against: str, seed: int
+) -> dict[str, list[dict]]:
+    """All that is known of the models' errors on the targets, which must have a row each in every run.
+
+    `table` and `paired` are those of `compare`. `by_rating` and `by_history` hold MAE and RMSE by the true rating, and
+    by the number of earlier training reviews of user and item together. `calibration` is that of `calibration`.
+    """
+    groups = _groups(histories)
+    table, paired = compare(runs, targets, groups, seed, against)
+    ratings = targets["ratings"].to_numpy(dtype=float)
+    reviews = np.array([history.user_count + history.item_count for history in histories])
+    lengths = np.array(list(HISTORY.values()))[np.digitize(reviews, list(HISTORY)) - 1]
+
+    def errors_by(what: str, values: np.ndarray, order: Sequence) -> list[dict]:
+        return [
+            {"model": model, "rows": rows, what: value} | {key: found[key] for key in ("n", "mae", "rmse")}
+            for rows, chosen in groups.items()
+            for model, of_model in runs.items()
+            for value in order
+            if (found := _errors(of_model, ratings, chosen & (values == value)))["n"]
+        ]
+
+    return {
+        "table": table,
+        "paired": paired,
+        "by_rating": errors_by("rating", ratings, np.unique(ratings).tolist()),
+        "by_history": errors_by("history", lengths, list(HISTORY.values())),
+        "calibration": [
+            {"model": model, "rows": rows} | calibration(np.tile(ratings[chosen], len(of_model)), given)
+            for rows, chosen in groups.items()
+            for model, of_model in runs.items()
+            if chosen.any() and all(PROBABILITIES[0] in run for run in of_model)
+            for given in [np.concatenate([run.loc[chosen, list(PROBABILITIES)].to_numpy() for run in of_model])]
+        ],
+    }
+
+
+def whole_table(runs: Runs, targets: pd.DataFrame, histories: Sequence[History], seed: int) -> list[dict]:
+    """The rows of `compare`'s table on all test rows, each model's name with `ALL_TEST_ROWS` after it."""
+    named = {f"{model}{ALL_TEST_ROWS}": of_model for model, of_model in runs.items()}
+    return compare(named, targets, _groups(histories), seed)[0]
+
+
+def compare(
+    runs: Runs, targets: pd.DataFrame, groups: Mapping[str, np.ndarray], seed: int, against: str | None = None
+) -> tuple[list[dict], list[dict]]:
+    """The table of all models on each group of rows, and the paired tests of all others against one model.
+
+    In the table an error is the mean over `seeds`, with the ends of its 95% interval, and `_std` its standard
+    deviation over the seeds (ddof 1; None for one seed). `unusable` predictions, over all seeds, count with the largest
+    error that their rows allow; `_usable` leaves them out. A `mae_difference` is the model's MAE less that of
+    `against`: above 0 the model is worse. `p_corrected` is Holm's, over all pairs of one group of rows.
+    """
+    table, paired = [], []
+    ratings = targets["ratings"].to_numpy(dtype=float)
+    for rows, chosen in groups.items():
+        users = targets.loc[chosen, "user_id"].factorize()[0]
+        absolute = {
+            model: np.stack([metrics.row_errors(ratings, run[PREDICTION].to_numpy())[chosen] for run in of_model])
+            for model, of_model in runs.items()
+        }
+        names = list(runs)
+        reference = names.index(against) if against else 0
+        ends = intervals(list(absolute.values()), users, seed, reference)
+        for k, (model, of_model) in enumerate(runs.items()):
+            found = _errors(of_model, ratings, chosen)
+            for name, (low, high) in zip(("mae", "rmse"), ends[:, :, k]):
+                found |= {f"{name}_low": low, f"{name}_high": high}
+            table.append({"model": model, "rows": rows} | {key: found[key] for key in TABLE})
+        if against is None or not chosen.any():
+            continue
+        others = [model for model in names if model != against]
+        shown = tqdm(others, desc=f"paired tests, {rows} rows", leave=False, disable=None)
+        p = [paired_p(absolute[model], absolute[against], users, seed) for model in shown]
+        for model, raw, corrected in zip(others, p, holm(p)):
+            low, high = ends[2, :, names.index(model)]
+            difference = float(absolute[model].mean() - absolute[against].mean())
+            row = {"model": model, "against": against, "rows": rows, "n": int(chosen.sum())}
+            row |= {"mae_difference": difference, "low": low, "high": high}
+            paired.append(row | {"p": raw, "p_corrected": float(corrected)})
+    return table, paired
+
+
+TABLE = ("n", "unusable", "seeds", "mae", "mae_low", "mae_high", "mae_std")
+TABLE += ("rmse", "rmse_low", "rmse_high", "rmse_std", "mae_usable", "rmse_usable")
+
+
+def calibration(ratings: np.ndarray, probabilities: np.ndarray) -> dict:
+    """Whether (n, 5) probabilities of the ratings 1 to 5 are right as often as they say; n counts each seed's rows.
+
+    `bins` of the most probable rating's probability say how often it was right (`right`, 0 to 1); `ece` is the mean
+    distance of the two. `brier` (0 to 2) and `log_loss` are scikit-learn's, lower is better. `predicted` and `true` are
+    the mean distributions over the ratings. Rows without probabilities (`unusable`) and with half stars are left out of
+    all but the count of the unusable.
+    """
+    from sklearn.metrics import brier_score_loss, log_loss
+
+    usable = np.isfinite(probabilities).all(axis=1)
+    kept = usable & np.isin(ratings, metrics.RATING_VALUES)
+    result = {"n": int(kept.sum()), "unusable": int((~usable).sum())}
+    if not kept.any():
+        return result | dict.fromkeys(("ece", "brier", "log_loss", "predicted", "true")) | {"bins": []}
+    truth, p = ratings[kept], probabilities[kept]
+    p = p / p.sum(axis=1, keepdims=True)
+    top, right = p.max(axis=1), metrics.RATING_VALUES[p.argmax(axis=1)] == truth
+    bins = (
+        pd.DataFrame({"n": 1, "probability": top, "right": right})
+        .groupby(np.digitize(top, BINS))
+        .agg({"n": "sum", "probability": "mean", "right": "mean"})
+    )
+    return result | {
+        "ece": float((bins["n"] * (bins["probability"] - bins["right"]).abs()).sum() / len(p)),
+        "brier": float(brier_score_loss(truth, p, labels=metrics.RATING_VALUES)),
+        "log_loss": float(log_loss(truth, p, labels=metrics.RATING_VALUES)),
+        "predicted": p.mean(axis=0).tolist(),
+        "true": [float((truth == rating).mean()) for rating in metrics.RATING_VALUES],
+        "bins": [{"from": number / 10} | row for number, row in bins.to_dict("index").items()],
+    }
+
+
+def read(path: Path) -> dict:
+    """The content of `results/metrics.json`; InputError if it is not what `3_Predictor/4_evaluate.py` writes now."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: {METRICS.written_by} writes it") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); run {METRICS.written_by} with --overwrite") from error
+    if not isinstance(result, dict) or not set(SECTIONS) <= set(result):
+        raise InputError(f"{path}: has not the sections {', '.join(SECTIONS)}; run {METRICS.written_by} --overwrite")
+    rows = [row for name in SECTIONS[:-1] for row in (result[name] if isinstance(result[name], list) else [None])]
+    if not isinstance(result["settings"], dict) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}: a section of it is no table; run {METRICS.written_by} --overwrite")
+    return result
+
+
+def _groups(histories: Sequence[History]) -> dict[str, np.ndarray]:
+    return {"all": np.ones(len(histories), dtype=bool), "warm": np.array([history.warm for history in histories])}
+
+
+def _errors(of_model: Sequence[pd.DataFrame], ratings: np.ndarray, chosen: np.ndarray) -> dict:
+    """The errors of a model on some rows, over its seeds."""
+    found = [metrics.errors(ratings[chosen], run[PREDICTION].to_numpy()[chosen]) for run in of_model]
+    result = {"n": found[0]["n"], "unusable": sum(run["unusable"] for run in found), "seeds": len(found)}
+    for name in ("mae", "rmse", "mae_usable", "rmse_usable"):
+        values = [run[name] for run in found]
+        result[name] = None if None in values else float(np.mean(values))
+        result[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 and None not in values else None
+    return result

@@ -1,0 +1,20 @@
+"""An adapter's folder as training leaves it: its weights, and the settings that it was trained with."""
+
+import json
+from pathlib import Path
+
+from reason4rec.errors import InputError
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # of peft
+
+
+def adapter_settings(adapter: Path) -> dict:
+    """The settings that an adapter was trained with."""
+    path = adapter / "settings.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings["base_model"], str) or not isinstance(settings["max_length"], int):
+            raise TypeError("no base_model or max_length in it")
+        return settings
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); train the adapter again") from error

@@ -1,0 +1,81 @@
+"""Base models: loading one in 4 bits, and putting an adapter on it."""
+
+from pathlib import Path
+
+import bitsandbytes
+import torch
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
+
+from reason4rec.errors import InputError
+from reason4rec.llm import adapters
+
+
+def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) -> PreTrainedModel:
+    """A causal language model in 4-bit NF4 on `cuda`, `cuda:N` or `cpu`, from the hub or a local folder.
+
+    Its packed weights are stored as `storage`, which must be that of all others where they are sharded.
+    """
+    number = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=number,
+        bnb_4bit_quant_storage=storage,
+    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base_model,
+            quantization_config=quantization,
+            dtype=number,
+            device_map={"": 0 if device == "cuda" else device},
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"base model {base_model}: cannot be loaded ({reason})") from error
+    if device == "cpu":
+        keep_gradients_on_cpu(model)
+    return model
+
+
+def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
+    """Keeps 4-bit layers off a CPU kernel that has no gradients.
+
+    Where the CPU has AVX512-BF16, an evaluation repacks the weights for that kernel and later training goes on with
+    wrong gradients (measured with bitsandbytes 0.50.2); it also makes results depend on the host.
+    """
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def feed_lm_head_in_its_dtype(model: PeftModel) -> None:
+    """Lets a trained head in fp32 stand on a base in bf16: its input is cast, not its weights, so no update is lost."""
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            module.register_forward_pre_hook(
+                lambda head, inputs: (inputs[0].to(next(head.modules_to_save.parameters()).dtype), *inputs[1:])
+            )
+
+
+def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
+    """A base with an adapter on it, a trained head in its own precision included; InputError without safetensors."""
+    if not (adapter / adapters.ADAPTER_WEIGHTS).is_file():  # else peft would take a pickle of torch's
+        raise InputError(f"{adapter}: no {adapters.ADAPTER_WEIGHTS} there; train the adapter again")
+    model = PeftModel.from_pretrained(model, adapter)
+    heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
+    if heads:
+        # peft has read the head into a copy of the base's, in whose bf16 most of what it learned is rounded away.
+        for head in heads:
+            head.modules_to_save.float()
+        set_peft_model_state_dict(model, load_peft_weights(adapter, device=str(model.device)))
+    feed_lm_head_in_its_dtype(model)
+    return model

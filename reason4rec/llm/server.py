@@ -1,0 +1,442 @@
+"""A model at servers that speak OpenAI's protocol, asked what an in-process model is asked.
+
+The completions API (vLLM, SGLang) gets token ids: those of the in-process path, so that only the server's arithmetic
+differs. The chat API gets text, and a reply is refused where the server read another number of tokens than were
+counted here. The key comes from REASON4REC_API_KEY. Every reply is on disk before the step goes on. Formats are those
+of vLLM 0.33.0's source. Our decision.
+"""
+
+import functools
+import re
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import openai
+from transformers import PreTrainedTokenizerBase
+
+from reason4rec.errors import InputError
+from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
+from reason4rec.llm.base import progress, windows
+from reason4rec.llm.cache import ResponseCache, key_of
+from reason4rec.llm.prompt import OnDemand, Prompt, shorten
+from reason4rec.llm.teacher import address_of, key_in
+from reason4rec.llm.tokens import chat_ids, check, choice_ids, encode, load_tokenizer, plain_ids
+from reason4rec.run.files import sha256
+
+KEY = "REASON4REC_API_KEY"
+NO_KEY = "none"  # the client insists on one
+RETRIES = 8  # of one request, with back-off
+RETRIES_AT_FIRST = 2  # a wrong address is told soon
+TIMEOUT = openai.Timeout(600, connect=10)  # seconds, for one reply among many
+MINUS_INFINITY = -9999.0  # as vLLM writes it in JSON
+
+
+class _Asked(NamedTuple):
+    """A prompt in the API's terms, the client that is to send it, and how many tokens it has."""
+
+    client: openai.OpenAI
+    said: dict[str, Sequence]
+    length: int
+
+
+@dataclass
+class ServedModel:
+    """An adapter that servers hold under the name `served`, each behind a client; all must hold the same.
+
+    `name` stands for the weights in the keys of kept replies; `shortened` counts prompts that lost history to fit,
+    `altered` those in which the chat API would have read special tokens. At most `at_once` requests are in flight.
+    """
+
+    clients: Sequence[openai.OpenAI]
+    served: str
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    max_length: int
+    at_once: int
+    api: str
+    top_logprobs: int
+    store: ResponseCache | None
+    shortened: int = 0
+    altered: int = 0
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int = 1024,
+        temperature: float = 0.0,
+        seed: int = 0,
+        what: str = "generating",
+    ) -> list[str]:
+        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
+        options = {"max_tokens": max_new_tokens, "temperature": temperature}
+
+        def request(said: dict) -> dict:
+            if temperature == 0:
+                return options
+            # Where the model's generation_config.json holds a top_p, a server heeds it; the in-process path does not.
+            return options | {"top_p": 1.0, "seed": int(key_of(seed=seed, **said)[:7], 16)}
+
+        def text_of(choice: object, address: str) -> str:
+            return ((choice.text if self.api == "completions" else choice.message.content) or "").strip()
+
+        def asked_of(window: slice) -> list[_Asked]:
+            return [self._asked(prompt, "", self.max_length - max_new_tokens) for prompt in prompts[window]]
+
+        self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
+        return self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
+
+    def choice_probabilities(
+        self,
+        prompts: Sequence[Prompt],
+        choices: Sequence[str],
+        prefix: str,
+        said: Sequence[str] | None = None,
+        what: str = "scoring",
+        heads: None = None,
+    ) -> np.ndarray:
+        """(prompts, choices) probabilities of each choice as the next token after the reply's `prefix`; rows sum to 1.
+
+        They are asked as the tokens' ids where the server takes that (`logprob_token_ids` of vLLM), and are else
+        looked for among its `top_logprobs` likeliest tokens. InputError if a choice is not a single token, or if the
+        server does not give the log-probability of each.
+        """
+        columns = choice_ids(self.tokenizer, choices, prefix)
+        extra: dict[str, object] = {"logprob_token_ids": columns, "return_tokens_as_token_ids": True}
+        rest: list[int] = []
+        options: dict[str, object] = {"logprobs": self.top_logprobs}
+        if self.api == "chat":
+            # A template that trims a message takes the space at its end, so the model is made to write that itself;
+            # what makes it takes the same from every choice.
+            rest = self._rest(prefix)
+            options = {"logprobs": True, "top_logprobs": self.top_logprobs}
+            options |= {"logit_bias": {str(id_): 100.0 for id_ in rest}} if rest else {}
+            extra |= {"continue_final_message": True, "add_generation_prompt": False}
+        options |= {"max_tokens": len(rest) + 1, "temperature": 0.0, "extra_body": extra}
+
+        begun = OnDemand(lambda text: text + prefix, [""] * len(prompts) if said is None else said)
+
+        def asked_of(window: slice) -> list[_Asked]:
+            return [self._asked(*pair, self.max_length) for pair in zip(prompts[window], begun[window], strict=True)]
+
+        def weights_of(choice: object, address: str) -> list[float]:
+            positions = _positions(choice, self.api)
+            if not positions:
+                raise InputError(
+                    f"the server at {address} returns no log-probabilities, which ratings need: vLLM and SGLang do, "
+                    f"transformers serve does not; or leave out --base_url to run the model in this process"
+                )
+            written = [token for token, _ in positions]
+            if len(written) != len(rest) + 1 or any(token not in self._names(id_) for token, id_ in zip(written, rest)):
+                raise InputError(
+                    f"the server at {address} wrote {''.join(written)!r} where {prefix!r} had to be continued: with "
+                    f"--api chat the template decides what the model reads; use --api completions"
+                )
+            return self._weigh(positions[-1][1], choices, columns, address)
+
+        self._check(prompts, self.max_length, begun)
+        kept_under = {"choices": list(choices), "columns": columns, "prefix": prefix}
+        found = self._answers(len(prompts), asked_of, lambda _: options, kept_under, weights_of, what, rating=True)
+        return np.array(found, dtype=float).reshape(len(prompts), len(choices))
+
+    def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> None:
+        """Nothing: the server keeps what prompts have in common in its own prefix cache."""
+
+    def _check(self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]) -> None:
+        """InputError if a prompt cannot be asked, before any is; says whether the chat API changes any."""
+        altered = self.altered
+        for prompt, reply in zip(prompts, replies, strict=True):
+            check(self.tokenizer, prompt, longest, reply)
+            text = prompt.text + reply
+            self.altered += self.api == "chat" and self._harmless(text) != text
+        if self.altered and not altered:
+            print(
+                f"note: {self.altered} prompts hold special tokens of the model in a user's text; --api chat sends "
+                f"them with a space inside, --api completions would send them as they are"
+            )
+
+    def _asked(self, prompt: Prompt, reply: str, longest: int) -> _Asked:
+        """A prompt and the beginning of its reply in the API's terms, at most `longest` tokens together."""
+        encode_one = self._as_ids if self.api == "completions" else self._as_messages
+        said, length = encode_one(prompt, longest - len(plain_ids(self.tokenizer, reply)), reply)
+        return _Asked(self._client_of(prompt), said, length)
+
+    def _as_ids(self, prompt: Prompt, longest: int, reply: str) -> tuple[dict[str, list], int]:
+        ids, cut = encode(self.tokenizer, prompt, longest)
+        self.shortened += cut > 0
+        ids = ids + plain_ids(self.tokenizer, reply)
+        # As numbers of Python, those of a window would take ten times the memory.
+        return {"prompt": array("i", ids)}, len(ids)
+
+    def _as_messages(self, prompt: Prompt, longest: int, reply: str) -> tuple[dict[str, list], int]:
+        def length(text: str) -> int:
+            return len(chat_ids(self.tokenizer, self._harmless(text)))
+
+        text = prompt.text
+        if length(text) > longest:
+            text, _ = shorten(prompt, lambda text: length(text) <= longest)
+            self.shortened += 1
+        text, begun = self._harmless(text).strip(), self._harmless(reply.rstrip())
+        messages = [{"role": "user", "content": text}]
+        if begun:
+            messages.append({"role": "assistant", "content": begun})
+        return {"messages": messages}, length(text) + len(plain_ids(self.tokenizer, begun))
+
+    def _harmless(self, text: str) -> str:
+        """The text with a space after the first character of each special token in it, which a server would obey."""
+        special = _special_tokens(self.tokenizer)
+        text = special.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", text)
+        if special.search(text):
+            raise InputError("a prompt holds special tokens of the model that cannot be broken: use --api completions")
+        return text
+
+    def _rest(self, prefix: str) -> list[int]:
+        """The tokens of a prefix that a template that trims would take from its end."""
+        ids, begun = plain_ids(self.tokenizer, prefix), plain_ids(self.tokenizer, prefix.rstrip())
+        if ids[: len(begun)] != begun:
+            raise InputError(f"the tokenizer joins the end of {prefix!r} with what is before it: use --api completions")
+        return ids[len(begun) :]
+
+    def _names(self, id_: int) -> tuple[str, str]:
+        """How a server may write a token."""
+        return f"token_id:{id_}", self.tokenizer.decode([id_])
+
+    def _weigh(
+        self, found: dict[str, float], choices: Sequence[str], columns: Sequence[int], address: str
+    ) -> list[float]:
+        """The softmax over the choices' log-probabilities; InputError names a choice that has none."""
+        logs = []
+        for choice, id_ in zip(choices, columns):
+            value = next((found[name] for name in self._names(id_) if name in found), None)
+            if value is None or value <= MINUS_INFINITY:
+                raise InputError(
+                    f"the server at {address} gave no log-probability of {choice!r}, only of {len(found)} tokens: "
+                    f"ask for more with --top_logprobs N (now {self.top_logprobs}) and let the server give them "
+                    f"(vLLM: --max-logprobs N)"
+                )
+            logs.append(value)
+        weights = np.exp(np.array(logs) - max(logs))
+        return (weights / weights.sum()).tolist()
+
+    def _answers(
+        self,
+        total: int,
+        asked_of: Callable[[slice], list[_Asked]],
+        request: Callable[[dict], dict],
+        kept_under: dict,
+        read: Callable[[object, str], object],
+        what: str,
+        rating: bool = False,
+    ) -> list:
+        """What `read` makes of the replies to what is asked, in its order; each distinct one is asked once, ever.
+
+        `asked_of` gives what is asked in one window of prompts, `request` adds how a reply is to be made. Prompts with
+        the same head go to the same server, those of a window one after the other, so that its prefix cache has them.
+        """
+        answers: dict[str, object] = {}
+        wanted: list[str] = []
+
+        def ask(key: str, asked: _Asked) -> tuple[str, object, int]:
+            said = _plain(asked.said)
+            value, written = self._ask(asked.client, said | request(said), asked.length, read, rating)
+            if self.store:
+                self.store.put({key: value})
+            return key, value, 0 if rating else written
+
+        def take(done: Iterable[Future]) -> None:
+            for future in done:
+                key, answers[key], written = future.result()
+                answered(1, written)
+
+        with progress(what, total) as answered, ThreadPoolExecutor(self.at_once) as pool:
+            flying: set[Future] = set()
+            try:
+                for window in windows(total):
+                    batch = asked_of(window)
+                    keys = [key_of(model=self.name, asked=_plain(asked.said), **kept_under) for asked in batch]
+                    answers |= self.store.get_all(keys) if self.store else {}
+                    missing = {key: asked for key, asked in zip(keys, batch) if key not in answers}
+                    wanted += keys
+                    answered(len(keys) - len(missing))
+                    answers |= dict.fromkeys(missing)  # begun
+                    for key in sorted(missing, key=lambda key: _order(missing[key].said)):
+                        if len(flying) >= 2 * self.at_once:
+                            done, flying = wait(flying, return_when=FIRST_COMPLETED)
+                            take(done)
+                        flying.add(pool.submit(ask, key, missing[key]))
+                take(as_completed(flying))
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return [answers[key] for key in wanted]
+
+    def _client_of(self, prompt: Prompt) -> openai.OpenAI:
+        number = int(key_of(head=prompt.text[: prompt.head] or prompt.text)[:8], 16)
+        return self.clients[number % len(self.clients)]
+
+    def _ask(
+        self, client: openai.OpenAI, body: dict, length: int, read: Callable[[object, str], object], rating: bool
+    ) -> tuple[object, int]:
+        """What `read` makes of one reply, and the tokens written. InputError where there is none that can be used."""
+        address = address_of(str(client.base_url))
+        api = client.completions if self.api == "completions" else client.chat.completions
+        try:
+            reply = api.create(model=self.served, **body)
+            read_there = (reply.usage and reply.usage.prompt_tokens) or length
+            if read_there != length:
+                raise InputError(
+                    f"the server at {address} read {read_there} tokens where the adapter's tokenizer and template "
+                    f"give {length}: serve it with the tokenizer and template of its folder, or use --api completions"
+                )
+            return read(reply.choices[0], address), (reply.usage and reply.usage.completion_tokens) or 0
+        except openai.APIStatusError as error:
+            trouble = _refusal(error, client, self.served, self._hint(error.status_code, rating))
+        except openai.APIError as error:
+            trouble = f"cannot be reached ({type(error).__name__})"
+        except InputError:
+            raise
+        except (ValueError, TypeError, AttributeError, LookupError):
+            trouble = "does not answer in OpenAI's form: see whether the address must end in /v1"
+        raise InputError(f"the server at {address} {trouble}; replies so far are kept, run the same command again")
+
+    def _hint(self, status: int, rating: bool) -> str:
+        if status == 404:
+            return ": see --served_model and --api"
+        if rating and status < 500:
+            return (
+                ": ratings need log-probabilities, which vLLM and SGLang give and transformers serve does not, and "
+                "--top_logprobs at most the server's --max-logprobs"
+            )
+        if self.api == "completions" and status < 500:
+            return ": a server that takes no token ids needs --api chat"
+        return ""
+
+
+def connect(
+    base_url: str,
+    served: str,
+    adapter: Path,
+    max_length: int,
+    at_once: int = 64,
+    api: str = "completions",
+    top_logprobs: int = 20,
+    store: ResponseCache | None = None,
+) -> ServedModel:
+    """An adapter at the servers of `base_url` (several with commas), which must know it as `served`.
+
+    Tokenizer and keys of kept replies come from the adapter's own folder. InputError if a server is away, refuses the
+    key, or does not serve that name. A server without a list of its models (404) is taken at its word.
+    """
+    key = key_in(KEY) or NO_KEY
+    settings = adapter_settings(adapter)
+    name = key_of(
+        served=served,
+        api=api,
+        adapter=sha256(adapter / ADAPTER_WEIGHTS),
+        base=settings["base_model"],
+        base_sha256=settings.get("base_sha256"),
+    )
+    tokenizer = load_tokenizer(adapter)
+    clients = [_client(url.strip(), key) for url in base_url.split(",") if url.strip()]
+    if not clients:
+        raise InputError("--base_url names no server: set it like http://127.0.0.1:8000/v1")
+    for client in clients:
+        _check_name(client, served)
+    return ServedModel(clients, served, tokenizer, name, max_length, at_once, api, top_logprobs, store)
+
+
+def _client(url: str, key: str) -> openai.OpenAI:
+    try:
+        client = openai.OpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT)
+        usable = client.base_url.scheme in ("http", "https") and client.base_url.host
+    except Exception:  # the HTTP library has errors of its own for each way in which an address can be wrong
+        usable = False
+    if not usable:
+        raise InputError("--base_url holds what is no address of a server: set it like http://127.0.0.1:8000/v1")
+    return client
+
+
+def _check_name(client: openai.OpenAI, served: str) -> None:
+    """InputError unless the server knows the name."""
+    address, names = address_of(str(client.base_url)), []
+    patient = client.with_options(max_retries=RETRIES_AT_FIRST)
+    try:
+        names = [model.id for model in patient.models.list()]
+    except openai.NotFoundError:
+        return
+    except openai.InternalServerError:
+        pass  # transformers serve, where no model was ever downloaded
+    except openai.APIStatusError as error:
+        raise InputError(f"the server at {address} {_refusal(error, client, served, '')}") from None
+    except openai.APIError as error:
+        raise InputError(
+            f"the server at {address} cannot be reached ({type(error).__name__}): start it, or mend --base_url"
+        ) from None
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(
+            f"the server at {address} does not answer in OpenAI's form: see whether the address must end in /v1"
+        ) from None
+    # transformers serve lists what was downloaded, not the folder that it serves, but takes that name and no other.
+    if served in names or (_takes(patient, served) and not _takes(patient, f"{served}.not")):
+        return
+    raise InputError(
+        f"the server at {address} does not serve {served}, but {', '.join(names[:20]) or 'nothing that it names'}: "
+        f"pass --served_model NAME, or serve the adapter under its name (vLLM: --enable-lora --lora-modules "
+        f"{served}=FOLDER; a merged model: --served-model-name {served})"
+    )
+
+
+def _takes(client: openai.OpenAI, name: str) -> bool:
+    try:
+        client.chat.completions.create(model=name, messages=[{"role": "user", "content": "."}], max_tokens=1)
+    except openai.APIError:
+        return False
+    return True
+
+
+def _refusal(error: openai.APIStatusError, client: openai.OpenAI, served: str, hint: str) -> str:
+    """What a server's refusal comes to, without the key or password that its own words may repeat."""
+    if error.status_code in (401, 403):
+        return f"refuses the key ({error.status_code}): set {KEY}"
+    body = error.body if isinstance(error.body, dict) else {}
+    words = " ".join(str(body.get("message") or body.get("detail") or "").split())[:300]
+    url = urlsplit(str(client.base_url))
+    for secret in (client.api_key, url.username, url.password):
+        if secret and secret != NO_KEY:
+            words = words.replace(secret, "***")
+    said = f" ({words})" if words else ""
+    return f"answers {error.status_code} to a request for {served!r}{said}{hint}"
+
+
+def _positions(choice: object, api: str) -> list[tuple[str, dict[str, float]]]:
+    """For each token that was written: how the server names it, and the log-probabilities there by such names."""
+    found = choice.logprobs
+    if api == "completions":
+        if found is None or not found.top_logprobs:
+            return []
+        return [(token, dict(others or {})) for token, others in zip(found.tokens, found.top_logprobs)]
+    if found is None or not found.content:
+        return []
+    return [
+        (entry.token, {entry.token: entry.logprob} | {other.token: other.logprob for other in entry.top_logprobs})
+        for entry in found.content
+    ]
+
+
+def _plain(said: dict[str, Sequence]) -> dict[str, list]:
+    return {name: list(value) for name, value in said.items()}
+
+
+def _order(body: dict) -> list:
+    """What sorts prompts with the same beginning next to each other."""
+    return body["prompt"] if "prompt" in body else [message["content"] for message in body["messages"]]
+
+
+@functools.lru_cache(maxsize=8)
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern:
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))

@@ -1,0 +1,181 @@
+"""Publish the results of a dataset in `results/`, and write README's tables from what is published there.
+
+    python -m reason4rec.systems.reason4rec.report
+    python -m reason4rec.systems.reason4rec.report --publish --dataset Music_data --minutes 480
+
+Reads  results/reported.json, results/DATASET/*.json, and for --publish the results of the dataset
+Writes README.md between its marks `<!-- table NAME -->` and `<!-- /table -->`; --publish also results/DATASET
+No number is typed into those tables: what nobody has run says so. `NAME` is `reported`, or a published dataset.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from reason4rec.errors import InputError
+from reason4rec.evaluation import ratings
+from reason4rec.evaluation.ratings import METRICS
+from reason4rec.run import markdown
+from reason4rec.run.files import read_record, versions, write_text
+from reason4rec.systems.reason4rec import steps
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS, EFFORTS, REASON_QUALITY
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / "results"
+PAGE = ROOT / "README.md"
+MARKS = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+NOT_RUN, OURS, RUN = "not run", "Reason4Rec", "run.json"
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument("--publish", action="store_true", help="first copy the results of --dataset to results/")
+    parser.add_argument("--minutes", type=float, help="minutes that the whole run took")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Publishes if asked to, and writes README's tables."""
+    if args.publish:
+        publish(args.data_root / args.dataset, args.dataset, args.minutes)
+    text = PAGE.read_text(encoding="utf-8")
+    write_text(PAGE, with_tables(text))
+    print(f"tables written: {', '.join(name for _, name, _ in MARKS.findall(text))}")
+
+
+def publish(folder: Path, name: str, minutes: float | None) -> None:
+    """Copies the result files of a dataset to `results/NAME`, with a word on what they were run on."""
+    ratings.read(folder / METRICS.path)
+    (FOLDER / name).mkdir(parents=True, exist_ok=True)
+    for artifact in (METRICS, EFFORTS, ABLATIONS, REASON_QUALITY):
+        if (folder / artifact.path).exists():
+            shutil.copyfile(folder / artifact.path, FOLDER / name / Path(artifact.path).name)
+    record = read_record(folder / METRICS.path)
+    inputs = {"sha256": record["made_from"]["inputs"]} if record else {}
+    about = {"date": str(datetime.date.today()), "commit": _commit(), "gpu": _gpu(), "minutes": minutes}
+    write_text(FOLDER / name / RUN, json.dumps(about | {"versions": versions()} | inputs, indent=1) + "\n")
+
+
+def with_tables(text: str) -> str:
+    """A page with the content of every table between its marks; InputError where a dataset is not published."""
+    return MARKS.sub(lambda mark: f"{mark[1]}{table(mark[2])}\n{mark[3]}", text)
+
+
+def table(name: str) -> str:
+    """A table: `reported`, the models of a published `DATASET`, or its `DATASET_ablations`."""
+    if name == "reported":
+        return reported()
+    return ablations(name.removesuffix("_ablations")) if name.endswith("_ablations") else models(name)
+
+
+def reported() -> str:
+    """What others report, beside what we measured on the warm test rows, which are as many as the paper's."""
+    rows = []
+    for row in _read(FOLDER / "reported.json"):
+        ours = _measured(row["dataset"]) if row["model"].startswith(OURS) else None
+        known = [row["model"], row["dataset"], _number(row["mae"]), _number(row["rmse"]), row["source"]]
+        rows.append([*known, *(ours or [NOT_RUN, *["-"] * 6])])
+        if ours and row["mae"] is not None:
+            rows[-1][7] = f"{float(ours[0].split()[0]) - row['mae']:+.4f}"
+    header = ["model", "dataset", "MAE reported", "RMSE reported", "source", "MAE ours", "RMSE ours", "difference"]
+    return markdown.table([*header, "seeds", "GPU", "minutes", "commit"], rows)
+
+
+def models(dataset: str) -> str:
+    """The models of a published dataset: errors with 95% intervals on all and on warm rows, seeds, seconds, memory."""
+    folder = FOLDER / dataset
+    rows = {(row["model"], row["rows"]): row for row in ratings.read(folder / METRICS.path.split("/")[1])["table"]}
+    efforts = _read(folder / "efforts.json") if (folder / "efforts.json").exists() else []
+    lines = []
+    for model in dict.fromkeys(model for model, _ in rows):
+        errors = [_interval(rows.get((model, group)), name) for group in ("all", "warm") for name in ("mae", "rmse")]
+        first, n = (
+            rows[model, "all"],
+            [f"{rows[model, group]['n']:,}" for group in ("all", "warm") if (model, group) in rows],
+        )
+        spent = [effort for effort in efforts if effort["model"].replace("_", " ") == model.replace(" + ", " ")]
+        seconds = f"{sum(e['seconds'] for e in spent) / len(spent):.1f}" if spent else "-"
+        memory = f"{max(e['peak_gb'] for e in spent):.2f}" if spent else "-"
+        lines.append([model, " / ".join(n), first["unusable"], *errors, first["seeds"], seconds, memory])
+    header = [
+        "model",
+        "n all / warm",
+        "unusable",
+        "MAE all",
+        "RMSE all",
+        "MAE warm",
+        "RMSE warm",
+        "seeds",
+        "seconds",
+        "GB",
+    ]
+    return markdown.table(header, lines)
+
+
+def ablations(dataset: str) -> str:
+    """The variants of a published run: accepted reasons, MAE, and its difference to the full run on all rows."""
+    lines = []
+    for row in _read(FOLDER / dataset / Path(ABLATIONS.path).name):
+        paired = row["paired"]
+        difference = ["-", "-"]
+        if paired:
+            interval = f"[{paired['low']:+.4f}, {paired['high']:+.4f}]"
+            difference = [f"{paired['mae_difference']:+.4f} {interval}", f"{paired['p_corrected']:.4f}"]
+        accepted = f"{row['accepted']:,} of {row['targets']:,}" if "accepted" in row else "-"
+        lines.append([row["variant"], row["changes"], accepted, _interval(row["all"], "mae"), *difference])
+    return markdown.table(
+        ["variant", "what changes", "accepted reasons", "MAE", "less the full run", "p (Holm)"], lines
+    )
+
+
+def _measured(dataset: str) -> list | None:
+    path = FOLDER / dataset / Path(METRICS.path).name
+    if not path.exists():
+        return None
+    rows = [row for row in ratings.read(path)["table"] if row["model"] == OURS and row["rows"] == "warm"]
+    if not rows:
+        return None
+    about = _read(path.with_name(RUN))
+    errors = [_interval(rows[0], name) for name in ("mae", "rmse")]
+    return [*errors, "-", rows[0]["seeds"], about["gpu"], about["minutes"] or "-", about["commit"]]
+
+
+def _interval(row: dict | None, name: str) -> str:
+    if row is None or row[name] is None:
+        return "-"
+    spread = f" ± {row[f'{name}_std']:.4f}" if row[f"{name}_std"] else ""
+    return f"{row[name]:.4f}{spread} [{row[f'{name}_low']:.4f}, {row[f'{name}_high']:.4f}]"
+
+
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4f}"
+
+
+def _read(path: Path) -> list | dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); publish the dataset again") from error
+
+
+def _commit() -> str:
+    """The commit of the code, with a star where the code differs from it."""
+    try:
+        words = ["git", "describe", "--always", "--dirty=*", "--abbrev=7", "--exclude=*"]
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"none ({os.cpu_count()} CPU cores)"
+
+
+if __name__ == "__main__":
+    steps.main(run, __doc__, flags)

@@ -1,0 +1,30 @@
+"""The targets that are learned from: which reviews of those with a history, and how many for whom.
+
+Source: paper, preference matching; sizes, seed and disjointness are those of the released code.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from reason4rec.data.history import HistoryIndex
+
+SEED = 0  # released code
+
+
+def numbers(wanted: Sequence[int], eligible: int, limit: int | None) -> tuple[int, int]:
+    """How many targets each of two samples gets: as `wanted`, or, of fewer eligible ones, all in that proportion."""
+    size = min(sum(wanted), eligible, limit or sum(wanted))
+    first = round(size * wanted[0] / sum(wanted))
+    return first, size - first
+
+
+def draw(
+    reviews: pd.DataFrame, wanted: Sequence[int], least: int, limit: int | None, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """Two disjoint samples of the reviews that have `least` earlier ones, and how many have; rows keep their labels."""
+    enough = np.array([history.is_at_least(least) for history in HistoryIndex(reviews, None).of_rows(reviews)])
+    first, second = numbers(wanted, int(enough.sum()), limit)
+    sample = reviews[enough].sample(n=first + second, random_state=seed)
+    return sample.iloc[:first], sample.iloc[first:], int(enough.sum())

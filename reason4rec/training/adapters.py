@@ -1,0 +1,67 @@
+"""The trained weights of an adapter: kept in fp32, gathered, written and compared."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reason4rec.errors import InputError
+from reason4rec.llm import adapters
+from reason4rec.run import files
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+
+def keep_updates(model: "PeftModel") -> None:
+    """Puts the trainable weights in fp32: trl casts them to bf16, which rounds the updates of a small rate away."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def trained_weights(model: "PeftModel") -> dict[str, "torch.Tensor"]:
+    """The trained weights by name, whole and on the CPU, also where processes hold shards: all of them must call it."""
+    from torch.distributed.tensor import DTensor
+
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().cpu()
+        for name, weight in trained.items()
+    }
+
+
+def save(
+    model: "PeftModel",
+    weights: dict[str, "torch.Tensor"],
+    tokenizer: "PreTrainedTokenizerBase",
+    out: Path,
+    made_from: dict,
+    way: dict,
+    curve: list[dict],
+) -> None:
+    """Writes the adapter, reopens it, compares every trained tensor, and only then lets it take its place."""
+    draft = files.draft_path(out)
+    shutil.rmtree(draft, ignore_errors=True)
+    model.save_pretrained(draft, state_dict=weights)
+    tokenizer.save_pretrained(draft)
+    compare(weights, draft)
+    files.write_text(draft / "settings.json", json.dumps(made_from["settings"] | way, indent=1, sort_keys=True))
+    files.write_text(draft / "loss_curve.json", json.dumps(curve, indent=1))
+    files.write_record(out, made_from, files.sha256(draft))
+    if out.exists():
+        shutil.rmtree(out)
+    draft.rename(out)
+
+
+def compare(weights: dict[str, "torch.Tensor"], folder: Path) -> None:
+    """InputError unless every trained tensor is in the saved adapter, unchanged."""
+    from safetensors.torch import load_file
+
+    saved = load_file(folder / adapters.ADAPTER_WEIGHTS)
+    for name, weight in weights.items():
+        key = name.replace(".default", "").replace(".modules_to_save", "")
+        if key not in saved or not saved[key].equal(weight):
+            raise InputError(f"{folder}: trained weight {name} is not in the saved adapter as it was trained")

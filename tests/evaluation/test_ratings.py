@@ -1,0 +1,574 @@
+"""Intervals, paired tests, calibration and tables against known answers, by simulation, and as a user runs them."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import complaint, put_toy_dataset, run_script
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import bootstrap, permutation_test
+
+from reason4rec.data import schema
+from reason4rec.data.history import History
+from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN
+from reason4rec.errors import InputError
+from reason4rec.evaluation import metrics, statistics, tables
+from reason4rec.evaluation import ratings as ratings_module
+from reason4rec.evaluation.ratings import METRICS
+from reason4rec.run import files as files_module
+from reason4rec.systems.reason4rec import predictions as predictions_module
+from reason4rec.systems.reason4rec.artifacts import TEST_RATINGS, predictions_of
+
+SCRIPT = "3_Predictor/4_evaluate.py"
+NAN = float("nan")
+SIMPLE = ["global mean", "global median", "user mean", "item mean", "user + item bias"]
+
+
+def runs_of(*predictions):
+    return [pd.DataFrame({PREDICTION: values}, dtype=float) for values in predictions]
+
+
+def targets_of(ratings, users=None):
+    return pd.DataFrame({"user_id": users or [f"u{k}" for k in range(len(ratings))], "ratings": ratings}, dtype=object)
+
+
+def history(user_count, item_count):
+    return History((), (), None, None, user_count, item_count)
+
+
+WARM, COLD = history(3, 2), history(0, 4)
+
+
+# What the table holds.
+
+
+def test_a_table_has_every_model_on_all_and_on_warm_rows():
+    runs = {"ours": runs_of([5.0, NAN, 2.0]), "three": runs_of([3.0, 3.0, 3.0])}
+    table = ratings_module.evaluate(runs, targets_of([5.0, 1.0, 3.0]), [WARM, COLD, WARM], "ours", 1)["table"]
+    assert [(row["model"], row["rows"], row["n"], row["unusable"], row["seeds"]) for row in table] == [
+        ("ours", "all", 3, 1, 1),
+        ("three", "all", 3, 0, 1),
+        ("ours", "warm", 2, 0, 1),
+        ("three", "warm", 2, 0, 1),
+    ]
+    assert [row["mae"] for row in table] == pytest.approx([5 / 3, 4 / 3, 1 / 2, 1.0])
+    assert [row["mae_usable"] for row in table] == pytest.approx([1 / 2, 4 / 3, 1 / 2, 1.0])
+    assert table[2]["rmse"] == pytest.approx(0.5**0.5)
+    assert all(row["mae_low"] <= row["mae"] <= row["mae_high"] for row in table)
+    assert all(row["mae_std"] is None for row in table)
+
+
+def test_several_seeds_give_the_mean_of_their_errors_and_not_the_error_of_their_mean():
+    ratings = [3.0, 3.0]
+    runs = {"ours": runs_of([2.0, 2.0], [4.0, 5.0]), "mean of both": runs_of([3.0, 3.5])}
+    ours, mean = ratings_module.evaluate(runs, targets_of(ratings), [WARM] * 2, "ours", 1)["table"][:2]
+    rmses = [1.0, 2.5**0.5]
+    assert (ours["seeds"], ours["n"]) == (2, 2)
+    assert ours["mae"] == pytest.approx((1 + 1.5) / 2)
+    assert ours["mae_std"] == pytest.approx(np.std([1, 1.5], ddof=1))
+    assert ours["rmse"] == pytest.approx(np.mean(rmses))
+    assert ours["rmse_std"] == pytest.approx(np.std(rmses, ddof=1))
+    assert (ours["mae_low"], ours["mae_high"]) == pytest.approx((1.0, 1.5))
+    assert mean["mae"] == pytest.approx(0.25)
+
+
+def test_unusable_predictions_are_counted_over_all_seeds_and_stay_in_n():
+    table = ratings_module.evaluate(
+        {"ours": runs_of([NAN, 4.0], [5.0, NAN])}, targets_of([5.0, 4.0]), [WARM] * 2, "ours", 1
+    )["table"]
+    assert (table[0]["n"], table[0]["unusable"]) == (2, 2)
+    assert table[0]["mae"] == pytest.approx((4 / 2 + 3 / 2) / 2)
+    assert table[0]["mae_usable"] == 0.0
+
+
+def test_no_warm_row_is_no_error_and_no_test():
+    result = ratings_module.evaluate(
+        {"ours": runs_of([4.0, 4.0]), "other": runs_of([3.0, 3.0])}, targets_of([5.0, 4.0]), [COLD] * 2, "ours", 1
+    )
+    warm = [row for row in result["table"] if row["rows"] == "warm"]
+    assert [(row["n"], row["mae"], row["mae_low"]) for row in warm] == [(0, None, None)] * 2
+    assert {row["rows"] for part in ("paired", "by_rating", "by_history") for row in result[part]} == {"all"}
+    assert "-" in tables.as_text(result | {"settings": {}})
+
+
+def test_errors_by_rating_and_by_history_add_up_to_the_whole():
+    rng = np.random.default_rng(0)
+    ratings = rng.choice([1.0, 3.5, 5.0], 60)
+    histories = [history(*counts) for counts in rng.integers(0, 40, (60, 2))]
+    runs = {"ours": runs_of(rng.uniform(1, 5, 60), rng.uniform(1, 5, 60))}
+    result = ratings_module.evaluate(runs, targets_of(list(ratings)), histories, "ours", 1)
+    for part in ("by_rating", "by_history"):
+        for whole in result["table"]:
+            rows = [row for row in result[part] if row["rows"] == whole["rows"]]
+            assert sum(row["n"] for row in rows) == whole["n"]
+            assert sum(row["n"] * row["mae"] for row in rows) == pytest.approx(whole["n"] * whole["mae"])
+    assert [row["rating"] for row in result["by_rating"] if row["rows"] == "all"] == [1.0, 3.5, 5.0]
+
+
+def test_the_history_of_a_row_is_counted_over_user_and_item():
+    histories = [
+        history(0, 0),
+        history(1, 3),
+        history(0, 5),
+        history(4, 5),
+        history(9, 1),
+        history(25, 24),
+        history(1, 99),
+    ]
+    runs = {"ours": runs_of(range(1, 8))}
+    result = ratings_module.evaluate(runs, targets_of([1.0] * 7), histories, "ours", 1)
+    assert [(row["history"], row["n"], row["mae"]) for row in result["by_history"] if row["rows"] == "all"] == [
+        ("0", 1, 0.0),
+        ("1-4", 1, 1.0),
+        ("5-9", 2, 2.5),
+        ("10-19", 1, 4.0),
+        ("20-49", 1, 5.0),
+        ("50+", 1, 6.0),
+    ]
+
+
+# Intervals.
+
+
+def by_users(rng, rows=60, users=30, share=0.5):
+    """Users and (1, rows) absolute errors of which a share is the user's own; their expectation."""
+    of_user = rng.gamma(2.0, 0.3, users)
+    drawn = rng.choice(users, rows, p=np.arange(1, users + 1) / np.arange(1, users + 1).sum())
+    errors = (1 - share) * np.abs(rng.normal(size=rows)) + share * of_user[drawn]
+    expected = (1 - share) * (2 / np.pi) ** 0.5 + share * 0.6
+    return np.unique(drawn, return_inverse=True)[1], errors[None], expected
+
+
+def test_the_interval_covers_the_true_error_in_95_of_100_data_sets_only_if_users_are_drawn_whole():
+    rng, n = np.random.default_rng(1), 300
+    covered = {"users": 0, "rows": 0}
+    for k in range(n):
+        users, errors, expected = by_users(rng)
+        for name, drawn in (("users", users), ("rows", np.arange(60))):
+            low, high = statistics.intervals([errors], drawn, k, resamples=299)[0, :, 0]
+            covered[name] += low <= expected <= high
+    assert 0.90 <= covered["users"] / n <= 0.99
+    assert covered["rows"] / n < 0.90
+
+
+def test_the_interval_of_a_difference_covers_it():
+    rng, n, covered = np.random.default_rng(2), 300, 0
+    for k in range(n):
+        users, errors, _ = by_users(rng)
+        worse = errors + 0.2 + rng.normal(0, 0.4, users.max() + 1)[users] + rng.normal(0, 0.3, 60)
+        low, high = statistics.intervals([errors, worse], users, k, resamples=299)[2, :, 1]
+        covered += low <= 0.2 <= high
+    assert 0.90 <= covered / n <= 0.99
+
+
+def test_with_one_row_a_user_the_interval_is_the_plain_bootstraps():
+    errors = np.random.default_rng(3).gamma(2.0, 0.3, 200)
+    plain = bootstrap((errors,), np.mean, n_resamples=9_999, method="percentile", rng=5).confidence_interval
+    found = statistics.intervals([errors[None]], np.arange(200), 4)
+    assert found[0, :, 0].astype(float) == pytest.approx([plain.low, plain.high], abs=0.01)
+    squares = bootstrap((errors**2,), np.mean, n_resamples=9_999, method="percentile", rng=5).confidence_interval
+    assert found[1, :, 0].astype(float) == pytest.approx(np.sqrt([squares.low, squares.high]), abs=0.01)
+
+
+def test_the_interval_of_two_users_is_between_their_errors():
+    # Drawn are one of them twice, with probability 1/4 each, or both: 1 + 1 + 1 over 3 rows, or 1 and 0.
+    found = statistics.intervals([np.array([[1.0, 1.0, 0.0]])], np.array([0, 0, 1]), 1, resamples=999)
+    assert found[0, :, 0].tolist() == [0.0, 1.0]
+
+
+def test_the_interval_is_the_same_for_the_same_seed_and_none_for_a_single_user():
+    errors = [np.random.default_rng(4).random((2, 40)), np.random.default_rng(5).random((1, 40))]
+    users = np.arange(40) % 17
+    first, again, other = (statistics.intervals(errors, users, seed, resamples=199) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist() != other.tolist()
+    assert first[2, :, 0].tolist() == [0.0, 0.0]
+    assert statistics.intervals(errors, np.zeros(40, dtype=int), 1).tolist() == [[[None] * 2] * 2] * 3
+
+
+# The paired test.
+
+
+def test_the_paired_test_keeps_its_level_only_if_users_are_swapped_whole():
+    rng, n = np.random.default_rng(6), 300
+    rejected = {"users": 0, "rows": 0}
+    for k in range(n):
+        users, errors, _ = by_users(rng)
+        equal = errors + rng.normal(0, 0.4, users.max() + 1)[users] + rng.normal(0, 0.3, 60)
+        for name, swapped in (("users", users), ("rows", np.arange(60))):
+            rejected[name] += statistics.paired_p(equal, errors, swapped, k, resamples=299) < 0.05
+    assert 0.02 <= rejected["users"] / n <= 0.09
+    assert rejected["rows"] / n > 0.09
+
+
+def test_the_paired_test_finds_a_difference_that_is_there():
+    rng, n, found = np.random.default_rng(7), 60, 0
+    for k in range(n):
+        users, errors, _ = by_users(rng)
+        found += statistics.paired_p(errors + 0.2 + rng.normal(0, 0.3, 60), errors, users, k, resamples=299) < 0.05
+    assert found / n > 0.9
+
+
+def test_the_paired_test_agrees_with_the_exact_one():
+    differences = np.array([0.9, -0.2, 0.4, 0.7, -0.1, 0.3, 0.5, -0.6])
+    exact = permutation_test((differences,), np.sum, permutation_type="samples", vectorized=False, n_resamples=np.inf)
+    a, b = differences[None] + 2, np.full((1, 8), 2.0)
+    found = statistics.paired_p(a, b, np.arange(8), 1)
+    assert found == pytest.approx(exact.pvalue, abs=0.02)
+    assert found == statistics.paired_p(a, b, np.arange(8), 1)
+    assert statistics.paired_p(b, a, np.arange(8), 1) == pytest.approx(found, abs=0.02)
+
+
+def test_a_model_does_not_differ_from_its_like():
+    errors = np.random.default_rng(8).random((3, 50))
+    assert statistics.paired_p(errors, errors[[2, 0, 1]], np.arange(50) % 9, 1, resamples=99) == 1.0
+
+
+def test_five_users_are_too_few_for_a_difference():
+    assert statistics.paired_p(np.ones((1, 5)), np.zeros((1, 5)), np.arange(5), 1) == pytest.approx(2 / 32, abs=0.01)
+
+
+def test_holm_of_a_worked_example():
+    # Sorted: 0.005 x 4, 0.01 x 3, 0.03 x 2, and 0.04 x 1, which must not be below the one before.
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    assert statistics.holm([]).tolist() == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_never_rejects_more_than_the_plain_test_nor_less_than_bonferroni(p):
+    plain, corrected = np.array(p), statistics.holm(p)
+    assert (corrected >= plain).all() and (corrected <= np.minimum(plain * len(p), 1) + 1e-12).all()
+    assert (np.diff(corrected[plain.argsort()]) >= 0).all()
+
+
+def test_among_five_equal_models_holm_rarely_finds_one_that_differs():
+    rng, n = np.random.default_rng(9), 150
+    plain = corrected = 0
+    for k in range(n):
+        errors = rng.random((5, 1, 40))
+        p = [statistics.paired_p(other, errors[0], np.arange(40), k, resamples=499) for other in errors[1:]]
+        plain += min(p) < 0.05
+        corrected += statistics.holm(p).min() < 0.05
+    assert corrected / n <= 0.09 < plain / n
+
+
+def test_every_other_model_is_tested_against_the_one_named_and_a_worse_one_is_above_0():
+    ratings, rng = [4.0] * 40, np.random.default_rng(10)
+    runs = {"ours": runs_of(4 + rng.normal(0, 0.1, 40)), "bad": runs_of([1.0] * 40), "best": runs_of(ratings)}
+    targets = targets_of(ratings)
+    for against in runs:
+        paired = ratings_module.evaluate(runs, targets, [WARM] * 40, against, 1)["paired"]
+        assert {(row["model"], row["against"]) for row in paired} == {(m, against) for m in runs if m != against}
+        table = ratings_module.evaluate(runs, targets, [WARM] * 40, against, 1)["table"]
+        mae = {row["model"]: row["mae"] for row in table if row["rows"] == "all"}
+        for row in paired:
+            assert row["mae_difference"] == pytest.approx(mae[row["model"]] - mae[against])
+            assert row["low"] <= row["mae_difference"] <= row["high"]
+            assert row["p"] <= row["p_corrected"] < 0.01
+
+
+# Calibration.
+
+
+def test_calibration_of_a_worked_example():
+    p = np.array([[0.0, 0, 0, 0.2, 0.8], [0.0, 0, 0, 0.2, 0.8], [0.5, 0.5, 0, 0, 0], [0, 0, 1.0, 0, 0]])
+    found = ratings_module.calibration(np.array([5.0, 4.0, 2.0, 3.0]), p)
+    assert (found["n"], found["unusable"]) == (4, 0)
+    assert found["bins"] == [
+        {"from": 0.5, "n": 1, "probability": 0.5, "right": 0.0},
+        {"from": 0.8, "n": 2, "probability": 0.8, "right": 0.5},
+        {"from": 0.9, "n": 1, "probability": 1.0, "right": 1.0},
+    ]
+    assert found["ece"] == pytest.approx((0.5 + 2 * 0.3 + 0) / 4)
+    assert found["brier"] == pytest.approx((0.08 + 1.28 + 0.5 + 0) / 4)
+    assert found["log_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.2) + np.log(0.5)) / 4)
+    assert found["predicted"] == pytest.approx([0.125, 0.125, 0.25, 0.1, 0.4])
+    assert found["true"] == [0.0, 0.25, 0.25, 0.25, 0.25]
+
+
+def test_probabilities_from_which_the_ratings_were_drawn_are_calibrated_and_sharper_ones_are_not():
+    rng = np.random.default_rng(11)
+    p = rng.dirichlet([0.5, 0.5, 1.0, 2.0, 3.0], 5_000)
+    ratings = (p.cumsum(axis=1) > rng.random((5_000, 1))).argmax(axis=1) + 1.0
+    sharper = p**2 / (p**2).sum(axis=1, keepdims=True)
+    honest, sure = ratings_module.calibration(ratings, p), ratings_module.calibration(ratings, sharper)
+    assert honest["ece"] < 0.03 < sure["ece"]
+    assert honest["brier"] < sure["brier"] and honest["log_loss"] < sure["log_loss"]
+    assert honest["predicted"] == pytest.approx(honest["true"], abs=0.03)
+
+
+def test_rows_without_probabilities_are_counted_and_half_stars_left_out():
+    p = np.array([[0.2] * 5, [NAN] * 5, [0.2] * 5])
+    found = ratings_module.calibration(np.array([5.0, 5.0, 4.5]), p)
+    assert (found["n"], found["unusable"]) == (1, 1)
+    nothing = ratings_module.calibration(np.array([5.0]), np.full((1, 5), NAN))
+    assert (nothing["n"], nothing["unusable"], nothing["ece"], nothing["bins"]) == (0, 1, None, [])
+
+
+def test_only_models_that_give_probabilities_are_in_the_calibration():
+    frame = pd.DataFrame([[5.0, 0, 0, 0, 0, 1.0]] * 2, columns=[PREDICTION, *PROBABILITIES])
+    runs = {"ours": [frame, frame], "mean": runs_of([4.0, 4.0])}
+    result = ratings_module.evaluate(runs, targets_of([5.0, 4.0]), [WARM, COLD], "ours", 1)
+    assert [(row["model"], row["rows"], row["n"]) for row in result["calibration"]] == [
+        ("ours", "all", 4),
+        ("ours", "warm", 2),
+    ]
+
+
+# Files of predictions.
+
+
+@pytest.fixture
+def rows():
+    n = 6
+    return pd.DataFrame(
+        {
+            "user_id": [f"u{k % 3}" for k in range(n)],
+            "item_id": [f"i{k}" for k in range(n)],
+            "unixReviewTime": range(100, 100 + n),
+            "ratings": [5.0, 4.0, 3.0, 2.0, 1.0, 5.0],
+        }
+    )
+
+
+def test_predictions_are_put_in_the_order_of_the_test_rows_and_missing_rows_are_unusable(rows):
+    shuffled = rows.assign(pred=[1.0, 2.0, NAN, 4.0, 5.0, 6.0]).sample(frac=1, random_state=1).iloc[:-1]
+    found = ratings_module.aligned(shuffled, rows, "x.pkl")
+    left_out = (set(range(6)) - set(shuffled.index)).pop()
+    expected = [1.0, 2.0, NAN, 4.0, 5.0, 6.0]
+    expected[left_out] = NAN
+    assert found.columns.tolist() == [PREDICTION]
+    np.testing.assert_array_equal(found[PREDICTION], expected)
+
+
+def changed(frame, row, **cells):
+    frame = frame.copy()
+    for column, value in cells.items():
+        frame.loc[row, column] = value
+    return frame
+
+
+def refusals(rows):
+    given = rows.assign(pred=3.0)
+    shares = given.assign(**dict.fromkeys(PROBABILITIES, 0.2))
+    return {
+        "row 2 (user u2, item other, time 102) is not in the test split": changed(given, 2, item_id="other"),
+        "row 4 (user u1, item i4, time 104) has another rating in test": changed(given, 4, ratings=2.0),
+        "row 6 repeats the user, item and time": pd.concat([given, given.iloc[[0]]], ignore_index=True),
+        "column pred holds text": given.assign(pred="four"),
+        "no column pred": rows,
+        "no column p3": shares.drop(columns="p3"),
+        "p1 to p5 of row 1 are not probabilities": changed(shares, 1, p1=0.9),
+        "p1 to p5 of row 3 are not probabilities": changed(shares, 3, p1=-0.2, p2=0.6),
+    }
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_predictions_that_are_not_for_these_rows_are_refused_with_the_row_named(rows, k):
+    message, frame = list(refusals(rows).items())[k]
+    with pytest.raises(InputError) as error:
+        ratings_module.aligned(frame, rows, "x.pkl")
+    assert str(error.value).startswith("x.pkl: ") and message in str(error.value)
+
+
+def test_a_row_without_probabilities_is_no_error(rows):
+    shares = rows.assign(pred=3.0, **dict.fromkeys(PROBABILITIES, 0.2))
+    shares.loc[2, [PREDICTION, *PROBABILITIES]] = NAN
+    assert ratings_module.aligned(shares, rows, "x.pkl")["p5"].isna().tolist() == [k == 2 for k in range(6)]
+
+
+def test_files_are_named_after_their_models_and_seeds(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    for name in ("narre@43", "user_item_bias", "zero_shot"):
+        (tmp_path / "predictions" / f"{name}.pkl").touch()
+        (tmp_path / "predictions" / f"{name}.pkl.json").touch()
+    (tmp_path / TEST_RATINGS.path).touch()
+    label = "Reason4Rec (demo model)"
+    elsewhere = tmp_path / "seed43" / TEST_RATINGS.path
+    files = predictions_module.prediction_files(tmp_path, label, [f"Reason4Rec@43={elsewhere}"])
+    assert {name: file.path for name, file in files.items()} == {
+        label: TEST_RATINGS.path,
+        "narre@43": "predictions/narre@43.pkl",
+        "user + item bias": "predictions/user_item_bias.pkl",
+        "zero shot": "predictions/zero_shot.pkl",
+        f"{label}@43": f"seed43/{TEST_RATINGS.path}",
+    }
+    with pytest.raises(InputError, match="two files of predictions are called narre@43"):
+        predictions_module.prediction_files(tmp_path, label, [f"narre@43={elsewhere}"])
+    for wrong in ("narre", "=x.pkl", "narre="):
+        with pytest.raises(InputError, match="expected NAME=FILE or NAME@SEED=FILE"):
+            predictions_module.prediction_files(tmp_path, label, [wrong])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"table": []}'])
+def test_results_of_another_form_are_refused(tmp_path, content):
+    path = tmp_path / "metrics.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"{path}: .* --overwrite"):
+        ratings_module.read(path)
+
+
+# As text.
+
+
+def test_a_table_as_text_shows_every_row_and_number_in_columns():
+    runs = {"ours": runs_of([4.0, 2.0]), "a longer name": runs_of([5.0, 1.0])}
+    result = ratings_module.evaluate(runs, targets_of([5.0, 1.0]), [WARM, COLD], "ours", 1)
+    text = tables.as_text(result)
+    table, paired = (part.splitlines() for part in text.split("\n\n"))
+    assert table[0].split() == "model rows n unusable MAE 95% interval RMSE 95% interval".split()
+    assert table[1].split() == "ours all 2 0 1.0000 1.0000 to 1.0000 1.0000 1.0000 to 1.0000".split()
+    assert table[2].startswith("a longer name  all ") and len(table) == 5
+    assert len(set(map(len, table))) == 1
+    assert [line.split()[:3] for line in paired[3:]] == [["a", "longer", "name"]] * 2
+    assert "2     -1.0000  -1.0000 to -1.0000  " in paired[3]
+
+
+def test_columns_on_seeds_and_on_unusable_predictions_are_there_where_they_are_needed():
+    table = ratings_module.evaluate(
+        {"ours": runs_of([4.0, NAN], [3.0, 2.0])}, targets_of([5.0, 1.0]), [WARM] * 2, "ours", 1
+    )["table"]
+    header, _, first, *_ = tables.as_markdown(table).splitlines()
+    assert header == (
+        "| model | rows | n | seeds | unusable | MAE | std | 95% interval | MAE usable "
+        "| RMSE | std | 95% interval | RMSE usable |"
+    )
+    assert first.startswith("| ours | all | 2 | 2 | 1 | 2.0000 | 0.7071 | ")
+
+
+# As a user runs it.
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return put_toy_dataset(tmp_path)
+
+
+def evaluate(folder, *flags):
+    roots = ["--data_root", folder.parent, "--checkpoint_root", folder.parent / "checkpoints"]
+    return run_script(SCRIPT, "--dataset", folder.name, *roots, *flags)
+
+
+def results(folder, *flags):
+    done = evaluate(folder, *flags)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / METRICS.path).read_text(encoding="utf-8")), done.stdout
+
+
+def predict(folder, name, error, probabilities=False, made_from=None, rows=None):
+    """Puts predictions that are an error off the ratings; our model's where the name is an artifact."""
+    frame = schema.read(folder, TEST).head(rows or 10**6)
+    frame[PREDICTION] = frame["ratings"] + error
+    if name is TEST_RATINGS:
+        frame["reasoner_reply"] = "A reason."
+    if probabilities or name is TEST_RATINGS:
+        frame[list(PROBABILITIES)] = np.eye(5)[frame["ratings"].astype(int) - 1]
+    artifact = name if name is TEST_RATINGS else predictions_of(name)
+    files_module.write_pickle(folder / artifact.path, frame, made_from)
+
+
+def rows_of(result, rows="all"):
+    return {row["model"]: row for row in result["table"] if row["rows"] == rows}
+
+
+def test_without_our_model_the_others_are_judged_and_tested_against_the_biases(folder):
+    predict(folder, "narre@42", 0.5)
+    predict(folder, "narre@43", 1.0)
+    result, output = results(folder)
+    table = rows_of(result)
+    assert list(table) == [*SIMPLE, "narre"]
+    assert (table["narre"]["seeds"], table["narre"]["mae"]) == (2, pytest.approx(0.75))
+    assert {row["against"] for row in result["paired"]} == {"user + item bias"}
+    assert result["settings"]["against"] == "user + item bias" and result["settings"]["seed"] == 42
+    assert set(result) == set(ratings_module.SECTIONS)
+    assert tables.as_text(result) in output
+    again = evaluate(folder)
+    assert "complete:" in again.stdout and tables.as_text(result) in again.stdout
+
+
+def test_our_model_is_first_and_all_others_are_tested_against_it(folder):
+    predict(folder, TEST_RATINGS, 0.25)
+    predict(folder, "zero_shot", 0.5, probabilities=True)
+    result, _ = results(folder)
+    assert list(rows_of(result)) == ["Reason4Rec", *SIMPLE, "zero shot"]
+    assert {row["against"] for row in result["paired"]} == {"Reason4Rec"}
+    assert {row["model"] for row in result["calibration"]} == {"Reason4Rec", "zero shot"}
+    other, _ = results(folder, "--against", "zero shot")
+    assert {row["against"] for row in other["paired"]} == {"zero shot"}
+    assert "--against narre: no such model; there are Reason4Rec, global mean" in complaint(
+        evaluate(folder, "--against", "narre")
+    )
+
+
+def test_the_simple_means_are_those_of_a_file_where_there_is_one(folder):
+    predict(folder, "user_item_bias", 0.125)
+    table = rows_of(results(folder)[0])
+    assert list(table) == SIMPLE
+    assert table["user + item bias"]["mae"] == pytest.approx(0.125)
+    train, test = schema.read(folder, TRAIN), schema.read(folder, TEST)
+    mean = metrics.baselines(train, test)["user mean"]
+    assert table["user mean"]["mae"] == pytest.approx(metrics.errors(test["ratings"], mean)["mae"])
+
+
+def test_another_seed_of_ours_lies_elsewhere_and_a_change_in_any_file_is_seen(folder, tmp_path):
+    other = put_toy_dataset(tmp_path / "seed43")
+    also = ["--also", f"Reason4Rec@43={os.path.relpath(other / TEST_RATINGS.path)}"]
+
+    def mae(first, second):
+        predict(folder, TEST_RATINGS, first)
+        predict(other, TEST_RATINGS, second)
+        result, output = results(folder, *also)
+        return rows_of(result)["Reason4Rec"]["mae"], "complete:" in output
+
+    assert mae(0.25, 0.75) == (0.5, False)
+    assert mae(0.25, 0.75) == (0.5, True)
+    assert mae(0.25, 1.25) == (0.75, False)
+    assert mae(0.75, 1.25) == (1.0, False)
+    predict(folder, "narre", 0.5)
+    assert "out of date (predictions/narre.pkl changed)" in results(folder, *also)[1]
+
+
+def record(limit):
+    return {"inputs": {}, "settings": {"seed": 42, "limit": limit}}
+
+
+def test_predictions_made_with_a_limit_are_judged_on_their_rows_and_the_others_on_all_rows_too(folder):
+    n = len(schema.read(folder, TEST))
+    predict(folder, TEST_RATINGS, 0.25, made_from=record(10), rows=10)
+    predict(folder, "narre", 0.5)
+    predict(folder, "zero_shot", 0.5, made_from=record(12), rows=12)
+    table = rows_of(results(folder)[0])
+    whole = [f"{name}, all test rows" for name in (*SIMPLE, "narre")]
+    assert list(table) == ["Reason4Rec", *SIMPLE, "narre", "zero shot", *whole]
+    assert all(row["n"] == (n if name in whole else 10) for name, row in table.items())
+    assert all(row["unusable"] == 0 for row in table.values())
+
+
+def test_a_row_that_our_predictions_lack_without_a_limit_stays_in_n(folder):
+    n = len(schema.read(folder, TEST))
+    predict(folder, TEST_RATINGS, 0.0, made_from=record(None), rows=n - 4)
+    ours = rows_of(results(folder)[0])["Reason4Rec"]
+    assert (ours["n"], ours["unusable"], ours["mae_usable"]) == (n, 4, 0.0)
+    assert ours["mae"] > 0
+
+
+def test_a_limit_of_this_step_judges_the_first_rows(folder):
+    result, _ = results(folder, "--limit", 7)
+    assert {row["n"] for row in result["table"] if row["rows"] == "all"} == {7, len(schema.read(folder, TEST))}
+    assert result["settings"]["judged"].startswith("7 of ")
+
+
+def test_predictions_of_other_rows_end_in_one_line(folder):
+    predict(folder, "narre", 0.5)
+    path = folder / predictions_of("narre").path
+    frame = files_module.read_pickle(path)
+    frame.loc[3, "item_id"] = "unknown"
+    files_module.write_pickle(path, frame)
+    user, time = frame.loc[3, "user_id"], frame.loc[3, KEYS[2]]
+    assert complaint(evaluate(folder)) == (
+        f"{path}: row 3 (user {user}, item unknown, time {time}) is not in the test split; predict it again"
+    )

@@ -1,0 +1,132 @@
+"""Variants of a finished run: one thing differs, the rest is shared, and nothing of the full run is touched."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import complaint, files_in, put_toy_dataset, run_script
+
+from reason4rec.data import catalog, schema
+from reason4rec.data.history import Entry, History
+from reason4rec.errors import InputError
+from reason4rec.llm.local import load
+from reason4rec.run import files
+from reason4rec.systems.reason4rec import ablations, predictor_modes, prompts
+from reason4rec.systems.reason4rec.artifacts import (
+    REASON_TARGETS,
+    REWARD_TARGETS,
+    SUMMARIES,
+    SUMMARY,
+    TEACHER_REASON,
+    TEACHER_REASONS,
+)
+
+SCRIPT = "3_Predictor/6_ablations.py"
+DATASET = catalog.KNOWN[catalog.DEMO]
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A dataset with the targets, reasons and reward model of a finished run; its folder and its checkpoints."""
+    folder = put_toy_dataset(tmp_path, summaries=True)
+    targets = schema.read(folder, SUMMARIES).head(20)
+    for artifact in (REWARD_TARGETS, REASON_TARGETS):
+        files.write_pickle(folder / artifact.path, targets)
+    files.write_pickle(folder / TEACHER_REASONS.path, targets.assign(**{TEACHER_REASON: "They will like it."}))
+    checkpoints = tmp_path / "checkpoints" / catalog.DEMO
+    (checkpoints / "reason_reward_model").mkdir(parents=True)
+    (checkpoints / "reason_reward_model" / "settings.json").write_text("{}")
+    return folder, checkpoints
+
+
+def placed(finished, name):
+    ablations.place(ablations.variant(name), DATASET, *finished)
+    return finished[0] / "ablations" / name
+
+
+@pytest.mark.parametrize("name", [*ablations.FIXED, "tau_0.3", "tau_-0.1", "history_2", "draws_0"])
+def test_a_variant_shares_what_it_does_not_change_and_leaves_the_full_run_alone(finished, name):
+    before = files_in(finished[0])
+    own = placed(finished, name)
+    for artifact in (schema.TRAIN, schema.TEST):
+        assert schema.read(own, artifact).equals(schema.read(finished[0], artifact))
+    summaries = schema.read(own, SUMMARIES)
+    shown = summaries["reviews"] if name == "without_summarizer" else schema.read(finished[0], SUMMARIES)[SUMMARY]
+    assert summaries[SUMMARY].tolist() == shown.tolist()
+    assert {path: content for path, content in files_in(finished[0]).items() if "ablations/" not in path} == before
+
+
+def test_a_variant_has_the_facts_of_the_dataset_but_those_it_changes(finished):
+    def facts(name):
+        placed(finished, name)
+        return catalog.get(name, finished[0] / "ablations")
+
+    assert (facts("tau_0.3").tau, facts("tau_0.3").history_length) == (0.3, DATASET.history_length)
+    assert (facts("history_2").tau, facts("history_2").history_length) == (DATASET.tau, 2)
+    assert facts("without_rewards").tau > 4
+    assert facts("draws_3").recipes == DATASET.recipes
+
+
+def test_placing_a_variant_again_changes_nothing(finished):
+    own = placed(finished, "without_summarizer")
+    before = files_in(own)
+    assert files_in(placed(finished, "without_summarizer")) == before
+
+
+@pytest.mark.parametrize("name", ["tau", "tau_x", "history_-1", "history_2.5", "draws_", "without_users", ""])
+def test_an_unknown_variant_is_refused_with_those_there_are(name):
+    with pytest.raises(InputError, match="without_summarizer.*tau_X, history_N and draws_N"):
+        ablations.variant(name)
+
+
+def test_what_the_full_run_lacks_is_named(finished):
+    (finished[0] / REASON_TARGETS.path).unlink()
+    with pytest.raises(InputError, match=r"train_12000\.pkl is missing: 2_Reasoner/1_sample_train_data\.py"):
+        placed(finished, "tau_0.3")
+    with pytest.raises(InputError, match="reason_reward_model is missing: 2_Reasoner/3_reward"):
+        ablations.place(ablations.variant("tau_0.3"), DATASET, finished[0], finished[1] / "elsewhere")
+
+
+def test_a_run_that_is_not_finished_is_refused_in_one_line(tmp_path):
+    folder = put_toy_dataset(tmp_path)
+    done = run_script(SCRIPT, "--dataset", "Demo_data", "--data_root", folder.parent, "--variants", "without_reasoner")
+    assert "ablations start from a finished run" in complaint(done)
+
+
+def test_an_adapter_is_trained_as_the_full_runs_was():
+    settings = {
+        "base_model": "b",
+        "max_length": 9,
+        "lr": 1e-4,
+        "epochs": 2,
+        "batch_size": 8,
+        "gradient_accumulation": 2,
+    }
+    words = ablations._training(settings | {"lm_head": False, "rank": 8})
+    assert words[-1] == "--no-lm_head"
+    assert dict(zip(words[:-1:2], words[1:-1:2])) == {f"--{name}": value for name, value in settings.items()}
+
+
+def test_a_row_counts_the_accepted_reasons_of_its_own_folder(finished):
+    assert ablations._accepted(finished[0]) == {"targets": 20, "accepted": 20}
+    assert ablations._accepted(finished[0] / "nowhere") == {}
+    assert json.dumps(ablations._accepted(finished[0]))
+
+
+@pytest.mark.parametrize("form", ["one_step", "rating_first"])
+def test_a_predictor_that_writes_its_reason_gives_the_probabilities_at_its_rating(base, form):
+    model = load(base, None, device="cpu", max_length=1024)
+    history = History((Entry("Old Album", 4.0, "Positive Aspects: mood"),), (), 4.0, None)
+    asked = [
+        predictor_modes.question(form, "Album", title, history, "", prompts.FOLDER)
+        for title in ("Paper Rain", "Neon Storm")
+    ]
+    replies = [f"Predicted Rating: 4.0\nIt fits {k}." for k in range(2)]
+    if form == "one_step":
+        replies = [f"It fits {k}.\nPredicted Rating: 4.0" for k in range(2)]
+    model.generate = lambda *_, **__: replies
+    probabilities, written = predictor_modes.predict(form, model, asked, 16)
+    assert written == ["It fits 0.", "It fits 1."]
+    said = [f"{text}\n" for text in written] if form == "one_step" else None
+    expected = model.choice_probabilities(asked, prompts.RATINGS, prompts.RATING_PREFIX, said)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)

@@ -1,0 +1,91 @@
+"""README's tables are those of the published results, and a number that nobody measured is not in them."""
+
+import json
+import re
+
+import pytest
+from helpers import ROOT, put_toy_dataset, run_script
+
+from reason4rec.errors import InputError
+from reason4rec.evaluation.ratings import METRICS
+from reason4rec.run import files
+from reason4rec.systems.reason4rec import report
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readmes_tables_are_those_of_the_published_results():
+    assert report.with_tables(README) == README, "run python -m reason4rec.systems.reason4rec.report"
+
+
+def test_readme_has_a_table_of_every_published_dataset():
+    named = {name.removesuffix("_ablations") for _, name, _ in report.MARKS.findall(README)}
+    assert named == {"reported", *(path.name for path in report.FOLDER.iterdir() if path.is_dir())}
+
+
+def test_no_result_is_typed_into_readme():
+    """Outside the tables, no number looks like an error of ours."""
+    prose = report.MARKS.sub("", README)
+    assert not re.findall(r"\b(?:MAE|RMSE) (?:of )?\d\.\d{3,}", prose)
+
+
+def test_what_nobody_has_run_says_so_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / "reported.json").write_text((report.FOLDER / "reported.json").read_text())
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+    for line in report.reported().splitlines()[2:]:
+        assert line.endswith("| not run | - | - | - | - | - | - |")
+
+
+def test_every_reported_number_has_a_source():
+    for row in json.loads((report.FOLDER / "reported.json").read_text()):
+        assert row["source"]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A folder of published results, with a toy dataset evaluated and published as `Music_data`."""
+    folder = put_toy_dataset(tmp_path)
+    done = run_script("3_Predictor/4_evaluate.py", "--dataset", "Demo_data", "--data_root", folder.parent)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(report, "FOLDER", tmp_path / "results")
+    report.publish(folder, "Music_data", minutes=12.0)
+    (tmp_path / "results" / "reported.json").write_text(
+        json.dumps([{"model": "Reason4Rec", "dataset": "Music_data", "mae": 0.5, "rmse": None, "source": "a paper"}])
+    )
+    return tmp_path / "results"
+
+
+def test_a_published_dataset_has_a_row_for_each_model(published):
+    table = report.with_tables("<!-- table Music_data -->\nold\n<!-- /table -->")
+    assert "old" not in table
+    for model in ("global mean", "user mean", "item mean", "user + item bias"):
+        assert len(re.findall(rf"^\| {re.escape(model)} \| \d+ / \d+ \| 0 \| \d\.\d{{4}} \[", table, re.MULTILINE)) == 1
+
+
+def test_our_own_row_is_set_beside_the_reported_one(published):
+    path = published / "Music_data" / "metrics.json"
+    result = json.loads(path.read_text())
+    ours = next(row for row in result["table"] if row["model"] == "global mean" and row["rows"] == "warm")
+    result["table"].append(ours | {"model": "Reason4Rec", "mae": 0.4, "mae_low": 0.3, "mae_high": 0.5})
+    path.write_text(json.dumps(result))
+    line = report.reported().splitlines()[2]
+    assert "| 0.5000 | not known | a paper | 0.4000 [0.3000, 0.5000] |" in line
+    assert "| -0.1000 | 1 |" in line and "| 12.0 |" in line
+
+
+def test_a_table_of_the_demo_model_is_never_ours_on_a_real_dataset(published):
+    assert "not run" in report.reported()
+
+
+def test_a_dataset_without_results_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+    with pytest.raises(InputError, match="metrics.json"):
+        report.with_tables("<!-- table None_data -->\n<!-- /table -->")
+    with pytest.raises(InputError, match=METRICS.written_by):
+        report.publish(tmp_path, "None_data", None)
+
+
+def test_publishing_copies_the_results_with_date_commit_and_versions(published):
+    about = json.loads((published / "Music_data" / "run.json").read_text())
+    assert set(about) == {"date", "commit", "gpu", "minutes", "versions", "sha256"}
+    assert about["versions"] == files.versions()

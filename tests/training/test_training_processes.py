@@ -1,0 +1,150 @@
+"""Training in two processes, on the CPU: losses and weights as in one, one voice, one writer, one that is resumed."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from safetensors.torch import load_file
+from test_sft import command, rows_for
+
+from reason4rec.run import files
+from reason4rec.systems.reason4rec.experts import EXPERTS
+from reason4rec.training import sft
+from reason4rec.training.batches import Filled
+
+ROOT = Path(__file__).parents[2]
+CHANGES = {"adapter": "Predictor", "epochs": 3, "batch_size": 4}
+N_ROWS = 9  # so that in the last step of an epoch one process has a row and the other has none
+
+# Cut off when the second epoch's checkpoint is due, run again, run once more when it is complete, and without its rows.
+WORKER = """
+import sys
+from pathlib import Path
+from transformers import Trainer
+sys.path[:0] = ["tests", "."]
+from reason4rec import finetune, steps
+
+save_checkpoint, saved = Trainer._save_checkpoint, []
+
+def dies_at_the_second(*args):
+    saved.append(1)
+    if len(saved) == 2:
+        raise KeyboardInterrupt
+    save_checkpoint(*args)
+
+flags = sys.argv[1:]
+args = None
+
+def keep(parsed):
+    global args
+    args = parsed
+
+steps.main(keep, "", finetune.flags)
+Trainer._save_checkpoint = dies_at_the_second
+try:
+    finetune.run(args)
+except KeyboardInterrupt:
+    print("CUT", flush=True)
+Trainer._save_checkpoint = save_checkpoint
+finetune.run(args)
+finetune.run(args)
+sys.argv[1:] = [*flags, "--adapter", "Summarizer"]
+steps.main(finetune.run, "", finetune.flags)
+"""
+
+
+@pytest.fixture(scope="module")
+def launched(base, tmp_path_factory):
+    """The folder of a training in two processes, and what each of them said."""
+    root = tmp_path_factory.mktemp("two")
+    arguments = rows_and_arguments(base, root)
+    flags = {name: getattr(arguments, name) for name in ("data_root", "checkpoint_root", "base_model", "lr", *CHANGES)}
+    flags |= {"dataset": "Demo_data", "device": "cpu"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, *(str(part) for name in flags for part in (f"--{name}", flags[name]))],
+            cwd=ROOT,
+            env=os.environ
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=200) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return root, said, [process.returncode for process in processes]
+
+
+def rows_and_arguments(base, root, **changes):
+    arguments = command(base, root, **CHANGES, **changes)
+    path = root / "data/Demo_data" / EXPERTS["Predictor"].rows.path
+    files.write_pickle(path, rows_for("Predictor", N_ROWS))
+    return arguments
+
+
+def test_two_processes_train_as_one_does_in_two_parts_although_they_were_cut_off(base, launched, tmp_path):
+    sft.run(rows_and_arguments(base, tmp_path, gradient_accumulation=2))
+    one, two = (root / "checkpoints/Demo_data/Predictor" for root in (tmp_path, launched[0]))
+    curves = [json.loads((folder / "loss_curve.json").read_text()) for folder in (one, two)]
+    for name in ("step", "loss", "learning_rate", "grad_norm"):
+        values = [[entry[name] for entry in curve] for curve in curves]
+        assert values[1] == pytest.approx(values[0], rel=2e-3), name
+    weights = [load_file(folder / "adapter_model.safetensors") for folder in (one, two)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=2e-4, rtol=0)
+    settings = json.loads((two / "settings.json").read_text())
+    assert (settings["processes"], settings["sharded"], settings["gradient_accumulation"]) == (2, False, 1)
+    assert files.read_record(two)["sha256"] == files.sha256(two)
+    assert not sft.training_folder(two).exists()
+
+
+def test_one_of_several_processes_speaks_for_all(launched):
+    _, said, _ = launched
+    lines = said[0][0].splitlines()
+    assert said[1][0].splitlines() == ["CUT"]
+    assert sum(line.startswith("engine=transformers, device=cpu, processes=2") for line in lines) == 2
+    assert sum(line.startswith("[Predictor] rows in 9") for line in lines) == 1
+    assert sum(line.startswith("complete:") for line in lines) == 1
+
+
+def test_an_error_in_all_processes_is_said_once_and_ends_all(launched):
+    _, said, codes = launched
+    errors = [[line for line in err.splitlines() if line.startswith("error:")] for _, err in said]
+    assert codes == [2, 2]
+    assert [len(lines) for lines in errors] == [1, 0]
+    assert "is missing: 1_Summarizer/" in errors[0][0]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp_qlora"])
+def test_the_configurations_are_ones_that_accelerate_reads(name):
+    config = load_config_from_file(str(ROOT / f"configs/{name}.yaml"))
+    assert config.mixed_precision == "bf16"
+    assert config.num_processes > 1
+
+
+def test_a_blank_row_fills_what_the_processes_lack_and_each_row_comes_once():
+    filled = Filled(9, 12)
+    orders = []
+    for epoch in range(2):
+        filled.set_epoch(epoch)
+        orders.append(list(filled))
+    assert len(filled) == 12
+    assert [order[9:] for order in orders] == [[9, 9, 9]] * 2
+    assert [sorted(order[:9]) for order in orders] == [list(range(9))] * 2
+    assert orders[0] != orders[1]
