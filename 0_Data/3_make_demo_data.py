@@ -6,28 +6,23 @@ Writes raw/reviews_Demo.json.gz and raw/meta_Demo.json.gz in the dataset's folde
 The world is made up: what it shows says nothing about real users or the paper's numbers.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.data.catalog import DEMO
 from reason4rec.demo import world
 from reason4rec.systems.reason4rec.artifacts import DEMO_METADATA, DEMO_REVIEWS
 
 
-def run(args: argparse.Namespace) -> None:
-    step = utils.Step(args, reads=[], writes=[DEMO_REVIEWS, DEMO_METADATA])
-    if step.done():
-        return
-    reviews, metadata = world.raw_records(world.USERS, world.ITEMS, args.seed)
-    reviews = reviews[: args.limit]
+def run(step: utils.ExpertStep) -> None:
+    reviews, metadata = world.raw_records(world.USERS, world.ITEMS, step.common.seed)
+    reviews = reviews[: step.common.limit]
     step.write(DEMO_REVIEWS, reviews)
     step.write(DEMO_METADATA, metadata)
-    step.card(world.USERS * world.ITEMS, len(reviews), users=world.USERS, items=world.ITEMS)
+    step.summary(world.USERS * world.ITEMS, len(reviews), users=world.USERS, items=world.ITEMS)
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, dataset=DEMO)
+    utils.start(run, __doc__)

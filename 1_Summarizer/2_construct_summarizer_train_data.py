@@ -7,7 +7,6 @@ Writes Summarizer_train_instruct.pkl, a list of {"messages": [user, assistant]}
 A summary that lacks one of its three parts teaches the wrong form and is left out. Paper: preference distillation.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,23 +14,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec.llm.prompt import training_row
-from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.artifacts import SUMMARIZER_ROWS, TEACHER_SUMMARIES, TEACHER_SUMMARY
+from reason4rec.systems.reason4rec.prompts import is_summary
 
 
-def run(args: argparse.Namespace) -> None:
-    step = utils.Step(args, reads=[TEACHER_SUMMARIES], writes=[SUMMARIZER_ROWS])
-    if step.done():
-        return
-    reviews = step.targets(TEACHER_SUMMARIES)
+def run(step: utils.ExpertStep) -> None:
+    reviews = step.rows(TEACHER_SUMMARIES)
     rows = [
         training_row(prompt, summary)
-        for prompt, summary in zip(utils.summaries_asked(step, reviews), reviews[TEACHER_SUMMARY])
-        if prompts.is_summary(summary)
+        for prompt, summary in zip(step.summary_prompts(reviews), reviews[TEACHER_SUMMARY])
+        if is_summary(summary)
     ]
     step.write(SUMMARIZER_ROWS, rows)
-    step.card(len(reviews), len(rows), without_three_parts=len(reviews) - len(rows))
+    step.summary(len(reviews), len(rows), without_three_parts=len(reviews) - len(rows))
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.prompt_flags)
+    utils.start(run, __doc__)

@@ -5,7 +5,8 @@
 #
 # Reads  Summarizer_train_instruct.pkl
 # Writes checkpoints/DATASET/Summarizer
-# Any other flag goes to the trainer: bash 1_Summarizer/3_summarizer_train.sh --help
+# Any other option goes to the trainer: bash 1_Summarizer/3_summarizer_train.sh --help
 set -euo pipefail
-cd "$(dirname "$0")/.."
-exec "${PYTHON:-python}" -m reason4rec.training.sft --adapter Summarizer "$@"
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
+exec "${PYTHON:-python}" -m reason4rec.systems.reason4rec.train --adapter Summarizer "$@"

@@ -7,7 +7,6 @@ Writes train_summarizer_generation_results.pkl (+ aspect_preference_summary)
 With --limit N only the reviews that the histories of the first N test rows show. Paper: preference distillation.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,26 +15,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
-from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
+from reason4rec.systems.reason4rec.options import Histories, Writing
+from reason4rec.systems.reason4rec.prompts import is_summary
 
 
-def run(args: argparse.Namespace) -> None:
-    adapter = utils.adapter_path(args, "Summarizer")
-    step = utils.Step(args, reads=[TRAIN, adapter, *([TEST] if args.limit else [])], writes=[SUMMARIES])
-    if step.done():
-        return
+def run(step: utils.ExpertStep) -> None:
     reviews = step.read(TRAIN).reset_index(drop=True)
-    if args.limit:
-        shown = HistoryIndex(reviews, None, step.dataset.history_length).rows_shown(step.targets(TEST))
+    if step.common.limit:
+        shown = HistoryIndex(reviews, None, step[Histories].history_length).rows_shown(step.rows(TEST))
         reviews = reviews.loc[shown].reset_index(drop=True)
-    model = utils.load_expert(step, "Summarizer")
-    asked = utils.summaries_asked(step, reviews)
-    reviews[SUMMARY] = utils.chat_with_LLM(model, asked, args.max_new_tokens)
+    summarizer = step.language_model("Summarizer")
+    reviews[SUMMARY] = utils.chat_with_LLM(summarizer, step.summary_prompts(reviews), step[Writing].max_new_tokens)
     step.write(SUMMARIES, reviews)
-    three_parts = int(reviews[SUMMARY].map(prompts.is_summary).sum())
-    step.card(len(reviews), len(reviews), with_three_parts=three_parts, prompts_shortened=model.shortened)
+    three_parts = int(reviews[SUMMARY].map(is_summary).sum())
+    step.summary(len(reviews), len(reviews), with_three_parts=three_parts, prompts_shortened=summarizer.shortened)
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.prompt_flags, utils.model_flags, utils.server_flags, utils.generation_flags)
+    utils.start(run, __doc__)

@@ -7,7 +7,6 @@ Writes review_train_data.pkl, a list of {"messages": [user, assistant]}
 The real review stands where a reason will stand. Paper: preference matching.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,26 +14,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec.llm.prompt import training_row
-from reason4rec.systems.reason4rec import prompts
-from reason4rec.systems.reason4rec.artifacts import REWARD_ROWS, REWARD_TARGETS, SUMMARIES
+from reason4rec.systems.reason4rec.artifacts import REWARD_ROWS, REWARD_TARGETS
+from reason4rec.systems.reason4rec.prompts import predictor, rating_answer
 
 
-def run(args: argparse.Namespace) -> None:
-    step = utils.Step(args, reads=[REWARD_TARGETS, SUMMARIES], writes=[REWARD_ROWS])
-    if step.done():
-        return
-    targets = step.targets(REWARD_TARGETS)
-    histories = utils.histories_of(step, targets)
+def run(step: utils.ExpertStep) -> None:
+    targets = step.rows(REWARD_TARGETS)
     rows = [
         training_row(
-            prompts.predictor(step.dataset.product_class, row.title, history, row.reviews, args.prompts),
-            prompts.rating_answer(row.ratings),
+            predictor(step.product_class, row.title, history, row.reviews, step.templates), rating_answer(row.ratings)
         )
-        for row, history in zip(targets.itertuples(), histories)
+        for row, history in zip(targets.itertuples(), step.histories(targets))
     ]
     step.write(REWARD_ROWS, rows)
-    step.card(len(targets), len(rows))
+    step.summary(len(targets), len(rows))
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.prompt_flags)
+    utils.start(run, __doc__)

@@ -5,7 +5,8 @@
 #
 # Reads  review_train_data.pkl
 # Writes checkpoints/DATASET/reason_reward_model
-# Any other flag goes to the trainer: bash 2_Reasoner/3_reward_model_train.sh --help
+# Any other option goes to the trainer: bash 2_Reasoner/3_reward_model_train.sh --help
 set -euo pipefail
-cd "$(dirname "$0")/.."
-exec "${PYTHON:-python}" -m reason4rec.training.sft --adapter reason_reward_model "$@"
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
+exec "${PYTHON:-python}" -m reason4rec.systems.reason4rec.train --adapter reason_reward_model "$@"

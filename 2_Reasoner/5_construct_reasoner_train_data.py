@@ -7,7 +7,6 @@ Writes Reasoner_train_instruct.pkl, a list of {"messages": [user, assistant]}
 The Reasoner never sees a rating or a hint, whatever the teacher saw. Paper: preference matching.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,26 +14,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec.llm.prompt import training_row
-from reason4rec.systems.reason4rec import prompts
-from reason4rec.systems.reason4rec.artifacts import REASONER_ROWS, SUMMARIES, TEACHER_REASONS
+from reason4rec.systems.reason4rec.artifacts import REASONER_ROWS, TEACHER_REASON, TEACHER_REASONS
 
 
-def run(args: argparse.Namespace) -> None:
-    step = utils.Step(args, reads=[TEACHER_REASONS, SUMMARIES], writes=[REASONER_ROWS])
-    if step.done():
-        return
-    targets = step.targets(TEACHER_REASONS)
-    histories = utils.histories_of(step, targets)
-    rows = [
-        training_row(
-            prompts.reasoner(step.dataset.product_class, row.title, history, folder=args.prompts),
-            row.personalized_analysis,
-        )
-        for row, history in zip(targets.itertuples(), histories)
-    ]
+def run(step: utils.ExpertStep) -> None:
+    targets = step.rows(TEACHER_REASONS)
+    prompts = step.reason_prompts(targets, step.histories(targets))
+    rows = [training_row(prompt, reason) for prompt, reason in zip(prompts, targets[TEACHER_REASON])]
     step.write(REASONER_ROWS, rows)
-    step.card(len(targets), len(rows))
+    step.summary(len(targets), len(rows))
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.prompt_flags)
+    utils.start(run, __doc__)

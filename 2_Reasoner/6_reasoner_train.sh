@@ -5,7 +5,8 @@
 #
 # Reads  Reasoner_train_instruct.pkl
 # Writes checkpoints/DATASET/Reasoner
-# Any other flag goes to the trainer: bash 2_Reasoner/6_reasoner_train.sh --help
+# Any other option goes to the trainer: bash 2_Reasoner/6_reasoner_train.sh --help
 set -euo pipefail
-cd "$(dirname "$0")/.."
-exec "${PYTHON:-python}" -m reason4rec.training.sft --adapter Reasoner "$@"
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
+exec "${PYTHON:-python}" -m reason4rec.systems.reason4rec.train --adapter Reasoner "$@"

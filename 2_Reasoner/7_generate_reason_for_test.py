@@ -7,7 +7,6 @@ Writes reason_for_test_by_reasoner.pkl (+ reasoner_reply)
 Histories come from the training reviews alone. Paper: preference matching.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,22 +14,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec.data.schema import TEST
-from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, TEST_REASONS
+from reason4rec.systems.reason4rec.artifacts import REASON, TEST_REASONS
+from reason4rec.systems.reason4rec.options import Writing
 
 
-def run(args: argparse.Namespace) -> None:
-    adapter = utils.adapter_path(args, "Reasoner")
-    step = utils.Step(args, reads=[TEST, SUMMARIES, adapter], writes=[TEST_REASONS])
-    if step.done():
-        return
-    targets = step.targets(TEST)
-    histories = utils.histories_of(step, targets)
-    model = utils.load_expert(step, "Reasoner")
-    targets[REASON] = utils.reasons_of(model, step, targets["title"], histories)
+def run(step: utils.ExpertStep) -> None:
+    targets = step.rows(TEST)
+    prompts = step.reason_prompts(targets, step.histories(targets))
+    reasoner = step.language_model("Reasoner")
+    targets[REASON] = utils.chat_with_LLM(reasoner, prompts, step[Writing].max_new_tokens)
     step.write(TEST_REASONS, targets)
     distinct = targets[REASON].nunique()
-    step.card(len(targets), len(targets), distinct_reasons=distinct, prompts_shortened=model.shortened)
+    step.summary(len(targets), len(targets), distinct_reasons=distinct, prompts_shortened=reasoner.shortened)
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, utils.prompt_flags, utils.model_flags, utils.server_flags, utils.generation_flags)
+    utils.start(run, __doc__)

@@ -5,10 +5,9 @@
 Reads  raw_data/train.pkl, raw_data/test.pkl, rating_for_test_by_predictor.pkl and predictions/*.pkl where they exist
 Writes results/metrics.json, {"table", "paired", "by_rating", "by_history", "calibration", "settings"}
 The means and user + item bias are always in the table. Where our predictions were made with --limit, all models are
-judged on those rows, and the others on all test rows too. Our choices are explained in reason4rec/evaluation.py.
+judged on those rows, and the others on all test rows too. docs/evaluation.md explains our choices.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -18,41 +17,14 @@ import utils
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
-from reason4rec.evaluation import metrics, ratings, statistics, tables
-from reason4rec.evaluation.ratings import METRICS
-from reason4rec.systems.reason4rec import predictions
-from reason4rec.systems.reason4rec.artifacts import TEST_RATINGS, TEST_REASONS
+from reason4rec.evaluation import metrics, ratings, tables
+from reason4rec.systems.reason4rec.artifacts import METRICS, TEST_RATINGS, TEST_REASONS
+from reason4rec.systems.reason4rec.predictions import files_of, reference
 
 
-def flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--also",
-        action="append",
-        default=[],
-        metavar="NAME[@SEED]=FILE",
-        help="predictions elsewhere, such as those of our model with another seed; may be given again",
-    )
-    parser.add_argument("--against", metavar="MODEL", help="whom all others are tested against; ours by default")
-
-
-def run(args: argparse.Namespace) -> None:
-    ours = utils.model_label(args)
-    files = predictions.prediction_files(args.data_root / args.dataset, ours, args.also)
-    models = set(map(ratings.model_of, files))
-    against = args.against or (ours if ours in models else ratings.FIXED)
-    step = utils.Step(
-        args,
-        reads=[TRAIN, TEST, *files.values()],
-        writes=[METRICS],
-        model=ours,
-        also=args.also,
-        against=against,
-        resamples=statistics.RESAMPLES,
-    )
-    if step.done():
-        print(tables.as_text(ratings.read(step.path(METRICS))))
-        return
-    train, test = step.read(TRAIN), step.read(TEST)
+def run(step: utils.ExpertStep) -> None:
+    ours, against, seed = step.label, reference(step), step.common.seed
+    files, train, test = files_of(step), step.read(TRAIN), step.read(TEST)
     predicted = {name: step.read(file) for name, file in files.items()}
     frames = {name: ratings.aligned(frame, test, str(step.path(files[name]))) for name, frame in predicted.items()}
     simple, index = metrics.baselines(train, test), HistoryIndex(train, None)
@@ -64,14 +36,14 @@ def run(args: argparse.Namespace) -> None:
     if files.get(ours) is TEST_RATINGS and ratings.made_with_limit(step.path(TEST_REASONS)):
         trials.add(ours)
     of_ours = [predicted[name] for name in trials if ratings.model_of(name) == ours]
-    rows = ratings.rows_in_all(test, of_ours)[: args.limit]
+    rows = ratings.rows_in_all(test, of_ours)[: step.common.limit]
     targets = test.iloc[rows].reset_index(drop=True)
     on_rows = {model: [run.iloc[rows].reset_index(drop=True) for run in runs[model]] for model in runs}
-    result = ratings.evaluate(on_rows, targets, index.of_rows(targets), against, args.seed)
+    result = ratings.evaluate(on_rows, targets, index.of_rows(targets), against, seed)
     if len(rows) < len(test):
         whole = ratings.by_model({name: frames[name] for name in files if name not in trials}, simple, ours)
-        result["table"] += ratings.whole_table(whole, test, index.of_rows(test), args.seed)
-    result["settings"] = step.made_from["settings"] | {
+        result["table"] += ratings.whole_table(whole, test, index.of_rows(test), seed)
+    result["settings"] = step.provenance["settings"] | {
         "judged": "all test rows" if len(rows) == len(test) else f"{len(rows)} of {len(test)} test rows",
         "interval": "95%, percentiles of a bootstrap over users",
         "test": "signs of the users' differences flipped at random; Holm over all models of a group of rows",
@@ -79,8 +51,12 @@ def run(args: argparse.Namespace) -> None:
     }
     step.write(METRICS, result)
     print(tables.as_text(result))
-    step.card(len(test), len(rows), models=len(runs))
+    step.summary(len(test), len(rows), models=len(runs))
+
+
+def show(step: utils.ExpertStep) -> None:
+    print(tables.as_text(ratings.read(step.path(METRICS))))
 
 
 if __name__ == "__main__":
-    utils.main(run, __doc__, flags)
+    utils.start(run, __doc__, show)

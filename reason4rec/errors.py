@@ -1,5 +1,15 @@
-"""The one exception that a user may cause, and that a script answers with one line and exit code 2."""
+"""The exceptions that a script answers with one line and an exit code."""
+
+from abc import ABC, abstractmethod
 
 
 class InputError(ValueError):
-    """Bad input: the message says which file, column or row, and what to do."""
+    """Bad input: the message says which file, column, row or flag, and what to do. Exit code 2."""
+
+
+class Pending(Exception, ABC):  # noqa: N818
+    """A step has to wait for answers from elsewhere. Exit code 3."""
+
+    @abstractmethod
+    def write(self) -> str:
+        """Writes down what is wanted; what to do next, in one line."""

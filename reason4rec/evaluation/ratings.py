@@ -23,15 +23,14 @@ from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, check_frame
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics
 from reason4rec.evaluation.statistics import holm, intervals, paired_p
-from reason4rec.run.files import Artifact, read_record
+from reason4rec.evaluation.tables import ALL_TEST_ROWS
+from reason4rec.run.records import read_record
 
-METRICS = Artifact("results/metrics.json", (), "3_Predictor/4_evaluate.py")
 BINS = np.linspace(0.1, 0.9, 9)  # of the probability of the most probable rating
 HISTORY = {0: "0", 1: "1-4", 5: "5-9", 10: "10-19", 20: "20-49", 50: "50+"}  # fewest earlier reviews, name
 SIMPLE = {"global_mean": "global mean", "global_median": "global median", "user_mean": "user mean"}
 SIMPLE |= {"item_mean": "item mean", "user_item_bias": "user + item bias"}
 FIXED = "user + item bias"  # the best of the simple ones as a rule; none is chosen by its error on the test rows
-ALL_TEST_ROWS = ", all test rows"
 SECTIONS = ("table", "paired", "by_rating", "by_history", "calibration", "settings")
 
 Runs = Mapping[str, Sequence[pd.DataFrame]]
@@ -221,18 +220,18 @@ def calibration(ratings: np.ndarray, probabilities: np.ndarray) -> dict:
 
 
 def read(path: Path) -> dict:
-    """The content of `results/metrics.json`; InputError if it is not what `3_Predictor/4_evaluate.py` writes now."""
+    """The content of `results/metrics.json`; InputError if it is not what the evaluation writes now."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: {METRICS.written_by} writes it") from None
+        raise InputError(f"{path} is missing: the evaluation writes it") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}); run {METRICS.written_by} with --overwrite") from error
+        raise InputError(f"{path}: not JSON ({error}); run the evaluation with --overwrite") from error
     if not isinstance(result, dict) or not set(SECTIONS) <= set(result):
-        raise InputError(f"{path}: has not the sections {', '.join(SECTIONS)}; run {METRICS.written_by} --overwrite")
+        raise InputError(f"{path}: has not the sections {', '.join(SECTIONS)}; run the evaluation with --overwrite")
     rows = [row for name in SECTIONS[:-1] for row in (result[name] if isinstance(result[name], list) else [None])]
     if not isinstance(result["settings"], dict) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{path}: a section of it is no table; run {METRICS.written_by} --overwrite")
+        raise InputError(f"{path}: a section of it is no table; run the evaluation with --overwrite")
     return result
 
 

@@ -4,23 +4,55 @@ from collections.abc import Sequence
 
 from reason4rec.run import markdown
 
+ALL_TEST_ROWS = ", all test rows"
+
+
+ALL_ARE_WARM = "All of these rows are warm: their user and item each have an earlier review, and at least 5 together."
+
 
 def as_text(result: dict) -> str:
-    """The table, the paired tests and the calibration for a terminal."""
-    parts = [_aligned(_table_cells(result["table"]))]
-    if result["paired"]:
-        against = result["paired"][0]["against"]
+    """The table, the paired tests and the calibration for a terminal; once where all rows are warm."""
+    once = all_are_warm(result["table"])
+    table, paired, calibration = (
+        [row for row in result[name] if not (once and row["rows"] == "warm")]
+        for name in ("table", "paired", "calibration")
+    )
+    parts = [_aligned(_table_cells(table))]
+    if once:
+        parts.append(ALL_ARE_WARM)
+    if paired:
+        against = paired[0]["against"]
         parts.append(
             f"MAE less that of {against} on the same rows: above 0 the model is worse than it.\n"
             "p: how often chance alone gives such a difference; corrected for the number of models (Holm).\n"
-            + _aligned(_paired_cells(result["paired"]))
+            + _aligned(_paired_cells(paired))
         )
-    if result["calibration"]:
+    if calibration:
         parts.append(
             "The most probable rating: its mean probability, how often it is right, and how far the two are apart.\n"
-            + _aligned(_calibration_cells(result["calibration"]))
+            + _aligned(_calibration_cells(calibration))
         )
     return "\n\n".join(parts)
+
+
+def all_are_warm(table: Sequence[dict]) -> bool:
+    """Whether each model has as many warm rows as rows in all."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in table:
+        counts.setdefault(row["model"], {})[row["rows"]] = row["n"]
+    return bool(counts) and all(of_model.get("warm") == of_model["all"] for of_model in counts.values())
+
+
+def closing(result: dict, ours: str, others: int = 3) -> str:
+    """Our row beside those of the best others by MAE, on the warm rows, or on all where none is warm."""
+    table = [row for row in result["table"] if row["n"]]
+    group = "warm" if any(row["rows"] == "warm" and row["model"] == ours for row in table) else "all"
+    of_group = [row for row in table if row["rows"] == group and not row["model"].endswith(ALL_TEST_ROWS)]
+    best = sorted((row for row in of_group if row["model"] != ours), key=lambda row: row["mae"])[:others]
+    shown = [row for row in of_group if row["model"] == ours] + best
+    what = f"the best {len(best)} others by MAE"
+    head = f"{'Ours and ' if len(shown) > len(best) else ''}{what}; lower is better:"
+    return f"{head[:1].upper()}{head[1:]}\n{_aligned(_table_cells(shown))}"
 
 
 def as_markdown(table: Sequence[dict]) -> str:

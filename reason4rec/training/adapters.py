@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reason4rec.errors import InputError
 from reason4rec.llm import adapters
 from reason4rec.run import files
+from reason4rec.run.records import write_record
 
 if TYPE_CHECKING:
     import torch
@@ -38,22 +39,23 @@ def save(
     weights: dict[str, "torch.Tensor"],
     tokenizer: "PreTrainedTokenizerBase",
     out: Path,
-    made_from: dict,
-    way: dict,
+    provenance: dict,
+    execution: dict,
     curve: list[dict],
 ) -> None:
     """Writes the adapter, reopens it, compares every trained tensor, and only then lets it take its place."""
-    draft = files.draft_path(out)
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft, state_dict=weights)
-    tokenizer.save_pretrained(draft)
-    compare(weights, draft)
-    files.write_text(draft / "settings.json", json.dumps(made_from["settings"] | way, indent=1, sort_keys=True))
-    files.write_text(draft / "loss_curve.json", json.dumps(curve, indent=1))
-    files.write_record(out, made_from, files.sha256(draft))
+    staged = files.staged_path(out)
+    shutil.rmtree(staged, ignore_errors=True)
+    model.save_pretrained(staged, state_dict=weights)
+    tokenizer.save_pretrained(staged)
+    compare(weights, staged)
+    settings = provenance["settings"] | execution
+    files.write_text(staged / "settings.json", json.dumps(settings, indent=1, sort_keys=True))
+    files.write_text(staged / "loss_curve.json", json.dumps(curve, indent=1))
+    write_record(out, provenance | {"execution": execution}, files.sha256(staged))
     if out.exists():
         shutil.rmtree(out)
-    draft.rename(out)
+    staged.rename(out)
 
 
 def compare(weights: dict[str, "torch.Tensor"], folder: Path) -> None:

@@ -1,24 +1,34 @@
 """Variants of the method that differ in one thing from a finished run, each in a folder of its own.
 
 A variant is a dataset like any other: `ablations/NAME` in the folder of the full run, with links to what it shares
-with it (reviews, summaries, targets, adapters, replies) and its own facts. The numbered scripts make the rest, so that
-a variant is resumed and recorded as any run is. Adapters are trained with the settings of the full run's.
+with it (reviews, summaries, targets, adapters, replies) and its own facts. The table of steps says which steps a change
+puts out of date, and the numbered scripts do them, so that a variant is resumed and recorded as any run is. Adapters
+are trained with the settings of the full run's.
 """
 
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from reason4rec.data import catalog, schema
-from reason4rec.data.catalog import Dataset
+import pandas as pd
+
+from reason4rec.data import schema
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
 from reason4rec.llm.adapters import adapter_settings
-from reason4rec.run import files
+from reason4rec.llm.cache import PATH as CACHE
+from reason4rec.run import files, options, records
+from reason4rec.run.files import Artifact
+from reason4rec.run.options import options_of
+from reason4rec.run.pipeline import Pipeline, StepSpec
+from reason4rec.run.project import ROOT
+from reason4rec.run.step import parse
+from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import (
     REASON_TARGETS,
     REWARD_TARGETS,
@@ -27,66 +37,43 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASONS,
     TEST_RATINGS,
 )
+from reason4rec.systems.reason4rec.facts import Dataset
+from reason4rec.systems.reason4rec.options import SERVERS, Execution, Training
+from reason4rec.systems.reason4rec.step import ExpertStep
+from reason4rec.training.recipe import Recipe
 
 FOLDER, FULL = "ablations", "full"
-ROOT = Path(__file__).resolve().parents[3]
 ACCEPTS_ALL = 9.0  # a tau above every score: two ratings of 1 to 5 differ by 4 at most
-REWARD = ("2/2", "2/3")
-REASONS = ("2/4", "2/5", "2/6", "2/7")
-PREDICTIONS = ("3/1", "3/2", "3/3")
-SCRIPTS = {
-    "2/2": "2_Reasoner/2_construct_reward_train_data.py",
-    "2/3": "2_Reasoner/3_reward_model_train.sh",
-    "2/4": "2_Reasoner/4_distilling_possible_reason.py",
-    "2/5": "2_Reasoner/5_construct_reasoner_train_data.py",
-    "2/6": "2_Reasoner/6_reasoner_train.sh",
-    "2/7": "2_Reasoner/7_generate_reason_for_test.py",
-    "3/1": "3_Predictor/1_construct_predictor_train_data.py",
-    "3/2": "3_Predictor/2_predictor_train.sh",
-    "3/3": "3_Predictor/3_generate_predict_for_test.py",
-}
-TRAINS = {"2/3": "reason_reward_model", "2/6": "Reasoner", "3/2": "Predictor"}
-WRITES = ("2/7", "3/1", "3/3")  # steps in which a local model writes
-FROM_SETTINGS = ("base_model", "max_length", "lr", "epochs", "batch_size", "gradient_accumulation")
+SHARED = (SUMMARIES, REWARD_TARGETS, REASON_TARGETS)  # every variant is about the same targets and summaries
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant: what it changes in words, the steps it runs, facts of the dataset and flags of its own.
+    """A variant: what it changes in words, and the options and the input that it changes.
 
-    `flags` are by step; `raw_histories` shows reviews where summaries stood; `trained_as` names the adapter whose
-    settings its Predictor is trained with.
+    `options` are by name, and are given to every step that has them. `raw_histories` shows reviews where summaries
+    stood. `trained_as` names the adapter whose settings its Predictor is trained with.
     """
 
     name: str
     changes: str
-    steps: tuple[str, ...]
-    facts: dict = field(default_factory=dict)
-    flags: dict[str, list[str]] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     raw_histories: bool = False
     trained_as: str = "Predictor"
 
 
-def _form(form: str) -> dict[str, list[str]]:
-    return {"3/1": ["--form", form], "3/3": ["--form", form]}
-
-
-LEARNED = REASONS + PREDICTIONS
 FIXED = {
     variant.name: variant
     for variant in (
-        Variant("without_summarizer", "reviews in place of summaries", REWARD + LEARNED, raw_histories=True),
-        Variant("without_reasoner", "the Predictor reads no reason", PREDICTIONS, flags=_form("direct")),
-        Variant("without_rewards", "the teacher's first reason as it is", LEARNED, facts={"tau": ACCEPTS_ALL}),
-        Variant("one_step", "one adapter: reason, then rating", PREDICTIONS, {}, _form("one_step"), False, "Reasoner"),
+        Variant("without_summarizer", "reviews in place of summaries", raw_histories=True),
+        Variant("without_reasoner", "the Predictor reads no reason", {"predictor_mode": "direct"}),
+        Variant("without_rewards", "the teacher's first reason as it is", {"tau": ACCEPTS_ALL}),
+        Variant("one_step", "one adapter: reason, then rating", {"predictor_mode": "one_step"}, trained_as="Reasoner"),
         Variant(
             "rating_first",
             "one adapter: rating, then reason",
-            PREDICTIONS,
-            {},
-            _form("rating_first"),
-            False,
-            "Reasoner",
+            {"predictor_mode": "rating_first"},
+            trained_as="Reasoner",
         ),
     )
 }
@@ -99,82 +86,121 @@ def variant(name: str) -> Variant:
     kind, _, value = name.partition("_")
     try:
         if kind == "tau":
-            return Variant(name, f"tau {float(value):g}", LEARNED, {"tau": float(value)})
+            return Variant(name, f"tau {float(value):g}", {"tau": float(value)})
         if kind == "history" and int(value) >= 0:
-            return Variant(name, f"{value} entries a side", REWARD + LEARNED, {"history_length": int(value)})
+            return Variant(name, f"{value} entries a side", {"history_length": int(value)})
         if kind == "draws" and int(value) >= 0:
-            return Variant(name, f"at most {value} hinted reasons", LEARNED, flags={"2/4": ["--draws", value]})
+            return Variant(name, f"at most {value} hinted reasons", {"draws": int(value)})
     except ValueError:
         pass
     raise InputError(f"--variants: no {name}; there are {', '.join(FIXED)}, tau_X, history_N and draws_N")
 
 
-def place(variant: Variant, dataset: Dataset, folder: Path, checkpoints: Path) -> None:
-    """Makes the folder of a variant with its facts and its links; InputError names what the full run lacks."""
-    own, adapters = folder / FOLDER / variant.name, checkpoints / FOLDER / variant.name
-    shared = [TRAIN, TEST]
-    if variant.steps[0] == "2/2":
-        shared += [REWARD_TARGETS, REASON_TARGETS]
-    if variant.steps[0] == "2/4":
-        shared += [REASON_TARGETS]
-        _link(
-            checkpoints / "reason_reward_model", adapters / "reason_reward_model", "2_Reasoner/3_reward_model_train.sh"
-        )
-    if variant.steps[0] == "3/1":
-        shared += [TEACHER_REASONS]
-    for artifact in shared:
-        _link(folder / artifact.path, own / artifact.path, artifact.written_by)
+def steps_of(variant: Variant, pipeline: Pipeline) -> list[StepSpec]:
+    """The steps that a variant changes, down to the predictions for the test rows."""
+    changed = [spec for spec in pipeline if variant.options.keys() & _names(spec)]
     if variant.raw_histories:
-        summaries = schema.read(folder, SUMMARIES)
-        files.write_pickle(own / SUMMARIES.path, summaries.assign(**{SUMMARY: summaries["reviews"]}))
-    else:
-        _link(folder / SUMMARIES.path, own / SUMMARIES.path, SUMMARIES.written_by)
-    (folder / "cache").mkdir(exist_ok=True)
-    _link(folder / "cache", own / "cache", "")
-    facts = replace(dataset, name=variant.name, paper={}, **variant.facts)
-    catalog.write_facts(facts, folder / FOLDER)
+        changed += [spec for spec in pipeline if SUMMARIES in spec.reads]
+    needed = pipeline.upstream(TEST_RATINGS, SHARED)
+    return [spec for spec in pipeline.downstream(spec for spec in changed if spec in needed) if spec in needed]
 
 
-def run_steps(variant: Variant, folder: Path, checkpoints: Path, flags: dict[str, list[str]]) -> None:
-    """Runs the steps of a variant, each as a command; `flags` are those for `teacher`, `model`, `writer`, `all`.
+def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
+    """What the steps of a variant read and none of them makes: what it shares with the full run."""
+    specs = steps_of(variant, step.pipeline)
+    made = {artifact for spec in specs for artifact in spec.writes}
+    read = [one for spec in specs for one in _step(variant, spec, step).reads if isinstance(one, Artifact)]
+    return list(dict.fromkeys(one for one in (TRAIN, TEST, *read) if one not in made))
+
+
+def _step(variant: Variant, spec: StepSpec, step: ExpertStep) -> ExpertStep:
+    """A variant's step."""
+    words = options.words(_roots(variant, step) | _changed(variant, spec))
+    return ExpertStep(step.pipeline, spec, parse(step.pipeline, spec, words))
+
+
+def place(variant: Variant, step: ExpertStep) -> None:
+    """Makes the folder of a variant with its facts and its links; InputError names what the full run lacks."""
+    folder, adapters = step.folder.resolve(), step.adapters.resolve()
+    own, trained = folder / FOLDER / variant.name, adapters / FOLDER / variant.name
+    facts.write(_facts(variant, step.dataset), folder / FOLDER)
+    for artifact in inputs_of(variant, step):
+        source, link = (adapters, trained) if artifact.adapter else (folder, own)
+        if not (source / artifact.path).exists():
+            missing = step.pipeline.missing(step.path(artifact), artifact)
+            raise InputError(f"{missing}; ablations start from a finished run")
+        if artifact is SUMMARIES and variant.raw_histories:
+            summaries = step.read(SUMMARIES)
+            files.write(own / SUMMARIES.path, summaries.assign(**{SUMMARY: summaries["reviews"]}))
+        else:
+            _link(source / artifact.path, link / artifact.path)
+    (folder / CACHE).parent.mkdir(exist_ok=True)
+    _link((folder / CACHE).parent, (own / CACHE).parent)
+
+
+def _facts(variant: Variant, dataset: Dataset) -> Dataset:
+    known = {one.name for one in fields(Dataset)}
+    changed = {name: value for name, value in variant.options.items() if name in known}
+    return replace(dataset, name=variant.name, paper={}, **changed)
+
+
+def _link(source: Path, link: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(os.path.relpath(source, link.parent), target_is_directory=source.is_dir())
+
+
+def run_steps(variant: Variant, step: ExpertStep) -> None:
+    """Runs the steps of a variant, each as a command, with the options that the ablations were given.
 
     InputError names the step that failed; what it did before that is kept.
     """
-    roots = ["--data_root", folder / FOLDER, "--checkpoint_root", checkpoints / FOLDER, "--dataset", variant.name]
-    for step in variant.steps:
-        script = SCRIPTS[step]
-        command = ["bash" if script.endswith(".sh") else sys.executable, script, *roots, *flags["all"]]
-        command += variant.flags.get(step, [])
-        if step == "2/4":
-            command += flags["teacher"]
-        if step in TRAINS:
-            used = variant.trained_as if step == "3/2" else TRAINS[step]
-            command += ["--device", flags["model"][1], *_training(adapter_settings(checkpoints / used))]
-        elif step not in ("2/2", "2/5"):
-            command += flags["model"]
-        if step in WRITES:
-            command += flags["writer"]
-        if step not in TRAINS:
-            command += flags["prompts"]
-        print(f"== {variant.name} {step} {script}", flush=True)
+    for spec in steps_of(variant, step.pipeline):
+        first = "bash" if spec.script.endswith(".sh") else sys.executable
+        command = [first, str(ROOT / spec.script), *options.words(options_for(variant, spec, step))]
+        print(f"== {variant.name} {spec.name} {spec.script}", flush=True)
         # A server that the environment names holds the adapters of the full run, not those of a variant.
-        variables = {**os.environ, "PYTHON": sys.executable, "REASON4REC_BASE_URL": ""}
-        done = subprocess.run(list(map(str, command)), cwd=ROOT, env=variables, check=False)
+        variables = {**os.environ, "PYTHON": sys.executable, SERVERS: ""}
+        done = subprocess.run(command, env=variables, check=False)
         if done.returncode:
-            raise InputError(f"{variant.name}: {script} failed, as said above; mend it and run this again")
+            raise InputError(f"{variant.name}: {spec.script} failed, as said above; mend it and run this again")
 
 
-def _training(settings: dict) -> list[str]:
-    flags = [word for name in FROM_SETTINGS for word in (f"--{name}", settings[name])]
-    return [*flags, "--lm_head" if settings["lm_head"] else "--no-lm_head"]
+def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str, object]:
+    """The options of a variant's step: its own, those that the ablations were given, and the full run's trainings'."""
+    given = {
+        one.name: getattr(step[group], one.name)
+        for group in step.spec.options
+        for one in options_of(group)
+        if one.name in _names(spec) and step.options.given(one.name)
+    }
+    if spec.adapter:
+        as_trained = variant.trained_as if spec.adapter == "Predictor" else spec.adapter
+        given |= training_options(adapter_settings(step.adapters / as_trained))
+    limited = {"seed": step.common.seed, "limit": step.common.limit}
+    return _roots(variant, step) | limited | given | _changed(variant, spec)
 
 
-def _link(source: Path, place: Path, written_by: str) -> None:
-    if not source.exists():
-        raise InputError(f"{source} is missing: {written_by} writes it; ablations start from a finished run")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.is_symlink():
-        place.symlink_to(os.path.relpath(source, place.parent), target_is_directory=source.is_dir())
+def _roots(variant: Variant, step: ExpertStep) -> dict[str, object]:
+    data, checkpoints = step.folder.resolve() / FOLDER, step.adapters.resolve() / FOLDER
+    return {"dataset": variant.name, "data_root": data, "checkpoint_root": checkpoints}
+
+
+def _changed(variant: Variant, spec: StepSpec) -> dict[str, object]:
+    """The options of a step that a variant changes; those that are facts of the dataset stand in its own facts."""
+    known = {one.name for one in fields(Dataset)}
+    return {name: value for name, value in variant.options.items() if name in _names(spec) and name not in known}
+
+
+def training_options(settings: Mapping[str, object]) -> dict[str, object]:
+    """The options by which an adapter is trained as another one was, from the settings in its folder."""
+    names = ["base_model", "max_length", *(one.name for one in fields(Recipe)), "gradient_accumulation"]
+    known = {one.name for group in (Training, Execution) for one in options_of(group)}
+    return {name: settings[name] for name in names if name in known and name in settings}
+
+
+def _names(spec: StepSpec) -> set[str]:
+    return {one.name for group in spec.options for one in options_of(group)}
 
 
 def finished(folder: Path) -> list[Variant]:
@@ -182,34 +208,44 @@ def finished(folder: Path) -> list[Variant]:
     return [variant(path.parent.name) for path in sorted((folder / FOLDER).glob(f"*/{TEST_RATINGS.path}"))]
 
 
-def compared(folder: Path, chosen: list[Variant], seed: int) -> list[dict]:
+def predicted(folder: Path, variant: Variant) -> Path:
+    """The file of a variant's predictions."""
+    return folder / FOLDER / variant.name / TEST_RATINGS.path
+
+
+def read_predicted(path: Path) -> pd.DataFrame:
+    """The predictions in a variant's file."""
+    return schema.read(path.parent, TEST_RATINGS)
+
+
+def compared(folder: Path, chosen: Sequence[Variant], seed: int) -> list[dict]:
     """A row for the full run and each variant: what it changes, the reasons that it accepted, its errors.
 
     `all` and `warm` are rows of the evaluation's table; `paired` its tests against the full run on all rows. Rows of
     the tau sweep have a `tau` and the errors on all rows beside it.
     """
-    full = Variant(FULL, "the finished run", ())
+    full = Variant(FULL, "the finished run")
     folders = {full.name: folder} | {one.name: folder / FOLDER / one.name for one in chosen}
-    predicted = {name: schema.read(place, TEST_RATINGS) for name, place in folders.items()}
-    targets = predicted[full.name]
+    frames = {name: schema.read(own, TEST_RATINGS) for name, own in folders.items()}
+    targets = frames[full.name]
     frames = {
-        name: ratings.aligned(frame, targets, str(folders[name] / TEST_RATINGS.path))
-        for name, frame in predicted.items()
+        name: ratings.aligned(frame, targets, str(folders[name] / TEST_RATINGS.path)) for name, frame in frames.items()
     }
     histories = HistoryIndex(schema.read(folder, TRAIN), None).of_rows(targets)
-    found = ratings.evaluate(ratings.by_model(frames, {}, full.name), targets, histories, full.name, seed)
-    rows = []
-    for one in (full, *chosen):
-        errors = {row["rows"]: row for row in found["table"] if row["model"] == one.name}
-        row = {"variant": one.name, "changes": one.changes} | _accepted(folders[one.name])
-        if one is full or one.name.startswith("tau_"):
-            row |= {"tau": one.facts.get("tau", _tau(folder))} | errors["all"]
-        paired = [row for row in found["paired"] if row["model"] == one.name and row["rows"] == "all"]
-        rows.append(row | errors | {"paired": paired[0] if paired else None})
-    return rows
+    result = ratings.evaluate(ratings.by_model(frames, {}, full.name), targets, histories, full.name, seed)
+    return [_row(one, folders[one.name], result, folder) for one in (full, *chosen)]
 
 
-def as_text(rows: list[dict]) -> str:
+def _row(one: Variant, own: Path, result: Mapping[str, Iterable[dict]], folder: Path) -> dict:
+    errors = {row["rows"]: row for row in result["table"] if row["model"] == one.name}
+    row = {"variant": one.name, "changes": one.changes} | _accepted(own)
+    if one.name == FULL or one.name.startswith("tau_"):
+        row |= {"tau": one.options.get("tau", _tau(folder))} | errors["all"]
+    paired = [row for row in result["paired"] if row["model"] == one.name and row["rows"] == "all"]
+    return row | errors | {"paired": paired[0] if paired else None}
+
+
+def as_text(rows: Sequence[dict]) -> str:
     """The comparison for a terminal: errors on all and on warm rows, and the difference to the full run with its p."""
     width = max(len(row["variant"]) for row in rows)
     lines = [f"{'variant':<{width}}  accepted  MAE all  MAE warm  less full          p (Holm)  changes"]
@@ -235,5 +271,5 @@ def _accepted(folder: Path) -> dict[str, int]:
 
 
 def _tau(folder: Path) -> float | None:
-    record = files.read_record(folder / TEACHER_REASONS.path)
+    record = records.read_record(folder / TEACHER_REASONS.path)
     return record["made_from"]["settings"]["tau"] if record else None

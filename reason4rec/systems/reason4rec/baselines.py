@@ -17,40 +17,20 @@ cornac 3.0.1, RecBole 1.2.1 and recommenders 1.2.1 have none. Cornac's HFT took 
 reviews, of which it wants 50, and its ConvMF needs tensorflow 1.
 """
 
-import importlib
-import importlib.util
-import json
-import multiprocessing
 import re
-import signal
-import time
-import traceback
 import warnings
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from reason4rec.data import catalog
 from reason4rec.data.history import HistoryIndex
-from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN, VALID
-from reason4rec.errors import InputError
+from reason4rec.data.schema import KEYS
 from reason4rec.evaluation import metrics
-from reason4rec.llm.base import resolve_device
-from reason4rec.llm.prompt import OnDemand, Prompt, texts_of
-from reason4rec.run import files, locks
-from reason4rec.systems.reason4rec import artifacts, predictor_modes, prompts
-from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
-from reason4rec.systems.reason4rec.steps import Step
-from reason4rec.training.recipe import MAX_LENGTH
 
 if TYPE_CHECKING:
     from cornac.data import Dataset
@@ -262,184 +242,3 @@ def choose(
 
 def _clipped(predict: Predict, targets: pd.DataFrame) -> np.ndarray:
     return np.clip(predict(targets[list(KEYS)]), 1.0, 5.0)
-
-
-def rating_in(reply: str) -> float:
-    """The last rating of 1 to 5 that a reply gives in the form asked for; NaN where there is none."""
-    found = RATING.findall(reply)
-    rating = float(found[-1]) if found else np.nan
-    return rating if 1 <= rating <= 5 else np.nan
-
-
-def _direct_prompts(step: Step, targets: pd.DataFrame) -> Sequence[Prompt]:
-    shown, text = (SUMMARIES, SUMMARY) if SUMMARIES in step.reads else (TRAIN, "reviews")
-    index = HistoryIndex(step.read(shown), text, step.dataset.history_length)
-    prompt = partial(prompts.predictor, step.dataset.product_class, folder=step.args.prompts)
-    return OnDemand(prompt, targets["title"], index.of_rows(targets))
-
-
-def _zero_shot(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
-    from reason4rec.llm.local import load
-
-    args, settings = step.args, step.settings
-    device = resolve_device(args.device)
-    model = load(settings["base_model"], None, device, settings["max_length"], args.batch_size, step.store)
-    probabilities = predictor_modes.rating_probabilities(model, _direct_prompts(step, targets))
-    found = np.column_stack([metrics.expected_rating(probabilities), probabilities])
-    return found, {"base_model": settings["base_model"], "device": device, "prompts_shortened": model.shortened}
-
-
-def _zero_shot_teacher(step: Step, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
-    teacher = step.teacher()
-    replies = teacher.ask(texts_of(_direct_prompts(step, targets)), TEACHER_TEMPERATURE)
-    found = np.array([[rating_in(reply or "")] for reply in replies])
-    asked = {"teacher_model": teacher.model, "temperature": TEACHER_TEMPERATURE}
-    return found, asked | {"unusable": int(np.isnan(found).sum())} | teacher.card()
-
-
-ASKED = {"zero_shot": _zero_shot, "zero_shot_teacher": _zero_shot_teacher}
-
-
-def runs(name: str, args: Namespace) -> list[tuple[str, int]]:
-    """The runs of a baseline, each with its seed: `NAME`, or `NAME@SEED` for each seed of one that depends on it."""
-    if name in LEARNED and LEARNED[name].seeded:
-        return [(f"{name}@{seed}", seed) for seed in dict.fromkeys(args.seeds)]
-    return [(name, args.seed)]
-
-
-def installed(names: list[str]) -> list[str]:
-    """Those of the baselines whose libraries are there; the others are named in a line."""
-    found = [name for name in names if not _absent(name)]
-    for name in names:
-        if name not in found:
-            print(f"left out: {_advice(name)}")
-    return found
-
-
-def step_for(name: str, run: str, seed: int, args: Namespace) -> Step:
-    """The step that makes one run of a baseline; InputError if a library is absent.
-
-    Only what the baseline learns from or is asked with can put its predictions out of date.
-    """
-    if name in LEARNED:
-        if _absent(name):
-            raise InputError(_advice(name))
-        reads, settings = [TRAIN, VALID, TEST] if LEARNED[name].grid else [TRAIN, TEST], {"grid": _listed(name)}
-        unused = {"prompts", "teacher_model"}
-    else:
-        summaries = (args.data_root / args.dataset / SUMMARIES.path).exists()
-        reads, settings = [SUMMARIES if summaries else TRAIN, TEST], {"temperature": TEACHER_TEMPERATURE}
-        unused = set()
-    if name == "zero_shot":
-        base = args.base_model or catalog.get(args.dataset, args.data_root).base_model
-        of_base = files.sha256(Path(base)) if Path(base).is_dir() else None
-        settings, unused = {"base_model": base, "base_sha256": of_base, "max_length": MAX_LENGTH}, {"teacher_model"}
-    kept = Namespace(**{flag: value for flag, value in vars(args).items() if flag not in unused})
-    settings |= {"baseline": name, "seed": seed}
-    return Step(kept, reads, [artifacts.predictions_of(run)], **settings)
-
-
-def make(name: str, step: Step, seed: int) -> tuple[pd.DataFrame, dict]:
-    """The predictions of a baseline for the test rows, as in `predictions_of`, and its row of `results/efforts.json`.
-
-    The row: `model`, `seed` (None where it changes nothing), the `settings` chosen and the `grid` they are from,
-    `valid_mae` in stars, `seconds` of wall time for the search and the predictions, `peak_gb` of this process with its
-    libraries and tables (not of a GPU), and `source`.
-    """
-    test = step.targets(TEST)
-    result = test[[*KEYS, "ratings"]].copy()
-    started, grid, lowest = time.perf_counter(), {}, None
-    if name in LEARNED:
-        baseline = LEARNED[name]
-        train, valid = step.read(TRAIN), step.read(VALID) if baseline.grid else None
-        grid = _listed(name)
-        result[PREDICTION], settings, lowest = choose(name, train, valid, test, seed)
-        libraries, seeded = baseline.libraries, baseline.seeded
-    else:
-        found, settings = ASKED[name](step, test.drop(columns=["ratings", "reviews"]))
-        settings["histories"] = "summaries" if SUMMARIES in step.reads else "reviews"
-        result[[PREDICTION, *PROBABILITIES][: found.shape[1]]] = found
-        libraries, seeded = ("transformers",) if name == "zero_shot" else ("openai",), False
-    effort = {
-        "model": name,
-        "seed": seed if seeded else None,
-        "settings": settings,
-        "grid": grid,
-        "valid_mae": lowest,
-        "seconds": round(time.perf_counter() - started, 2),
-        "peak_gb": round(_peak_gb(), 3),
-        "source": " + ".join(f"{one} {importlib.import_module(one).__version__}" for one in libraries) or "ours",
-    }
-    return result, effort
-
-
-def put_effort(path: Path, effort: dict) -> None:
-    """Puts a row into `results/efforts.json`, in the place of that of the same model and seed.
-
-    Several processes may do so at once.
-    """
-    while locks.lock(path):
-        time.sleep(0.05)
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        rows = [row for row in rows if (row["model"], row["seed"]) != (effort["model"], effort["seed"])]
-        files.write_text(path, json.dumps([*rows, effort], indent=1) + "\n")
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: not the efforts of baselines ({error}); remove it and run again") from error
-    finally:
-        locks.unlock(path)
-
-
-def in_own_process(name: str, step: Step, seed: int) -> tuple[pd.DataFrame, dict]:
-    """What `make` returns, made in a new process, whose peak of memory is then the baseline's own.
-
-    InputError if it is killed; what it raises is raised here.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_make_and_send, args=(sender, name, step, seed), daemon=True)
-    child.start()
-    sender.close()
-    try:
-        result = receiver.recv()
-    except EOFError:
-        child.join()
-        if child.exitcode >= 0:
-            raise RuntimeError(f"the process of {name} failed, as the lines above say") from None
-        raise InputError(
-            f"the process of {name} was killed (signal {-child.exitcode}), as happens where the memory is full: free "
-            f"some and run again"
-        ) from None
-    child.join()
-    if isinstance(result, Exception):
-        raise result
-    return result
-
-
-def _make_and_send(sender: Connection, name: str, step: Step, seed: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told too, and ends this process
-    try:
-        result = make(name, step, seed)
-    except Exception as error:
-        error.add_note(traceback.format_exc())
-        result = error
-    sender.send(result)
-
-
-def _peak_gb() -> float:
-    # Not ru_maxrss, which begins with the peak of the process that started this one.
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20
-
-
-def _listed(name: str) -> dict[str, list]:
-    return {setting: list(values) for setting, values in LEARNED[name].grid.items()}
-
-
-def _absent(name: str) -> list[str]:
-    return [one for one in LEARNED[name].libraries if importlib.util.find_spec(one) is None]
-
-
-def _advice(name: str) -> str:
-    absent = " and ".join(_absent(name))
-    return f"{name} needs {absent}, which is not installed: python -m pip install -r requirements-baselines.txt"

@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass, replace
 
-from reason4rec.data.catalog import Dataset
 from reason4rec.run.files import Artifact
 from reason4rec.systems.reason4rec import artifacts
+from reason4rec.systems.reason4rec.facts import Dataset
 from reason4rec.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Expert:
-    """An adapter: the instruct rows that it learns from, the script that trains it, and its recipe."""
+    """An adapter: the instruct rows that it learns from, and its recipe."""
 
     rows: Artifact
-    trained_by: str
     recipe: Recipe
 
 
@@ -21,24 +20,20 @@ class Expert:
 EXPERTS = {
     "Summarizer": Expert(
         rows=artifacts.SUMMARIZER_ROWS,
-        trained_by="1_Summarizer/3_summarizer_train.sh",
         recipe=Recipe(rank=16, alpha=32, dropout=0.0, lr=3e-4, warmup=100, epochs=5, batch_size=16, lm_head=False),
     ),
     "reason_reward_model": Expert(
         rows=artifacts.REWARD_ROWS,
-        trained_by="2_Reasoner/3_reward_model_train.sh",
         # The first release trained 5 epochs and used the checkpoint of the third.
         recipe=Recipe(rank=8, alpha=16, dropout=0.0, lr=3e-6, warmup=0.1, epochs=3, batch_size=16, lm_head=True),
     ),
     "Reasoner": Expert(
         rows=artifacts.REASONER_ROWS,
-        trained_by="2_Reasoner/6_reasoner_train.sh",
         # The first release trained 5 epochs.
         recipe=Recipe(rank=16, alpha=32, dropout=0.1, lr=3e-4, warmup=100, epochs=3, batch_size=32, lm_head=False),
     ),
     "Predictor": Expert(
         rows=artifacts.PREDICTOR_ROWS,
-        trained_by="3_Predictor/2_predictor_train.sh",
         # The first release had lr 3e-6 and batch 32.
         recipe=Recipe(rank=8, alpha=16, dropout=0.0, lr=3e-5, warmup=0.1, epochs=3, batch_size=16, lm_head=True),
     ),

@@ -37,7 +37,7 @@ from reason4rec.llm.base import resolve_device
 from reason4rec.llm.bases import load_base, with_adapter
 from reason4rec.llm.local import load
 from reason4rec.llm.tokens import chat_ids, choice_ids, load_tokenizer, plain_ids
-from reason4rec.run import files
+from reason4rec.run import files, records
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
 
@@ -65,7 +65,7 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
         raise InputError(
             f"{adapter}: no {adapters.ADAPTER_WEIGHTS} there; --adapter must be the folder of a trained adapter"
         )
-    files.recover(out)
+    records.recover(out)
     check_place(out, overwrite)
     base_model = settings["base_model"]
     check_base(base_model, settings.get("base_sha256"), base)
@@ -87,7 +87,7 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
     adapted = with_adapter(model, adapter).eval()
     beside = f"{base} base and adapter" if base == "16bit" else "4-bit base written out, and adapter"
     found[beside] = log_probabilities(adapted, tokenizer)
-    draft = files.draft_path(out)
+    draft = files.staged_path(out)
     try:
         save(adapted, tokenizer, draft, dtype)
         del model, adapted
@@ -105,7 +105,7 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
                 f"{out}: the merged model differs by {largest:.3g} from base and adapter in a log-probability, more "
                 f"than {TOLERANCE[dtype]}, and was not kept: try --dtype float32, or run the adapter in process"
             )
-        files.write_record(out, made_from, files.sha256(draft))
+        records.write_record(out, made_from, files.sha256(draft))
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -123,7 +123,7 @@ def check_place(out: Path, overwrite: bool) -> None:
         raise InputError(f"--out {out}: is a file; name a folder")
     if not any(out.iterdir()):
         return
-    record = files.read_record(out)
+    record = records.read_record(out)
     if record is None or "merged_into" not in record["made_from"]["settings"]:
         raise InputError(f"--out {out}: holds what no export wrote; name another folder")
     if not overwrite:

@@ -1,13 +1,31 @@
-"""Which files of predictions there are for the test rows of a dataset."""
+"""The files of predictions for the test rows of a dataset, and the model that the others are tested against."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.evaluation import ratings
 from reason4rec.evaluation.ratings import SIMPLE
 from reason4rec.run.files import Artifact
-from reason4rec.systems.reason4rec.artifacts import TEST_RATINGS, predictions_of
+from reason4rec.systems.reason4rec.artifacts import PREDICTIONS, TEST_RATINGS, predictions_of
+from reason4rec.systems.reason4rec.options import Evaluation
+
+if TYPE_CHECKING:
+    from reason4rec.systems.reason4rec.step import ExpertStep
+
+
+def files_of(step: "ExpertStep") -> dict[str, Artifact]:
+    """The files of predictions that the evaluation of a dataset reads."""
+    return prediction_files(step.folder, step.label, step[Evaluation].also)
+
+
+def reference(step: "ExpertStep") -> str:
+    """The model that all others are tested against: the one named, or else ours, or else user and item bias."""
+    ours = step.label
+    models = set(map(ratings.model_of, files_of(step)))
+    return step[Evaluation].against or (ours if ours in models else ratings.FIXED)
 
 
 def prediction_files(folder: Path, ours: str, also: Sequence[str] = ()) -> dict[str, Artifact]:
@@ -17,15 +35,15 @@ def prediction_files(folder: Path, ours: str, also: Sequence[str] = ()) -> dict[
     `NAME=FILE` or `NAME@SEED=FILE`. InputError where a name comes twice.
     """
     found = [(ours, TEST_RATINGS)] if (folder / TEST_RATINGS.path).exists() else []
-    names = sorted(path.stem for path in (folder / "predictions").glob("*.pkl"))
+    names = sorted(path.stem for path in (folder / PREDICTIONS.path).glob("*.pkl"))
     found += [(_shown(name, ours), predictions_of(name)) for name in names]
     for given in also:
-        name, is_there, file = given.partition("=")
-        if not (name and is_there and file):
+        name, equals, file = given.partition("=")
+        if not (name and equals and file):
             raise InputError(f"--also {given}: expected NAME=FILE or NAME@SEED=FILE")
         # The path from the dataset's folder, because two files of one name must not be taken for one input.
         path = os.path.relpath(file, folder)
-        found.append((_shown(name, ours), Artifact(path, predictions_of(name).columns, TEST_RATINGS.written_by)))
+        found.append((_shown(name, ours), Artifact(path, predictions_of(name).columns)))
     files = dict(found)
     twice = [name for name in files if [shown for shown, _ in found].count(name) > 1]
     if twice:

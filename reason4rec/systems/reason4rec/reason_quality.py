@@ -23,12 +23,16 @@ from tqdm import tqdm
 
 from reason4rec.data.history import History
 from reason4rec.errors import InputError
-from reason4rec.systems.reason4rec.artifacts import SUMMARY
+from reason4rec.llm.base import resolve_device
+from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARY
+from reason4rec.systems.reason4rec.options import Model, Quality
 from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from reason4rec.systems.reason4rec.step import ExpertStep
 
 
 NEEDS = {
@@ -95,6 +99,45 @@ def asked_scores(scores: Sequence[str], folders: dict[str, Path | None]) -> list
                 f"{', '.join(NO_DOWNLOAD)} need no download"
             )
     return list(dict.fromkeys([*scores, *(score for score, folder in folders.items() if folder)]))
+
+
+def scores_of(step: "ExpertStep") -> list[str]:
+    """The scores against the reviews that a step computes."""
+    options = step[Quality]
+    scores = list(NO_DOWNLOAD) if options.scores is None else list(options.scores)
+    known = (*NO_DOWNLOAD, *NEEDS)
+    for score in scores:
+        if score not in known:
+            raise InputError(f"--scores {score}: no such score; there are {', '.join(known)}")
+    return asked_scores(scores, {"bertscore": options.bertscore, "bleurt": options.bleurt})
+
+
+def against_reviews(step: "ExpertStep", rows: pd.DataFrame) -> pd.DataFrame:
+    """The scores of reasons against the reviews in the same rows, a column each."""
+    options = step[Quality]
+    pairs, scores = (rows[REASON].tolist(), rows["reviews"].tolist()), pd.DataFrame(index=rows.index)
+    for name in scores_of(step):
+        if name in NEEDS:
+            where = resolve_device(step[Model].device), step[Model].prompts_at_once or 32
+        if name == "bertscore":
+            found = bertscore(*pairs, options.bertscore, options.bertscore_layer, *where)
+        elif name == "bleurt":
+            found = bleurt(*pairs, options.bleurt, *where)
+        else:
+            found = NO_DOWNLOAD[name](*pairs)
+        scores = scores.assign(**found)
+    return scores
+
+
+def by_itself(
+    rows: pd.DataFrame, histories: Sequence[History], summaries: pd.DataFrame, seed: int
+) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
+    """What reasons show without a reference, as scores by name, and the texts that explain them."""
+    untitled = list(map(without_titles, rows[REASON], rows["title"], histories))
+    by_aspects, texts = faithfulness(untitled, histories, vocabulary(summaries, seed), seed)
+    texts["rating_words"] = list(map(rating_in_words, untitled))
+    leaked = {"rating_in_words": [float(found != "") for found in texts["rating_words"]]}
+    return {**by_aspects, **leaked, **checks(rows[REASON], rows["reviews"])}, texts
 
 
 def rouge(reasons: Sequence[str], reviews: Sequence[str]) -> dict[str, list[float]]:

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
-from reason4rec.evaluation.ratings import METRICS
 from reason4rec.run import markdown
-from reason4rec.run.files import read_record, versions, write_text
-from reason4rec.systems.reason4rec import steps
-from reason4rec.systems.reason4rec.artifacts import ABLATIONS, EFFORTS, REASON_QUALITY
+from reason4rec.run.files import write_text
+from reason4rec.run.project import ROOT, own
+from reason4rec.run.records import read_record, versions
+from reason4rec.run.step import guarded
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS, EFFORTS, METRICS, REASON_QUALITY
 
-ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "results"
 PAGE = ROOT / "README.md"
 MARKS = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -33,7 +33,9 @@ NOT_RUN, OURS, RUN = "not run", "Reason4Rec", "run.json"
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of the command."""
+    """The options of the command."""
+    parser.add_argument("--dataset", default="Music_data", help="folder of the dataset in the data root")
+    parser.add_argument("--data_root", type=Path, default=own("0_Data"), help="folder of all datasets")
     parser.add_argument("--publish", action="store_true", help="first copy the results of --dataset to results/")
     parser.add_argument("--minutes", type=float, help="minutes that the whole run took")
 
@@ -177,5 +179,14 @@ def _gpu() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"none ({os.cpu_count()} CPU cores)"
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    flags(parser)
+    args = parser.parse_args()
+    guarded(lambda: run(args))
+
+
 if __name__ == "__main__":
-    steps.main(run, __doc__, flags)
+    main()

@@ -1,0 +1,211 @@
+"""The table of a system's steps, and what follows from it: order, who writes a file, what a change puts out of date.
+
+A step is a row and a script. Everything else that has to know the steps asks here: the run of many steps and its
+options, messages about missing files, the dry run, ablations, and the table of steps in the docs.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reason4rec.errors import InputError
+from reason4rec.run.files import Artifact
+from reason4rec.run.options import Options, Resolved, options_of
+from reason4rec.run.project import ROOT
+
+if TYPE_CHECKING:
+    from reason4rec.run.step import Step
+
+Environment = AbstractContextManager[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class StepSpec:
+    """One row of the table.
+
+    `name` is that of `--from` and `--to`; `script` is its path in the project. `reads` must be there, `reads_if_there`
+    need not; `reads_with` gives what it reads with the options that it has. `also_writes` are folders in which it
+    writes files whose names depend on its options. `defaults` are those of its options that differ from the group's.
+    `settings` gives what else decides its outputs, by the names in their records; what earlier versions recorded
+    although it decides nothing is in `dropped`. `uses` gives the groups of options that decide something, where not
+    all do. `runs` says whether a run of all steps has it, and `not_handed_on` which of its
+    options such a run does not give it. `adapter` is the adapter that it trains. `estimate` gives
+    its lines of a dry run.
+    """
+
+    name: str
+    script: str
+    what: str
+    reads: tuple[Artifact, ...] = ()
+    writes: tuple[Artifact, ...] = ()
+    options: tuple[type[Options], ...] = ()
+    reads_if_there: tuple[Artifact, ...] = ()
+    also_writes: tuple[Artifact, ...] = ()
+    reads_with: Callable[["Step"], Sequence[Artifact | Path]] = lambda step: step.spec.reads
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    settings: Callable[["Step"], Mapping[str, object]] = lambda step: {}
+    dropped: tuple[str, ...] = ()
+    uses: Callable[[Resolved], Collection[type[Options]] | None] = lambda options: None
+    runs: Callable[[Resolved], bool] = lambda options: True
+    not_handed_on: tuple[str, ...] = ()
+    adapter: str = ""
+    estimate: Callable | None = None
+
+    def used(self, options: Resolved) -> tuple[type[Options], ...]:
+        """The groups of options that decide something, with these values."""
+        used = self.uses(options)
+        return tuple(group for group in self.options if used is None or group in used)
+
+
+class Pipeline:
+    """The steps of a system in the order in which they run: as listed, but for what reads what another writes.
+
+    `common` are the groups of every step. `facts` gives the facts of a dataset by name, given its options; `read` reads
+    and checks an artifact in a dataset's folder; `step` is the class of its steps.
+    `around` is entered for the time of a run of many steps and gives variables for their environment. `default` is the
+    dataset of such a run, unless another is named; `refused` says why a run makes no sense with its options; `closing`
+    is what it prints at its end; `plan` makes what the estimates of the steps count with. ValueError where two steps
+    have one name, or steps wait for each other.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        steps: Sequence[StepSpec],
+        common: Sequence[type[Options]],
+        facts: Callable[[Resolved], Mapping[str, object]],
+        read: Callable[[Path, Artifact], object],
+        step: type["Step"],
+        default: str,
+        around: Callable[[Resolved], Environment] = lambda options: nullcontext({}),
+        refused: Callable[[Resolved], str] = lambda options: "",
+        closing: Callable[[Resolved], str] = lambda options: "",
+        plan: Callable | None = None,
+    ):
+        self.name, self.common, self.facts, self.read, self.step = name, tuple(common), facts, read, step
+        self.default, self.around, self.refused, self.closing = default, around, refused, closing
+        self.plan = plan
+        self._producers: dict[Artifact, StepSpec] = {}
+        for step in steps:
+            for artifact in (*step.writes, *step.also_writes):
+                self._producers.setdefault(artifact, step)
+        self.steps = self._ordered(steps)
+
+    def _ordered(self, steps: Sequence[StepSpec]) -> tuple[StepSpec, ...]:
+        if len({step.name for step in steps}) < len(steps):
+            raise ValueError("two steps have one name")
+        by_name = {step.name: step for step in steps}
+        sorter = TopologicalSorter({step.name: () for step in steps})
+        for step in steps:
+            for artifact in (*step.reads, *step.reads_if_there):
+                for other in steps:
+                    if artifact in (*other.writes, *other.also_writes) and other is not step:
+                        sorter.add(step.name, other.name)
+        order = {step.name: place for place, step in enumerate(steps)}
+        found: list[StepSpec] = []
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            raise ValueError(f"steps wait for each other: {' '.join(error.args[1])}") from error
+        ready: set[str] = set()
+        while sorter.is_active():
+            ready |= set(sorter.get_ready())
+            first = min(ready, key=order.__getitem__)
+            ready.remove(first)
+            found.append(by_name[first])
+            sorter.done(first)
+        return tuple(found)
+
+    def __iter__(self) -> Iterator[StepSpec]:
+        return iter(self.steps)
+
+    def __getitem__(self, name: str) -> StepSpec:
+        """The step of a name; InputError if there is none."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise InputError(f"no step {name}: steps are {', '.join(step.name for step in self.steps)}")
+
+    def of_script(self, path: Path) -> StepSpec:
+        """The row of a script; InputError if it has none."""
+        for step in self.steps:
+            if (ROOT / step.script).resolve() == path.resolve():
+                return step
+        raise InputError(f"{path}: no step of {self.name} has this script")
+
+    def training(self, adapter: str) -> StepSpec:
+        """The step that trains an adapter; InputError if none does."""
+        for step in self.steps:
+            if adapter and step.adapter == adapter:
+                return step
+        known = ", ".join(step.adapter for step in self.steps if step.adapter)
+        raise InputError(f"--adapter {adapter}: no such expert; there are {known}")
+
+    def producer(self, artifact: Artifact) -> StepSpec | None:
+        """The step that writes a file."""
+        return self._producers.get(artifact)
+
+    def missing(self, path: Path, artifact: Artifact) -> InputError:
+        """What is said where a file is missing: who writes it."""
+        producer = self.producer(artifact)
+        return InputError(f"{path} is missing" + (f": {producer.script} writes it" if producer else ""))
+
+    def groups(self, step: StepSpec) -> tuple[type[Options], ...]:
+        """The groups of options of a step, the common ones first."""
+        return (*self.common, *step.options)
+
+    @cached_property
+    def option_names(self) -> frozenset[str]:
+        """The names of all options of all steps."""
+        return frozenset(one.name for step in self.steps for group in self.groups(step) for one in options_of(group))
+
+    def select(self, first: str = "", last: str = "", only: Iterable[str] = ()) -> tuple[StepSpec, ...]:
+        """The steps from one to another in the order in which they run, or only those named; InputError if in vain."""
+        if only := list(only):
+            if first or last:
+                raise InputError("--only names the steps by itself: leave out --from and --to")
+            wanted = {self[name].name for name in only}
+            return tuple(step for step in self.steps if step.name in wanted)
+        start = self.steps.index(self[first]) if first else 0
+        end = self.steps.index(self[last]) if last else len(self.steps) - 1
+        if start > end:
+            raise InputError(f"--from {first} runs after --to {last}: swap them")
+        return self.steps[start : end + 1]
+
+    def downstream(self, steps: Iterable[StepSpec]) -> tuple[StepSpec, ...]:
+        """The steps and all whose inputs they change, directly or through others."""
+        changed = {step.name for step in steps}
+        anew: set[Artifact] = set()
+        for step in self.steps:
+            if step.name in changed or anew & set(step.reads):
+                changed.add(step.name)
+                anew |= set(step.writes)
+        return tuple(step for step in self.steps if step.name in changed)
+
+    def upstream(self, artifact: Artifact, there: Collection[Artifact] = ()) -> tuple[StepSpec, ...]:
+        """The steps that have to run for a file, where other files are there already."""
+        needed, wanted = set(), {artifact}
+        for step in reversed(self.steps):
+            if wanted & set(step.writes):
+                needed.add(step.name)
+                wanted |= set(step.reads) - set(there)
+        return tuple(step for step in self.steps if step.name in needed)
+
+
+def systems() -> list[str]:
+    """The names of the systems that there are."""
+    package = importlib.import_module("reason4rec.systems")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
+
+
+def load(system: str) -> Pipeline:
+    """The table of a system; InputError if there is no such system."""
+    if system not in systems():
+        raise InputError(f"--system {system}: no such system; there are {', '.join(systems())}")
+    return importlib.import_module(f"reason4rec.systems.{system}.pipeline").PIPELINE

@@ -1,0 +1,323 @@
+"""A step of a system at work: its options, what it reads and writes, whether it is done, its closing line."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from tqdm import tqdm
+
+from reason4rec.errors import InputError, Pending
+from reason4rec.run import files, locks, options, records
+from reason4rec.run.files import Artifact
+from reason4rec.run.options import Group, Options, Parser, Resolved, option
+from reason4rec.run.pipeline import Pipeline, StepSpec
+from reason4rec.run.project import own
+from reason4rec.run.records import Provenance, Status
+
+WAITING = 3  # exit code of a step that waits for answers from elsewhere
+HASH = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Common(Options):
+    """every step"""
+
+    dataset: str = option("Music_data", "folder of the dataset in the data root", changes_output=False)
+    data_root: Path | None = option(None, "folder of all datasets (default: 0_Data)", changes_output=False)
+    checkpoint_root: Path | None = option(None, "folder of all adapters (default: checkpoints)", changes_output=False)
+    seed: int = option(42, "seed of everything random")
+    limit: options.Positive | None = option(None, "only the first N targets, for trials")
+    overwrite: bool = option(False, "do the step again although its output is there", changes_output=False)
+    config: Path | None = option(None, "YAML file of a run; the command line wins", changes_output=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the dataset."""
+        return (self.data_root or own("0_Data")) / self.dataset
+
+    @property
+    def adapters(self) -> Path:
+        """The folder of the dataset's adapters."""
+        return (self.checkpoint_root or own("checkpoints")) / self.dataset
+
+
+class Step:
+    """One step of a run on a dataset: it reads artifacts, and writes outputs with a record of what they came from.
+
+    `writes` are its outputs; `reads` its inputs, artifacts of the dataset or plain paths; `settings` what else decides
+    its outputs; all three are the row's where they are not given. `scratch` is worth nothing once the outputs are
+    whole.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        spec: StepSpec,
+        options: Resolved,
+        reads: Sequence[Artifact | Path] | None = None,
+        writes: Sequence[Artifact | Path] | None = None,
+        settings: Mapping[str, object] | None = None,
+        scratch: Sequence[Path] = (),
+    ):
+        self.started = time.perf_counter()
+        self.pipeline, self.spec, self.options = pipeline, spec, options
+        self.common = options[Common]
+        self.folder, self.adapters = self.common.folder, self.common.adapters
+        self._reads, self._settings = reads, settings
+        self.outputs = [self.path(output) for output in (spec.writes if writes is None else writes)]
+        self.scratch = scratch
+
+    def __getitem__(self, group: type[Group]) -> Group:
+        """The values of a group of options."""
+        return self.options[group]
+
+    def part(
+        self,
+        reads: Sequence[Artifact | Path],
+        writes: Sequence[Artifact | Path],
+        settings: Mapping[str, object],
+        used: Sequence[type[Options]] = (),
+    ) -> Self:
+        """A part of this step with outputs, inputs and settings of its own, and of its options only those `used`."""
+        spec = replace(self.spec, options=tuple(used), uses=lambda options: None)
+        return type(self)(self.pipeline, spec, self.options, reads, writes, settings)
+
+    @cached_property
+    def reads(self) -> list[Artifact | Path]:
+        """What the step reads with its options."""
+        return list(self.spec.reads_with(self) if self._reads is None else self._reads)
+
+    def path(self, item: Artifact | Path) -> Path:
+        """Where an artifact of the dataset, an adapter, or a plain path lies."""
+        if isinstance(item, Artifact):
+            return (self.adapters if item.adapter else self.folder) / item.path
+        return item
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """The sha256 of each input and all settings, from which the outputs are made; InputError if an input lacks."""
+        for item in self.reads:
+            self._require(item)
+        inputs = {self._name(item): files.sha256(self.path(item)) for item in self.reads}
+        settings = self.recorded() | dict(self.spec.settings(self) if self._settings is None else self._settings)
+        names = {one.name for group in self.spec.used(self.options) for one in fields(group)} | {"seed", "limit"}
+        origins = {name: where for name, where in self.options.origins.items() if name in names and where != "default"}
+        return {"inputs": inputs, "settings": json.loads(json.dumps(settings)), "origins": origins}
+
+    def recorded(self) -> dict[str, object]:
+        """The settings that the options and the facts of the dataset give."""
+        settings = {"seed": self.common.seed, "limit": self.common.limit}
+        for group in self.spec.used(self.options):
+            settings |= self.options[group].recorded()
+            settings |= {name: self.facts[name] for name in group.facts}
+        return settings
+
+    @cached_property
+    def facts(self) -> Mapping[str, object]:
+        """The facts of the dataset by name."""
+        return self.pipeline.facts(self.options)
+
+    def status(self) -> Status:
+        """How the outputs stand: nothing is written and nothing locked for it."""
+        return records.status(
+            self.outputs, lambda: self.provenance, self.common.overwrite, self._old_names(), self.spec.dropped
+        )
+
+    def _old_names(self) -> dict[str, str]:
+        pairs = (
+            (one, old) for group in self.spec.options for one in fields(group) for old in one.metadata["old_names"]
+        )
+        return {old: one.name for one, old in pairs}
+
+    def done(self) -> bool:
+        """Whether nothing is to be done, which is printed: the outputs are complete, or a person put them there.
+
+        If there is, the outputs are this process's from here on, and what a killed run left of them is gone.
+        InputError if another process is making one of them.
+        """
+        status = self.status()
+        if not status.done or self._traces():
+            holders = {path: locks.lock(path) for path in self.outputs}
+            taken = next((path for path in self.outputs if holders[path]), None)
+            if taken is None:
+                for path in self.outputs:
+                    records.recover(path)
+                # Meanwhile another process may have ended its work on them.
+                status = self.status()
+            if taken is None and status.done:
+                for left in self.scratch:
+                    shutil.rmtree(left, ignore_errors=True)
+            if taken or status.done:
+                for path in self.outputs:
+                    locks.unlock(path)
+            if taken and not status.done:
+                raise InputError(
+                    f"{taken} is being made by another run ({holders[taken]}): wait until it has ended or stop it, "
+                    f"then run this command again"
+                )
+        self._print(status)
+        return status.done
+
+    def _print(self, status: Status) -> None:
+        if status.manual:
+            print(f"kept: {status.manual} was put there by hand; --overwrite replaces it")
+        elif status.done:
+            print(f"complete: {', '.join(map(str, self.outputs))}; --overwrite does it again")
+        elif status.changed:
+            print(f"out of date ({status.changed}): doing it again")
+        if not status.done:
+            shown = {name: value for name, value in self.provenance["settings"].items() if not _is_hash(value)}
+            print(f"{self.common.dataset}: {', '.join(f'{name}={value}' for name, value in shown.items())}", flush=True)
+
+    def _traces(self) -> bool:
+        """Whether a run that was killed, or one that works at this moment, left files beside the outputs."""
+        both = [path for output in self.outputs for path in (output, records.record_path(output))]
+        left = (*map(files.staged_path, both), *map(locks.lock_path, self.outputs), *self.scratch)
+        return any(path.exists() for path in left)
+
+    def read(self, artifact: Artifact) -> object:
+        """The checked content of an artifact; InputError says who writes one that is missing."""
+        path = self.path(artifact)
+        if not path.exists():
+            raise self.pipeline.missing(path, artifact)
+        return self.pipeline.read(self.folder, artifact)
+
+    def write(self, artifact: Artifact | Path, content: object) -> None:
+        """Writes an output and its record, which also says how the step ran; that puts nothing out of date."""
+        path = self.path(artifact)
+        if not len(content):
+            raise InputError(f"{path} would be empty: no row was left; see the lines above")
+        records.write_recorded(path, content, self.provenance | {"execution": self.execution()})
+
+    def execution(self) -> dict[str, object]:
+        """How the step ran: the options that change no output, where they were given."""
+        found = {}
+        for group in self.spec.used(self.options):
+            for one in fields(group):
+                if not one.metadata["changes_output"] and self.options.given(one.name):
+                    found[one.name] = getattr(self.options[group], one.name)
+        return json.loads(json.dumps(found, default=str))
+
+    def summary(self, rows_in: int, rows_out: int, **numbers: object) -> None:
+        """The closing line: rows, seconds, rates, memory and what else the step counted."""
+        seconds = time.perf_counter() - self.started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        parts = [
+            f"rows in {rows_in:,}",
+            f"rows out {rows_out:,}",
+            f"{seconds:.1f} s",
+            f"{rows_out / seconds:.1f} rows/s",
+            f"peak {peak:.2f} GB",
+            *(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in numbers.items()),
+        ]
+        print(f"[{self.spec.adapter or Path(self.spec.script).stem}] {' | '.join(parts)}")
+
+    def _name(self, item: Artifact | Path) -> str:
+        if isinstance(item, Artifact):
+            return item.path
+        if item.is_relative_to(self.folder):
+            return str(item.relative_to(self.folder))
+        alike = [other for other in self.reads if isinstance(other, Path) and other.name == item.name]
+        return item.name if len(alike) == 1 else str(item)
+
+    def _require(self, item: Artifact | Path) -> None:
+        path = self.path(item)
+        if path.exists():
+            return
+        if isinstance(item, Artifact):
+            raise self.pipeline.missing(path, item)
+        raise InputError(f"{path} is missing: 0_Data/1_download.py says where to get public files")
+
+
+def parse(pipeline: Pipeline, spec: StepSpec, words: Sequence[str], doc: str = "") -> Resolved:
+    """The options of a step from a command line; InputError for a value or a file that cannot be used."""
+    groups = pipeline.groups(spec)
+    command = vars(Parser(doc, groups, spec.defaults).parse_args(list(words)))
+    file = options.for_step(read_config(pipeline, command.get("config")), spec.name)
+    name = str(command.get("config", ""))
+    resolved = options.resolve(groups, command, file, name, spec.defaults)
+    return options.with_facts(resolved, pipeline.facts(resolved))
+
+
+def read_config(pipeline: Pipeline, path: str | None) -> dict[str, object]:
+    """A run's YAML file, if there is one; InputError if it cannot be used."""
+    if path is None:
+        return {}
+    return options.read_file(Path(path), pipeline.option_names, [step.name for step in pipeline])
+
+
+def main(
+    work: Callable[[Step], None],
+    pipeline: Pipeline,
+    spec: StepSpec,
+    doc: str = "",
+    show: Callable[[Step], None] | None = None,
+    words: Sequence[str] | None = None,
+) -> None:
+    """Parses the command line and does a step, unless it is done; then `show` prints what it made.
+
+    What a user can mend ends in one line and exit code 2; a step that has to wait ends with code 3. What the step makes
+    is the user's alone.
+    """
+
+    def run() -> None:
+        step = pipeline.step(pipeline, spec, parse(pipeline, spec, sys.argv[1:] if words is None else words, doc))
+        if step.outputs and not (spec.also_writes or spec.adapter) and step.done():
+            if show:
+                show(step)
+            return
+        work(step)
+
+    guarded(run)
+
+
+def guarded(run: Callable[[], None]) -> None:
+    """Does what a command does; what a user can mend ends in one line and exit code 2, what has to wait in 3."""
+    os.umask(0o077)
+    try:
+        run()
+    except InputError as error:
+        sys.exit(_complain(str(error)))
+    except Pending as error:
+        print(error.write())
+        sys.exit(WAITING)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_complain(f"{where}{error.strerror or error}; free the disk or mend the path, and run again"))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # By name, so that a step that needs no torch does not load it.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        sys.exit(
+            _complain("the GPU's memory is full: pass a smaller --prompts_at_once (trainer: --gradient_accumulation)")
+        )
+    finally:
+        locks.unlock()
+
+
+def _complain(message: str) -> int:
+    # A file may have put control characters into what is said of it.
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    tqdm.write(f"error: {shown}", file=sys.stderr)
+    return 2
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and HASH.fullmatch(value) is not None
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)

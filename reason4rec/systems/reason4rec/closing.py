@@ -1,0 +1,28 @@
+"""What a run of Reason4Rec prints at its end: our row beside the best others, the places of results, what is next."""
+
+from reason4rec.evaluation import ratings, tables
+from reason4rec.run.options import Resolved
+from reason4rec.run.step import Common
+from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, METRICS, REASON_QUALITY
+
+
+def closing(options: Resolved) -> str:
+    """The lines at the end of a run; nothing where there is no evaluation."""
+    common = options[Common]
+    metrics = common.folder / METRICS.path
+    if not metrics.exists():
+        return ""
+    result = ratings.read(metrics)
+    places = {
+        "table": metrics,
+        "reasons, scored": common.folder / REASON_QUALITY.path,
+        "page of test rows": common.folder / CASE_STUDY.path,
+    }
+    lines = [tables.closing(result, result["settings"]["model"]), ""]
+    lines += [f"{name}: {path}" for name, path in places.items() if path.exists()]
+    flags = f"--dataset {common.dataset}"
+    lines += [
+        f"figures: python figs/draw_results.py {flags}",
+        f"next: python 3_Predictor/6_ablations.py {flags} shows what each part is worth",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,299 @@
+"""The options of Reason4Rec's steps, in groups; each says whether it changes what a step makes."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from reason4rec.errors import InputError
+from reason4rec.run.options import Number, Options, Positive, option
+from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
+from reason4rec.training.recipe import MAX_LENGTH
+
+TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
+HINTED_DRAWS = 10  # released code
+SERVERS = "REASON4REC_BASE_URL"
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Download(Options):
+    """fetching raw files"""
+
+    what: Literal["raw", "preprocessed"] = option("raw", "which files of the dataset", changes_output=False)
+    mirror: str | None = option(
+        None, "fetch files of the same names from this address instead", changes_output=False, metavar="URL"
+    )
+
+
+@dataclass(frozen=True)
+class Preprocess(Options):
+    """preprocessing raw reviews"""
+
+    reviews: Path | None = option(
+        None, "raw reviews; for a known dataset those in its raw/", changes_output=False, metavar="FILE"
+    )
+    metadata: Path | None = option(None, "raw metadata with the items' titles", changes_output=False, metavar="FILE")
+    columns: str = option("", "names of fields in the reviews: user_id=UserId,ratings=Score")
+    product_class: str | None = option(
+        None, "what the items are, in words for the prompts (new datasets)", changes_output=False, metavar="TEXT"
+    )
+    core: Positive = option(5, "least reviews of a user and item; 1 keeps all")
+    window_first: bool = option(False, "cut to the last months before the core filter")
+
+
+@dataclass(frozen=True)
+class Prompts(Options):
+    """prompts"""
+
+    facts: ClassVar[tuple[str, ...]] = ("product_class",)
+
+    prompts: Path | None = option(None, "folder of prompt templates to use (default: those that are shipped)")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the templates."""
+        return self.prompts or TEMPLATES
+
+    def recorded(self) -> dict[str, object]:
+        """The templates by what they say, wherever they lie."""
+        return {"prompts": sha256_of_templates(self.folder)}
+
+
+@dataclass(frozen=True)
+class Histories(Options):
+    """histories"""
+
+    history_length: int = option(10, "entries of a history in a prompt, a side", fact="history_length")
+
+
+@dataclass(frozen=True)
+class Model(Options):
+    """asking a model in this process"""
+
+    device: Device = option("auto", "where the model runs", changes_output=False)
+    prompts_at_once: Positive | None = option(
+        None,
+        "prompts in a batch, or at once at the servers (default: what fits; 64 at servers)",
+        changes_output=False,
+        old_names=("batch_size",),
+    )
+
+
+@dataclass(frozen=True)
+class Servers(Options):
+    """asking an expert at OpenAI-compatible servers instead"""
+
+    base_url: str | None = option(
+        None,
+        "servers that hold the expert, such as http://127.0.0.1:8000/v1, several with commas "
+        f"(default: {SERVERS} in the environment; without it the model runs in this process)",
+        changes_output=False,
+        metavar="URL",
+    )
+    served_model: str | None = option(
+        None, "the expert's name at the server (default: DATASET-ADAPTER)", changes_output=False, metavar="NAME"
+    )
+    api: Literal["completions", "chat"] = option(
+        "completions", "how the server is asked (chat: by text)", changes_output=False
+    )
+    top_logprobs: Positive = option(
+        20, "log-probabilities to ask of a server that cannot pick tokens", changes_output=False
+    )
+
+    @property
+    def address(self) -> str | None:
+        """The servers' addresses, from the option or the environment; None where the model runs in this process."""
+        return self.base_url if self.base_url is not None else os.environ.get(SERVERS) or None
+
+
+@dataclass(frozen=True)
+class Writing(Options):
+    """letting a model write"""
+
+    max_new_tokens: Positive = option(1024, "tokens of the longest reply")  # released code
+
+
+@dataclass(frozen=True)
+class Teacher(Options):
+    """asking the teacher (OPENAI_API_KEY and OPENAI_BASE_URL in the environment)"""
+
+    teacher_model: str = option(TEACHER_MODEL, "the teacher's model name", fact="teacher_model", metavar="NAME")
+    requests_at_once: Positive = option(8, "requests to the teacher in flight", changes_output=False)
+    retries: int = option(8, "retries, with back-off, of one request", changes_output=False)
+
+    def recorded(self) -> dict[str, object]:
+        """The teacher's name and its server."""
+        # By name, so that a step without a teacher does not load its client.
+        from reason4rec.llm.teacher import server_of
+
+        return {"teacher_model": self.teacher_model, "teacher_server": server_of(self.teacher_model)}
+
+
+@dataclass(frozen=True)
+class Batch(Options):
+    """asking the teacher in a batch, for half the price"""
+
+    batch_export: Path | None = option(
+        None,
+        "write the requests to this file (OpenAI Batch) and ask none",
+        changes_output=False,
+        one_step=True,
+        metavar="FILE",
+    )
+    batch_import: Path | None = option(
+        None,
+        "take the replies of such a batch from this file first",
+        changes_output=False,
+        one_step=True,
+        metavar="FILE",
+    )
+
+
+@dataclass(frozen=True)
+class SummaryTargets(Options):
+    """reviews for the teacher to summarise"""
+
+    summary_targets: Positive | None = option(None, "how many, drawn at random (default: all)", fact="summary_targets")
+
+
+@dataclass(frozen=True)
+class Targets(Options):
+    """targets to learn from"""
+
+    reward_targets: Positive = option(8_000, "targets of the reward model", fact="reward_targets")
+    reason_targets: Positive = option(12_000, "targets of the Reasoner and the Predictor", fact="reason_targets")
+    # The released code meant 5 and, by an overwritten line, took every target with a history: pass 2 for that.
+    min_history: int = option(5, "earlier reviews of user and item a target needs")
+
+    def recorded(self) -> dict[str, object]:
+        """The sizes of both samples together."""
+        return {"sizes": [self.reward_targets, self.reason_targets], "min_history": self.min_history}
+
+
+@dataclass(frozen=True)
+class RewardFilter(Options):
+    """the reward filter"""
+
+    tau: Number = option(0.1, "accept scores below this", fact="tau")
+    draws: int = option(HINTED_DRAWS, "hinted reasons to ask for at most")
+    baseline: Literal["direct", "review"] = option("direct", "what a reason must beat")
+    rated_hints: bool = option(False, "show ratings in the histories of hinted requests")
+
+
+@dataclass(frozen=True)
+class Training(Options):
+    """training an adapter (default: the recipe of the expert)"""
+
+    base_model: str = option("", "hub name or folder", fact="base_model", metavar="NAME")
+    max_length: Positive = option(MAX_LENGTH, "tokens of the longest row")
+    rank: Positive | None = option(None, "rank of the adapter")
+    alpha: Positive | None = option(None, "scale of the adapter, over its rank")
+    dropout: Number | None = option(None, "share of the adapter's inputs that are dropped")
+    lr: Number | None = option(None, "learning rate")
+    warmup: Number | None = option(None, "steps of warm-up, below 1 their share of all steps")
+    epochs: Number | None = option(None, "passes over the rows")
+    batch_size: Positive | None = option(None, "rows a step, over all accumulated parts")
+    lm_head: bool | None = option(None, "train and save the output head too")
+
+    def recorded(self) -> dict[str, object]:
+        """Nothing: the recipe that results is recorded whole."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Execution(Options):
+    """how an adapter is trained; none of this puts it out of date"""
+
+    engine: Literal["auto", "unsloth", "transformers"] = option("auto", "training stack", changes_output=False)
+    device: Device = option("auto", "where to train", changes_output=False)
+    gradient_accumulation: Positive = option(1, "parts that a step is computed in", changes_output=False)
+    padding_free: bool | None = option(
+        None,
+        "lay the rows of a batch end to end instead of padding them (default: yes; unsloth has its own way)",
+        changes_output=False,
+    )
+    gradient_checkpointing: bool | None = option(
+        None,
+        "compute activations twice instead of keeping them: less memory, more time (default: only on a GPU)",
+        changes_output=False,
+    )
+
+
+@dataclass(frozen=True)
+class Mode(Options):
+    """the Predictor"""
+
+    predictor_mode: Literal["reasoned", "direct", "one_step", "rating_first"] = option(
+        "reasoned", "how it comes to a rating", old_names=("form",)
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation(Options):
+    """the evaluation"""
+
+    also: tuple[str, ...] = option(
+        (),
+        "predictions elsewhere, such as those of our model with another seed; may be given again",
+        metavar="NAME[@SEED]=FILE",
+    )
+    against: str | None = option(None, "whom all others are tested against; ours by default", metavar="MODEL")
+
+    def recorded(self) -> dict[str, object]:
+        """Nothing: the row records the other files, and which model is tested against once the files are known."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Baselines(Options):
+    """baselines"""
+
+    model: str = option("all", "which baseline (default: all that ask no LLM)", changes_output=False, metavar="NAME")
+    seeds: tuple[int, ...] = option((42, 43, 44), "of models with a seed", changes_output=False)
+    base_model: str | None = option(
+        None, "hub name or folder for zero_shot (default: the dataset's)", fact="base_model", metavar="NAME"
+    )
+
+    def recorded(self) -> dict[str, object]:
+        """Nothing: each baseline records what it depends on."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Ablations(Options):
+    """ablations"""
+
+    variants: tuple[str, ...] = option((), "names (default: all with a name)", changes_output=False)
+
+
+@dataclass(frozen=True)
+class Quality(Options):
+    """quality of the reasons"""
+
+    scores: tuple[str, ...] | None = option(None, "against the reviews (default: all without a download)")
+    bertscore: Path | None = option(None, "folder of an encoder; adds BERTScore", changes_output=False)
+    bertscore_layer: Positive | None = option(None, "layer to compare tokens in (default: the last)")
+    bleurt: Path | None = option(None, "folder of a BLEURT checkpoint; adds BLEURT", changes_output=False)
+    judge: bool = option(False, "ask the teacher for a GPTScore")
+
+    def recorded(self) -> dict[str, object]:
+        """Nothing: the row records which scores result."""
+        return {}
+
+
+@dataclass(frozen=True)
+class CaseStudy(Options):
+    """page of case studies"""
+
+    rows: Positive = option(500, "rows on the page, at most")
+
+
+def sha256_of_templates(folder: Path) -> str:
+    """The sha256 of a folder's templates; InputError if there are none."""
+    templates = sorted(folder.glob("*.txt"))
+    if not templates:
+        raise InputError(f"--prompts {folder}: no templates (*.txt) there; copy those of {TEMPLATES}")
+    text = "".join(f"{template.name}\n{template.read_text(encoding='utf-8')}\n" for template in templates)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,401 @@
+"""The steps of Reason4Rec in one table; everything that has to know them asks here."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from reason4rec.data import catalog, schema
+from reason4rec.data.schema import DATA_CARD, TEST, TRAIN, VALID
+from reason4rec.errors import InputError
+from reason4rec.evaluation import statistics
+from reason4rec.run.files import Artifact
+from reason4rec.run.options import Resolved
+from reason4rec.run.pipeline import Pipeline, StepSpec
+from reason4rec.run.project import ROOT
+from reason4rec.run.step import Common
+from reason4rec.systems.reason4rec import artifacts as a
+from reason4rec.systems.reason4rec import estimates, facts, predictions, targets, train
+from reason4rec.systems.reason4rec import options as o
+from reason4rec.systems.reason4rec.case_study import TEMPLATE
+from reason4rec.systems.reason4rec.closing import closing
+from reason4rec.systems.reason4rec.predictor_modes import WRITES_ITSELF
+from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
+
+ASKS_EXPERT = (o.Model, o.Servers)
+ASKS_TEACHER = (o.Teacher, o.Batch)
+NOT_RECORDED_NOW = ("history_length",)  # of steps that show no histories
+WRITTEN_NOW = ("max_new_tokens",)  # of steps in modes in which no model writes
+
+
+def _is_demo(options: Resolved) -> bool:
+    return options[Common].dataset == facts.DEMO
+
+
+def _has_dump(options: Resolved) -> bool:
+    return _is_demo(options) or options.given("reviews")
+
+
+def _never(options: Resolved) -> bool:
+    return False
+
+
+def dumps_of(step: ExpertStep) -> tuple[Path, Path | None]:
+    """The raw reviews and metadata of the preprocessing: those named, or those of a known dataset."""
+    given = step[o.Preprocess]
+    if given.reviews is not None:
+        return given.reviews, given.metadata
+    reviews, metadata = catalog.raw_files(step.common.dataset, step.folder.parent)
+    return reviews, given.metadata or metadata
+
+
+def _dumps(step: ExpertStep) -> Sequence[Path]:
+    return list(dict.fromkeys(path for path in dumps_of(step) if path is not None))
+
+
+def _shown_reviews(step: ExpertStep) -> Sequence[Artifact]:
+    """With a limit, which reviews are summarised depends on the test rows."""
+    return (*step.spec.reads, TEST) if step.common.limit else step.spec.reads
+
+
+def _rows_of_predictor(step: ExpertStep) -> Sequence[Artifact]:
+    reads = step.spec.reads
+    return reads if step[o.Mode].predictor_mode == "reasoned" else [one for one in reads if one is not a.REASONER]
+
+
+def _test_rows(step: ExpertStep) -> Sequence[Artifact]:
+    if step[o.Mode].predictor_mode == "reasoned":
+        return step.spec.reads
+    return [TEST if one is a.TEST_REASONS else one for one in step.spec.reads]
+
+
+def _without_reasoner(options: Resolved) -> Sequence[type]:
+    reasoned = options[o.Mode].predictor_mode == "reasoned"
+    return [o.Mode, o.Prompts, o.Histories, *((*ASKS_EXPERT, o.Writing) if reasoned else ())]
+
+
+def _without_writing(options: Resolved) -> Sequence[type]:
+    writes = options[o.Mode].predictor_mode in WRITES_ITSELF
+    return [o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, *((o.Writing,) if writes else ())]
+
+
+def _evaluated(step: ExpertStep) -> Sequence[Artifact]:
+    return [TRAIN, TEST, *predictions.files_of(step).values()]
+
+
+def _evaluation(step: ExpertStep) -> Mapping[str, object]:
+    against = predictions.reference(step)
+    also = list(step[o.Evaluation].also)
+    return {"model": step.label, "also": also, "against": against, "resamples": statistics.RESAMPLES}
+
+
+def _judged(options: Resolved) -> Sequence[type]:
+    asked = (o.Prompts, *ASKS_TEACHER) if options[o.Quality].judge else ()
+    return [o.Quality, o.Histories, o.Model, *asked]
+
+
+def _scores(step: ExpertStep) -> Mapping[str, object]:
+    # By name, so that the other steps do not load what scores need.
+    from reason4rec.systems.reason4rec.reason_quality import scores_of
+
+    return {
+        "scores": scores_of(step),
+        "bertscore_layer": step[o.Quality].bertscore_layer,
+        "judge": step[o.Quality].judge,
+    }
+
+
+def _quality_reads(step: ExpertStep) -> Sequence[Artifact | Path]:
+    folders = (step[o.Quality].bertscore, step[o.Quality].bleurt)
+    return [*step.spec.reads, *(folder for folder in folders if folder)]
+
+
+STEPS = (
+    StepSpec("0/1", "0_Data/1_download.py", "fetch public raw files", options=(o.Download,), runs=_never),
+    StepSpec(
+        "0/3",
+        "0_Data/3_make_demo_data.py",
+        "raw reviews of the made-up world",
+        writes=(a.DEMO_REVIEWS, a.DEMO_METADATA),
+        defaults={"dataset": facts.DEMO},
+        runs=_is_demo,
+        not_handed_on=("limit",),
+    ),
+    StepSpec(
+        "0/2",
+        "0_Data/2_preprocess.py",
+        "train, valid and test",
+        reads_if_there=(a.DEMO_REVIEWS, a.DEMO_METADATA),
+        writes=(TRAIN, VALID, TEST, DATA_CARD),
+        options=(o.Preprocess,),
+        reads_with=_dumps,
+        settings=lambda step: {"months": step.dataset.months},
+        runs=_has_dump,
+        not_handed_on=("limit",),  # there it is the lines of the dump
+    ),
+    StepSpec(
+        "1/1",
+        "1_Summarizer/1_distilling_aspect_preference_summary.py",
+        "summaries by the teacher",
+        reads=(TRAIN,),
+        writes=(a.TEACHER_SUMMARIES,),
+        options=(o.SummaryTargets, o.Prompts, *ASKS_TEACHER),
+        dropped=NOT_RECORDED_NOW,
+        estimate=estimates.teacher_summaries,
+    ),
+    StepSpec(
+        "1/2",
+        "1_Summarizer/2_construct_summarizer_train_data.py",
+        "rows for the Summarizer",
+        reads=(a.TEACHER_SUMMARIES,),
+        writes=(a.SUMMARIZER_ROWS,),
+        options=(o.Prompts,),
+        dropped=NOT_RECORDED_NOW,
+        estimate=estimates.rows(lambda plan: plan.n_summaries),
+    ),
+    StepSpec(
+        "1/3",
+        "1_Summarizer/3_summarizer_train.sh",
+        "train the Summarizer",
+        reads=(a.SUMMARIZER_ROWS,),
+        writes=(a.SUMMARIZER,),
+        options=(o.Training, o.Execution),
+        settings=train.settings,
+        adapter="Summarizer",
+        estimate=estimates.summarizer_training,
+    ),
+    StepSpec(
+        "1/4",
+        "1_Summarizer/4_summarizer_generation.py",
+        "summaries of all training reviews",
+        reads=(TRAIN, a.SUMMARIZER),
+        writes=(a.SUMMARIES,),
+        options=(o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        reads_with=_shown_reviews,
+        estimate=estimates.summaries,
+    ),
+    StepSpec(
+        "2/1",
+        "2_Reasoner/1_sample_train_data.py",
+        "draw the targets",
+        reads=(a.SUMMARIES,),
+        writes=(a.REWARD_TARGETS, a.REASON_TARGETS),
+        options=(o.Targets,),
+        defaults={"seed": targets.SEED},
+        estimate=estimates.rows(lambda plan: plan.n_drawn(0) + plan.n_drawn(1)),
+    ),
+    StepSpec(
+        "2/2",
+        "2_Reasoner/2_construct_reward_train_data.py",
+        "rows for the reward model",
+        reads=(a.REWARD_TARGETS, a.SUMMARIES),
+        writes=(a.REWARD_ROWS,),
+        options=(o.Prompts, o.Histories),
+        estimate=estimates.rows(lambda plan: plan.n_drawn(0)),
+    ),
+    StepSpec(
+        "2/3",
+        "2_Reasoner/3_reward_model_train.sh",
+        "train the reward model",
+        reads=(a.REWARD_ROWS,),
+        writes=(a.REWARD_MODEL,),
+        options=(o.Training, o.Execution),
+        settings=train.settings,
+        adapter="reason_reward_model",
+        estimate=estimates.reward_training,
+    ),
+    StepSpec(
+        "2/4",
+        "2_Reasoner/4_distilling_possible_reason.py",
+        "teacher's reasons that pass the reward filter",
+        reads=(a.REASON_TARGETS, a.SUMMARIES, a.REWARD_MODEL),
+        writes=(a.TEACHER_REASONS,),
+        options=(o.RewardFilter, o.Prompts, o.Histories, *ASKS_EXPERT, *ASKS_TEACHER),
+        estimate=estimates.distillation,
+    ),
+    StepSpec(
+        "2/5",
+        "2_Reasoner/5_construct_reasoner_train_data.py",
+        "rows for the Reasoner",
+        reads=(a.TEACHER_REASONS, a.SUMMARIES),
+        writes=(a.REASONER_ROWS,),
+        options=(o.Prompts, o.Histories),
+        estimate=estimates.rows(lambda plan: plan.n_accepted),
+    ),
+    StepSpec(
+        "2/6",
+        "2_Reasoner/6_reasoner_train.sh",
+        "train the Reasoner",
+        reads=(a.REASONER_ROWS,),
+        writes=(a.REASONER,),
+        options=(o.Training, o.Execution),
+        settings=train.settings,
+        adapter="Reasoner",
+        estimate=estimates.reasoner_training,
+    ),
+    StepSpec(
+        "2/7",
+        "2_Reasoner/7_generate_reason_for_test.py",
+        "reasons for the test rows",
+        reads=(TEST, a.SUMMARIES, a.REASONER),
+        writes=(a.TEST_REASONS,),
+        options=(o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        estimate=estimates.test_reasons,
+    ),
+    StepSpec(
+        "3/1",
+        "3_Predictor/1_construct_predictor_train_data.py",
+        "rows for the Predictor, with the Reasoner's reasons",
+        reads=(a.TEACHER_REASONS, a.SUMMARIES, a.REASONER),
+        writes=(a.PREDICTOR_ROWS,),
+        options=(o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        reads_with=_rows_of_predictor,
+        uses=_without_reasoner,
+        dropped=WRITTEN_NOW,
+        estimate=estimates.predictor_rows,
+    ),
+    StepSpec(
+        "3/2",
+        "3_Predictor/2_predictor_train.sh",
+        "train the Predictor",
+        reads=(a.PREDICTOR_ROWS,),
+        writes=(a.PREDICTOR,),
+        options=(o.Training, o.Execution),
+        settings=train.settings,
+        adapter="Predictor",
+        estimate=estimates.predictor_training,
+    ),
+    StepSpec(
+        "3/3",
+        "3_Predictor/3_generate_predict_for_test.py",
+        "predicted ratings of the test rows",
+        reads=(a.TEST_REASONS, a.SUMMARIES, a.PREDICTOR),
+        writes=(a.TEST_RATINGS,),
+        options=(o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        reads_with=_test_rows,
+        uses=_without_writing,
+        dropped=WRITTEN_NOW,
+        estimate=estimates.test_ratings,
+    ),
+    StepSpec(
+        "3/4",
+        "3_Predictor/4_evaluate.py",
+        "errors, intervals and tests of all models",
+        reads=(TRAIN, TEST),
+        reads_if_there=(a.TEST_RATINGS, a.PREDICTIONS),
+        writes=(a.METRICS,),
+        options=(o.Evaluation,),
+        reads_with=_evaluated,
+        settings=_evaluation,
+        estimate=estimates.rows(lambda plan: plan.n_test),
+    ),
+    StepSpec(
+        "3/5",
+        "3_Predictor/5_baselines.py",
+        "other predictors of the same test rows",
+        reads=(TRAIN, VALID, TEST),
+        reads_if_there=(a.SUMMARIES,),
+        writes=(a.EFFORTS,),
+        also_writes=(a.PREDICTIONS,),
+        options=(o.Baselines, o.Prompts, o.Histories, o.Model, o.Teacher),
+        estimate=estimates.rows(lambda plan: plan.n_test),
+    ),
+    StepSpec(
+        "3/6",
+        "3_Predictor/6_ablations.py",
+        "variants that differ in one thing from a finished run",
+        reads=(a.TEST_RATINGS,),
+        writes=(a.ABLATIONS,),
+        also_writes=(a.PREDICTIONS,),
+        options=(o.Ablations, o.Prompts, o.Model, o.Writing, o.Teacher),
+        runs=_never,
+    ),
+    StepSpec(
+        "3/7",
+        "3_Predictor/7_reason_quality.py",
+        "quality of the reasons",
+        reads=(a.TEST_REASONS, a.SUMMARIES),
+        writes=(a.REASON_QUALITY, a.REASON_QUALITY_ROWS),
+        options=(o.Quality, o.Prompts, o.Histories, o.Model, *ASKS_TEACHER),
+        reads_with=_quality_reads,
+        settings=_scores,
+        uses=_judged,
+        dropped=NOT_RECORDED_NOW,
+        estimate=estimates.rows(lambda plan: plan.n_test),
+    ),
+    StepSpec(
+        "3/8",
+        "3_Predictor/8_case_study.py",
+        "page of case studies",
+        reads=(a.TEST_RATINGS, a.SUMMARIES),
+        writes=(a.CASE_STUDY,),
+        options=(o.CaseStudy, o.Histories),
+        reads_with=lambda step: [*step.spec.reads, TEMPLATE],
+        settings=lambda step: {"model": step.label},
+        estimate=estimates.rows(lambda plan: plan.n_test),
+    ),
+)
+
+
+@contextmanager
+def demo_teacher(options: Resolved) -> Iterator[Mapping[str, str]]:
+    """For the demo, its stand-in for the teacher runs as a server on this machine; the variables that name it."""
+    if not _is_demo(options):
+        yield {}
+        return
+    command = [sys.executable, "-u", "-m", "reason4rec.demo.stand_in", "--port", "0"]
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    server = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True)
+    try:
+        address = next((word for word in server.stdout.readline().split() if word.startswith("http")), None)
+        if address is None:
+            raise InputError("the demo's stand-in for the teacher did not start; see the lines above")
+        print(f"== demo: a synthetic world, a tiny language model, and a stand-in for ChatGPT at {address}", flush=True)
+        no_proxy = ",".join(filter(None, ["127.0.0.1", os.environ.get("NO_PROXY")]))
+        # Servers that the environment names hold the experts of another dataset.
+        yield {
+            "OPENAI_BASE_URL": address,
+            "OPENAI_API_KEY": "none-needed",
+            "NO_PROXY": no_proxy,
+            o.SERVERS: "",
+        }
+    finally:
+        server.kill()
+        server.wait()
+
+
+def refused(options: Resolved) -> str:
+    """Why a run with these options makes no sense, or nothing."""
+    if options.given("dry_run") and options.given("reviews"):
+        return "--dry_run counts what the preprocessing wrote: run 0_Data/2_preprocess.py with --reviews first"
+    if _is_demo(options):
+        for name in ("reviews", "metadata", "columns", "product_class", "core"):
+            if options.given(name):
+                return f"--{name} needs --dataset: the demo makes its own data"
+        if options.given("teacher_model"):
+            return "--teacher_model needs --dataset: the demo has its own teacher"
+    return ""
+
+
+def facts_of(options: Resolved) -> Mapping[str, object]:
+    """The facts of the dataset by name; the demo has a teacher of its own."""
+    found = dataclasses.asdict(dataset_of(options))
+    return found | ({"teacher_model": facts.STAND_IN} if _is_demo(options) else {})
+
+
+PIPELINE = Pipeline(
+    "reason4rec",
+    STEPS,
+    common=(Common,),
+    facts=facts_of,
+    read=schema.read,
+    step=ExpertStep,
+    default=facts.DEMO,
+    around=demo_teacher,
+    refused=refused,
+    closing=closing,
+    plan=estimates.Plan,
+)

@@ -1,0 +1,151 @@
+"""A step of Reason4Rec: the facts of its dataset, the histories of its targets, and the models that it asks."""
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reason4rec.data.history import History, HistoryIndex
+from reason4rec.llm.adapters import adapter_settings
+from reason4rec.llm.base import resolve_device
+from reason4rec.llm.cache import PATH as CACHE
+from reason4rec.llm.cache import ResponseCache
+from reason4rec.llm.prompt import OnDemand, Prompt
+from reason4rec.run.files import Artifact, adapter, sha256
+from reason4rec.run.options import Resolved
+from reason4rec.run.project import find
+from reason4rec.run.step import Common, Step
+from reason4rec.systems.reason4rec import facts, prompts
+from reason4rec.systems.reason4rec.artifacts import PREDICTOR, SUMMARIES, SUMMARY
+from reason4rec.systems.reason4rec.facts import Dataset
+from reason4rec.systems.reason4rec.options import Batch, Histories, Model, Preprocess, Prompts, Servers, Teacher
+
+if TYPE_CHECKING:
+    from reason4rec.llm.base import LanguageModel
+    from reason4rec.llm.teacher import Teacher as Asked
+
+SERVERS_AT_ONCE = 64  # requests
+
+
+def dataset_of(options: Resolved) -> Dataset:
+    """The facts of the dataset that the options name; the preprocessing may describe one that is not there yet."""
+    common = options[Common]
+    if Preprocess in options:
+        return facts.described(common.dataset, options[Preprocess].product_class, common.folder.parent)
+    return facts.get(common.dataset, common.folder.parent)
+
+
+class ExpertStep(Step):
+    """A step of Reason4Rec."""
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The facts of the dataset."""
+        return dataset_of(self.options)
+
+    @property
+    def product_class(self) -> str:
+        """What the items are, in words for the prompts."""
+        return self.dataset.product_class
+
+    @property
+    def templates(self) -> Path:
+        """The folder of the prompt templates."""
+        return self[Prompts].folder
+
+    def rows(self, artifact: Artifact) -> pd.DataFrame:
+        """The rows of an artifact, only the first `--limit` of them in a trial, numbered from 0."""
+        frame = self.read(artifact)
+        return (frame.head(self.common.limit) if self.common.limit else frame).reset_index(drop=True)
+
+    def histories(self, targets: pd.DataFrame) -> list[History]:
+        """The histories of targets as the experts see them: summaries of earlier training reviews."""
+        return HistoryIndex(self.read(SUMMARIES), SUMMARY, self[Histories].history_length).of_rows(targets)
+
+    def summary_prompts(self, reviews: pd.DataFrame) -> Sequence[Prompt]:
+        """The prompt for the summary of each review, the same for the teacher and the Summarizer."""
+        prompt = partial(prompts.summarizer, self.product_class, folder=self.templates)
+        return OnDemand(prompt, reviews["title"], reviews["ratings"], reviews["reviews"])
+
+    def reason_prompts(self, targets: pd.DataFrame, histories: Sequence[History]) -> Sequence[Prompt]:
+        """The Reasoner's prompt for each target, from histories without ratings."""
+        prompt = partial(prompts.reasoner, self.product_class, folder=self.templates)
+        return OnDemand(prompt, targets["title"], histories)
+
+    @cached_property
+    def cache(self) -> ResponseCache:
+        """The replies kept for this dataset."""
+        return ResponseCache(self.folder / CACHE)
+
+    def language_model(self, name: str) -> "LanguageModel":
+        """An expert as it was trained: its adapter on its base model, with the row length of its training.
+
+        It runs in this process, or at the servers that --base_url names.
+        """
+        path = self.path(adapter(name))
+        settings, at_once = adapter_settings(path), self[Model].prompts_at_once
+        servers = self[Servers]
+        if servers.address:
+            from reason4rec.llm.server import connect
+
+            return connect(
+                servers.address,
+                servers.served_model or f"{self.common.dataset}-{name}",
+                path,
+                settings["max_length"],
+                at_once or SERVERS_AT_ONCE,
+                servers.api,
+                servers.top_logprobs,
+                self.cache,
+            )
+        # A step that asks no model does not wait for torch.
+        from reason4rec.llm.local import load
+
+        device = resolve_device(self[Model].device)
+        return load(settings["base_model"], path, device, settings["max_length"], at_once, self.cache)
+
+    def teacher(self) -> "Asked":
+        """The teacher that the options and the environment name."""
+        from reason4rec.llm.teacher import Teacher as Asked
+
+        options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
+        teacher = Asked(
+            self.cache,
+            options.teacher_model,
+            options.requests_at_once,
+            self.common.seed,
+            options.retries,
+            batch.batch_export,
+        )
+        if batch.batch_import:
+            teacher.import_batch(batch.batch_import)
+        return teacher
+
+    def execution(self) -> dict[str, object]:
+        """How the step ran; addresses of servers without anything secret in them."""
+        found = super().execution()
+        if Servers in self.spec.used(self.options) and self[Servers].address:
+            from reason4rec.llm.teacher import address_of
+
+            found["base_url"] = ",".join(address_of(url.strip()) for url in self[Servers].address.split(","))
+            found.pop("device", None)
+        elif Model in self.spec.used(self.options):
+            found["device"] = resolve_device(self[Model].device) if _torch_is_loaded() else self[Model].device
+        return found
+
+    @property
+    def label(self) -> str:
+        """The name of our row in a table; it says so where the demo's tiny model made it."""
+        path = self.path(PREDICTOR)
+        if not path.exists() or adapter_settings(path)["base_sha256"] != sha256(find(facts.DEMO_BASE)):
+            return "Reason4Rec"
+        demo = self.common.dataset == facts.DEMO
+        return "Reason4Rec (demo model)" if demo else "Reason4Rec (demo model: not meaningful)"
+
+
+def _torch_is_loaded() -> bool:
+    import sys
+
+    return "torch" in sys.modules

@@ -1,0 +1,205 @@
+"""trl's trainer, set up for one adapter: its rows as token ids, its model, and what it shows while it works."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reason4rec.errors import InputError
+from reason4rec.llm.prompt import Prompt
+from reason4rec.training.adapters import keep_updates
+from reason4rec.training.recipe import SCHEDULE, TARGET_MODULES, Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTConfig, SFTTrainer
+
+COMPLETE = "COMPLETE"
+IGNORED = -100  # the label of a token that no loss is on
+
+
+def rows_at_once(batch_size: int, gradient_accumulation: int, processes: int) -> int:
+    """Rows that a process takes at once, so that a step has `batch_size` in all; InputError if it does not come out."""
+    if batch_size % (gradient_accumulation * processes):
+        raise InputError(
+            f"the batch of {batch_size} cannot be split evenly into --gradient_accumulation {gradient_accumulation} "
+            f"parts for {processes} process(es): choose another number of parts or processes, or another --batch_size"
+        )
+    return batch_size // (gradient_accumulation * processes)
+
+
+def fit_rows(rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> tuple[list[dict], int]:
+    """Rows as `input_ids` and `labels` (-100 up to the answer), at most `max_length` long, and how many were shortened.
+
+    A row that is too long loses its oldest history, never the instruction or the answer. Every trainer takes these as
+    they are, and tokenizes nothing itself.
+    """
+    from reason4rec.llm.tokens import answer_ids, encode
+
+    fitted, shortened = [], 0
+    for number, row in enumerate(rows):
+        user, assistant = (message["content"] for message in row["messages"])
+        answer = answer_ids(tokenizer, assistant)
+        prompt = Prompt(user, tuple(map(tuple, row.get("optional", ()))))
+        try:
+            before, cut = encode(tokenizer, prompt, max_length - len(answer))
+        except InputError as error:
+            raise InputError(f"training row {number}: {error}") from error
+        shortened += cut > 0
+        fitted.append({"input_ids": before + answer, "labels": [IGNORED] * len(before) + answer})
+    return fitted, shortened
+
+
+def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> tuple["SFTTrainer", int]:
+    """A trainer that is ready to train, and how many rows were shortened.
+
+    `settings` holds a recipe's fields, `base_model`, `max_length`, and those of `sft.execution_of`.
+    """
+    if settings["engine"] == "unsloth":
+        # It patches trl and transformers at import, so it must come first, and only where it is used.
+        import unsloth  # noqa: F401
+    import torch
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+    from transformers import PrinterCallback, ProgressCallback
+
+    from reason4rec.llm.tokens import load_tokenizer
+    from reason4rec.training.batches import flatten
+    from reason4rec.training.callbacks import MarkComplete, Progress
+
+    disable_progress_bar()
+    recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
+    tokenizer = load_tokenizer(settings["base_model"])
+    tokenizer.padding_side = "right"
+    print(f"tokenising {len(rows):,} rows, loading base model {settings['base_model']}", flush=True)
+    fitted, shortened = fit_rows(rows, tokenizer, settings["max_length"])
+    at_once = rows_at_once(recipe.batch_size, settings["gradient_accumulation"], settings["processes"])
+    blanks = -len(fitted) % (settings["processes"] * at_once) if settings["processes"] > 1 else 0
+    blank = {"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}
+    torch.manual_seed(seed)
+    trainer = trainer_class(len(fitted), blanks)(
+        model=model_to_train(recipe, settings, seed),
+        args=config_of(recipe, settings, seed, folder),
+        train_dataset=Dataset.from_list(fitted + [blank] * (blanks > 0)),
+        data_collator=flatten if settings["padding_free"] else None,
+        processing_class=tokenizer,
+        peft_config=None if settings["engine"] == "unsloth" else adapter_config(recipe),
+        callbacks=[MarkComplete()],
+    )
+    if not blanks and len(trainer.train_dataset) != len(rows):
+        raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
+    for noisy in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(noisy)
+    trainer.add_callback(Progress())
+    keep_updates(trainer.model)
+    check_labels(trainer, fitted[0]["labels"])
+    return trainer, shortened
+
+
+def trainer_class(n_rows: int, blanks: int) -> type["SFTTrainer"]:
+    """trl's trainer, or, where processes would be left without a row, one that gives them blank ones."""
+    from trl import SFTTrainer
+
+    from reason4rec.training.batches import Filled
+
+    if not blanks:
+        return SFTTrainer
+
+    class FilledTrainer(SFTTrainer):
+        def _get_train_sampler(self, *_: object) -> Filled:
+            return Filled(n_rows, n_rows + blanks)
+
+    return FilledTrainer
+
+
+def adapter_options(recipe: Recipe) -> dict[str, object]:
+    """An adapter's options as peft and unsloth both call them."""
+    return {
+        "r": recipe.rank,
+        "lora_alpha": recipe.alpha,
+        "lora_dropout": recipe.dropout,
+        "target_modules": list(TARGET_MODULES),
+        "modules_to_save": ["lm_head"] if recipe.lm_head else None,
+    }
+
+
+def adapter_config(recipe: Recipe) -> object:
+    """peft's configuration of an adapter."""
+    from peft import LoraConfig
+
+    return LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe))
+
+
+def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedModel":
+    """The base model in 4 bits; with unsloth, its adapter is on it already."""
+    if settings["engine"] == "unsloth":
+        from unsloth import FastLanguageModel
+
+        model, _ = FastLanguageModel.from_pretrained(
+            settings["base_model"], max_seq_length=settings["max_length"], load_in_4bit=True
+        )
+        checkpointing = "unsloth" if settings["gradient_checkpointing"] else False
+        options = {"random_state": seed, "use_gradient_checkpointing": checkpointing}
+        return FastLanguageModel.get_peft_model(model, **adapter_options(recipe), **options)
+    import torch
+    from accelerate import PartialState
+
+    from reason4rec.llm.bases import load_base
+    from reason4rec.training.batches import attend_row_by_row
+
+    several = settings["device"] == "cuda" and settings["processes"] > 1
+    device = f"cuda:{PartialState().local_process_index}" if several else settings["device"]
+    # Shards are cut from tensors of one kind, so the 4-bit weights are stored as if they were the others' numbers.
+    model = load_base(settings["base_model"], device, torch.bfloat16 if settings["sharded"] else torch.uint8)
+    model.config.use_cache = False
+    if settings["padding_free"]:
+        attend_row_by_row(model)
+    return model
+
+
+def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path) -> "SFTConfig":
+    """trl's configuration of a training."""
+    import torch
+    from trl import SFTConfig
+
+    unsloth, cuda = settings["engine"] == "unsloth", settings["device"] == "cuda"
+    # The rows fit already, and logits are of the answers' tokens only, 256 at a time; unsloth has its own loss and cap.
+    of_engine = {"max_length": settings["max_length"]} if unsloth else {"max_length": None, "loss_type": "chunked_nll"}
+    config = SFTConfig(
+        output_dir=str(folder),
+        **of_engine,
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=rows_at_once(
+            recipe.batch_size, settings["gradient_accumulation"], settings["processes"]
+        ),
+        gradient_accumulation_steps=settings["gradient_accumulation"],
+        learning_rate=recipe.lr,
+        warmup_steps=recipe.warmup,
+        lr_scheduler_type=SCHEDULE,
+        optim=settings["optimizer"],
+        bf16=cuda,
+        use_cpu=not cuda,
+        gradient_checkpointing=settings["gradient_checkpointing"],
+        ddp_find_unused_parameters=False,
+        seed=seed,
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_steps=1,
+        logging_strategy="steps",
+        report_to="none",
+    )
+    # With several cards in sight the trainer would multiply the batch by their number and train on one. There is no
+    # public option for it.
+    config.device  # noqa: B018  (reading it resolves the number of cards)
+    config._n_gpu = min(config._n_gpu, 1)
+    if not cuda:
+        # To the `cpu:0` of several processes torch loads no checkpoint.
+        vars(config)["_setup_devices"] = torch.device("cpu")
+    return config
+
+
+def check_labels(trainer: "SFTTrainer", expected: list[int]) -> None:
+    """InputError unless the loss of the first row is on its answer and end of turn alone, whatever the engine does."""
+    labels = trainer.data_collator([trainer.train_dataset[0]])["labels"][0]
+    learned = labels[labels != IGNORED].tolist()
+    if learned != [label for label in expected if label != IGNORED]:
+        text = trainer.processing_class.decode(learned)
+        raise InputError(f"the trainer would learn {text[:80]!r} and not the answer alone; try --engine transformers")
