@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reason4rec.errors import InputError
 from reason4rec.evaluation import figures, ratings
-from reason4rec.evaluation.ratings import METRICS
-from reason4rec.systems.reason4rec.artifacts import ABLATIONS
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS, METRICS
 from reason4rec.systems.reason4rec.experts import EXPERTS
 
 

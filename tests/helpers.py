@@ -50,19 +50,19 @@ def put_toy_dataset(root: Path, summaries: bool = False) -> Path:
     """Puts splits of a small demo world, and summaries of its training reviews, under a data root; their folder."""
     reviews, metadata = world.raw_records(40, 12, seed=5)
     dump, folder = root / "reviews.json.gz", root / "data" / "Demo_data"
-    files.write_json_lines(dump, reviews)
-    files.write_json_lines(root / "meta.json.gz", metadata)
+    files.write(dump, reviews)
+    files.write(root / "meta.json.gz", metadata)
     splits = preprocess.preprocess(dump, root / "meta.json.gz", root / "scratch", core=1)
     for artifact, part in (
         (schema.TRAIN, splits.train),
         (schema.VALID, splits.valid),
         (schema.TEST, splits.test),
     ):
-        files.write_pickle(folder / artifact.path, part)
+        files.write(folder / artifact.path, part)
     if summaries:
         train = splits.train
         train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
-        files.write_pickle(folder / artifacts.SUMMARIES.path, train)
+        files.write(folder / artifacts.SUMMARIES.path, train)
     return folder
 
 

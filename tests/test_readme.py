@@ -14,7 +14,6 @@ from helpers import serving
 
 from reason4rec.data import schema
 from reason4rec.demo import stand_in, world
-from reason4rec.evaluation import ratings
 from reason4rec.run import files
 from reason4rec.systems.reason4rec import artifacts
 
@@ -72,8 +71,8 @@ def music(tmp_path_factory):
     root = tmp_path_factory.mktemp("readme")
     reviews, metadata = world.raw_records(150, 40, seed=7)
     dumps = root / "data" / "Music_data" / "raw"
-    files.write_json_lines(dumps / "reviews_Digital_Music_5.json.gz", reviews)
-    files.write_json_lines(dumps / "meta_Digital_Music.json.gz", metadata)
+    files.write(dumps / "reviews_Digital_Music_5.json.gz", reviews)
+    files.write(dumps / "meta_Digital_Music.json.gz", metadata)
     server = stand_in.Server(0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     printed = {}
@@ -106,7 +105,7 @@ def test_readme_names_every_step():
 def test_the_commands_for_a_real_dataset_lead_to_its_table(music):
     root, printed = music
     assert len(printed) == 20
-    rows = json.loads((root / "data/Music_data" / ratings.METRICS.path).read_text())["table"]
+    rows = json.loads((root / "data/Music_data" / artifacts.METRICS.path).read_text())["table"]
     models = {row["model"] for row in rows}
     assert "Reason4Rec (demo model: not meaningful)" in models
     assert "global mean, all test rows" in models
@@ -173,7 +172,7 @@ def test_every_kind_of_ablation_runs_and_stands_in_the_table(music):
     )
     assert evaluated.returncode == 0, evaluated.stderr
     models = {
-        row["model"] for row in json.loads((root / "data/Music_data" / ratings.METRICS.path).read_text())["table"]
+        row["model"] for row in json.loads((root / "data/Music_data" / artifacts.METRICS.path).read_text())["table"]
     }
     assert {name.replace("_", " ") for name in names} <= models
 

@@ -32,8 +32,8 @@ class StepSpec:
     `name` is that of `--from` and `--to`; `script` is its path in the project. `reads` must be there, `reads_if_there`
     need not; `reads_with` gives what it reads with the options that it has. `also_writes` are folders in which it
     writes files whose names depend on its options. `defaults` are those of its options that differ from the group's.
-    `settings` gives what else decides its outputs, by the names in their records; what earlier versions recorded
-    although it decides nothing is in `dropped`. `uses` gives the groups of options that decide something, where not
+    `settings` gives what else decides its outputs, by the names in their records; those that not every version of this
+    project records are in `optional`. `uses` gives the groups of options that decide something, where not
     all do. `runs` says whether a run of all steps has it, and `not_handed_on` which of its
     options such a run does not give it. `adapter` is the adapter that it trains. `estimate` gives
     its lines of a dry run.
@@ -50,7 +50,7 @@ class StepSpec:
     reads_with: Callable[["Step"], Sequence[Artifact | Path]] = lambda step: step.spec.reads
     defaults: Mapping[str, object] = field(default_factory=dict)
     settings: Callable[["Step"], Mapping[str, object]] = lambda step: {}
-    dropped: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     uses: Callable[[Resolved], Collection[type[Options]] | None] = lambda options: None
     runs: Callable[[Resolved], bool] = lambda options: True
     not_handed_on: tuple[str, ...] = ()

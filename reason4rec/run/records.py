@@ -107,18 +107,18 @@ def status(
     provenance: Callable[[], Provenance],
     overwrite: bool = False,
     renamed: Mapping[str, str] | None = None,
-    dropped: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> Status:
     """How the outputs of a step stand against what they would be made from now; the provenance is asked for if needed.
 
-    Settings that earlier versions recorded under another name are `renamed`, and those that they recorded although
-    they decide nothing are `dropped`. InputError where only some outputs were put there by hand.
+    Settings that earlier versions recorded under another name are `renamed`; those that not every version records are
+    `optional`, and are compared only where both have them. InputError where only some outputs were put there by hand.
     """
     found = {path: sha256(path) for path in outputs if path.exists()}
     if not overwrite and (manual := _manual(outputs, found)):
         return Status(True, manual=manual, exists=True)
     now = provenance()
-    changed = _changed(outputs, found, now, renamed or {}, dropped)
+    changed = _changed(outputs, found, now, renamed or {}, optional)
     if not changed and not overwrite:
         return Status(True, exists=True)
     return Status(False, changed if found else "", exists=bool(found))
@@ -152,7 +152,7 @@ def _changed(
     found: Mapping[Path, str],
     now: Provenance,
     renamed: Mapping[str, str],
-    dropped: Sequence[str],
+    optional: Sequence[str],
 ) -> str:
     """What differs from the time when the outputs were made; empty if nothing does."""
     for path in outputs:
@@ -162,6 +162,7 @@ def _changed(
         for part in ("inputs", "settings"):
             then = {renamed.get(name, name): value for name, value in record["made_from"][part].items()}
             for name in sorted(then.keys() | now[part].keys()):
-                if then.get(name) != now[part].get(name) and not (name in dropped and name not in now[part]):
+                both = name in then and name in now[part]
+                if then.get(name) != now[part].get(name) and (both or name not in optional):
                     return f"{name} changed"
     return ""

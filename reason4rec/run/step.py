@@ -129,7 +129,7 @@ class Step:
     def status(self) -> Status:
         """How the outputs stand: nothing is written and nothing locked for it."""
         return records.status(
-            self.outputs, lambda: self.provenance, self.common.overwrite, self._old_names(), self.spec.dropped
+            self.outputs, lambda: self.provenance, self.common.overwrite, self._old_names(), self.spec.optional
         )
 
     def _old_names(self) -> dict[str, str]:

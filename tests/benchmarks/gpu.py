@@ -37,10 +37,12 @@ import numpy as np
 
 from reason4rec.data.history import Entry, History
 from reason4rec.demo import world
+from reason4rec.llm import shape as shape_module
 from reason4rec.llm.prompt import Prompt, training_row
-from reason4rec.run import files
+from reason4rec.run import cost, files
+from reason4rec.run import records as records_module
 from reason4rec.run.markdown import table
-from reason4rec.systems.reason4rec import cost, prompts
+from reason4rec.systems.reason4rec import estimates, prompts, workload
 from reason4rec.systems.reason4rec.distillation import BLOCK
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
@@ -49,8 +51,8 @@ from reason4rec.training.recipe import MAX_LENGTH
 PARTS = ("ceilings", "training", "generation", "scoring")
 DEMO_BASE = ROOT / "reason4rec" / "demo" / "base"
 SHAPES = {
-    "8b": cost.Shape(),
-    "tiny": cost.Shape(128, 384, 4, 4, 2, 1207),
+    "8b": shape_module.Shape(),
+    "tiny": shape_module.Shape(128, 384, 4, 4, 2, 1207),
 }
 WAYS = {
     "padding-free": {"engine": "transformers", "padding_free": True},
@@ -109,7 +111,7 @@ def heading(args: argparse.Namespace) -> str:
     import torch
 
     card = torch.cuda.get_device_name() if args.device == "cuda" else "no GPU"
-    found = files.versions()
+    found = records_module.versions()
     if importlib.util.find_spec("unsloth"):
         found["unsloth"] = importlib.metadata.version("unsloth")
     versions = ", ".join(f"{name} {version}" for name, version in found.items())
@@ -196,7 +198,7 @@ def make_base(args: argparse.Namespace) -> None:
     draft.rename(folder_of(args))
 
 
-def shards(shape: cost.Shape) -> Iterator[dict[str, tuple[int, ...]]]:
+def shards(shape: shape_module.Shape) -> Iterator[dict[str, tuple[int, ...]]]:
     """Names and sizes of the weights of a Llama, a layer at a time."""
     hidden, vocabulary = shape.hidden_size, shape.vocab_size
     yield {"model.embed_tokens.weight": (vocabulary, hidden)}
@@ -227,7 +229,7 @@ class Texts:
 
     def of(self, what: str, spread: float = 0.3) -> str:
         """A text of about as many tokens as `cost` assumes, log-normally spread."""
-        mean = cost.ASSUMED[f"tokens of a {what}"][0] * self.scale
+        mean = workload.ASSUMED[f"tokens of a {what}"][0] * self.scale
         length = max(2, round(float(self.random.lognormal(np.log(mean) - spread**2 / 2, spread))))
         start = int(self.random.integers(len(self.ids) - length))
         return self.tokenizer.decode(self.ids[start : start + length]).strip()
@@ -246,7 +248,7 @@ class Texts:
         if adapter == "Reasoner":
             return training_row(prompts.reasoner(CLASS, title, self.history()), self.of("reason"))
         text = self.of("review", spread=0.75) if adapter == "reason_reward_model" else self.of("reason")
-        return training_row(prompts.predictor(CLASS, title, self.history(), text), cost.ANSWER)
+        return training_row(prompts.predictor(CLASS, title, self.history(), text), estimates.ANSWER)
 
     def scored(self, targets: int) -> list[Prompt]:
         """Twelve prompts for each of some targets."""
@@ -353,7 +355,7 @@ def trained(args: argparse.Namespace, adapter: str, way: str, checkpointing: boo
     import torch
     from transformers import TrainerCallback
 
-    from reason4rec.training.sft import IGNORED, build_trainer
+    from reason4rec.training.trainer import IGNORED, build_trainer
 
     recipe, texts = EXPERTS[adapter].recipe, Texts(args, seed=1)
     rows = [texts.row(adapter) for _ in range((WARM_UP + args.steps) * recipe.batch_size)]
@@ -399,7 +401,7 @@ def trained(args: argparse.Namespace, adapter: str, way: str, checkpointing: boo
     }
 
 
-def flops_of(shape: cost.Shape, tokens: int, learned: int, lm_head: bool, checkpointing: bool) -> float:
+def flops_of(shape: shape_module.Shape, tokens: int, learned: int, lm_head: bool, checkpointing: bool) -> float:
     """FLOP of a training row, counted as `training` says."""
     passes = 2 + checkpointing
     blocks = 2 * passes * (shape.multiplied - shape.head) * tokens
@@ -419,7 +421,7 @@ def generation(args: argparse.Namespace, _: float | None) -> dict[str, tuple[flo
     model = load(str(folder_of(args)), args.folder / f"{args.shape}_Reasoner", args.device)
     texts = Texts(args, seed=2)
     asked = [prompts.reasoner(CLASS, texts.of("title"), texts.history()) for _ in range(args.prompts)]
-    most = round(cost.ASSUMED["tokens of a reason"][0] * SCALE[args.shape])
+    most = round(workload.ASSUMED["tokens of a reason"][0] * SCALE[args.shape])
     random, spread = np.random.default_rng(3), 0.3
     found = {"written": 0, "reading": 0.0, "writing": 0.0}
     own = model.model.generate
@@ -454,7 +456,7 @@ def generation(args: argparse.Namespace, _: float | None) -> dict[str, tuple[flo
     model.generate(asked[:4], max_new_tokens=2, what="")
     fixed = seconds(most)
     model.model.generate = ending
-    drawn = seconds(round(cost.NEW_TOKENS * SCALE[args.shape]))
+    drawn = seconds(round(estimates.NEW_TOKENS * SCALE[args.shape]))
     model.model.generate = own
 
     alone = []
@@ -558,16 +560,16 @@ def scoring(args: argparse.Namespace, _: float | None) -> dict[str, tuple[float,
 def project(args: argparse.Namespace, rates: dict[str, tuple[float, str]]) -> None:
     """Prints what a run of Music_data would take at these rates, and writes them where that is asked for."""
     parser = argparse.ArgumentParser()
-    cost.steps.common_flags(parser, "Music_data", None)
-    cost.flags(parser)
-    plan = cost.Plan(parser.parse_args([]))
+    estimates.steps.common_flags(parser, "Music_data", None)
+    estimates.flags(parser)
+    plan = estimates.Plan(parser.parse_args([]))
     plan.rates = with_rates(plan.rates, rates, args)
     print(f"\n### A run of Music_data\n\nAimed at: less than {AIMS['hours']} hours. At the rates above:\n")
     if args.shape != "8b":
         print("The rates are those of a tiny model: these hours mean nothing.\n")
     print(f"```\n{cost.as_text(plan)}\n```", flush=True)
     if args.write_rates:
-        files.write_text(cost.RATES, json.dumps(plan.rates, indent=1) + "\n")
+        files.write_text(estimates.RATES, json.dumps(plan.rates, indent=1) + "\n")
 
 
 def with_rates(known: dict, rates: dict[str, tuple[float, str]], args: argparse.Namespace) -> dict:

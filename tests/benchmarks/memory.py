@@ -29,9 +29,9 @@ os.environ |= {"OPENAI_API_KEY": "none-needed", "OMP_NUM_THREADS": "1", "TOKENIZ
 import numpy as np
 import pandas as pd
 
-from reason4rec.data import catalog
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.run import files
+from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import (
     PREDICTOR_ROWS,
     REASON,
@@ -101,7 +101,7 @@ def measure(sender: "multiprocessing.connection.Connection", step: str, rows: in
     answer_at_once(adapter is not None)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        catalog.write_facts(catalog.Dataset(DATASET, "Album", tau=0.1), root / "data")
+        facts.write(facts.Dataset(DATASET, "Album", tau=0.1), root / "data")
         # In a process of their own: what they leave in this one's heap would be used again and not count.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             size = pool.submit(put_tables, root / "data" / DATASET, rows, outputs).result()
@@ -176,7 +176,7 @@ def put_tables(folder: Path, rows: int, outputs: tuple[files.Artifact, ...]) -> 
     }
     for artifact, table in tables.items():
         if artifact not in outputs:
-            files.write_pickle(folder / artifact.path, table)
+            files.write(folder / artifact.path, table)
     return size_of(train)
 
 

@@ -31,12 +31,12 @@ import trl
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import get_linear_schedule_with_warmup
 
-from reason4rec.data.catalog import DEMO_BASE
 from reason4rec.data.history import Entry, History
 from reason4rec.llm.bases import load_base
 from reason4rec.llm.prompt import training_row
 from reason4rec.systems.reason4rec import prompts
-from reason4rec.training import sft
+from reason4rec.systems.reason4rec.facts import DEMO_BASE
+from reason4rec.training import trainer as trainer_module
 from reason4rec.training.recipe import SCHEDULE, TARGET_MODULES, Recipe
 
 RECIPE = Recipe(rank=8, alpha=16, dropout=0.0, lr=1e-3, warmup=0, epochs=1, batch_size=16, lm_head=True)
@@ -106,7 +106,7 @@ def prepared(rows: list[dict], seed: int, padding_free: bool = True, checkpointi
     way = {"engine": "transformers", "device": "cpu", "processes": 1, "sharded": False, "gradient_accumulation": 1}
     way |= {"padding_free": padding_free, "gradient_checkpointing": checkpointing}
     settings = RECIPE.__dict__ | way | {"base_model": str(DEMO_BASE), "max_length": 4096}
-    return sft.build_trainer(rows, settings, seed, Path(FOLDER.name))[0]
+    return trainer_module.build_trainer(rows, settings, seed, Path(FOLDER.name))[0]
 
 
 def order(trainer: trl.SFTTrainer) -> list[list[int]]:
@@ -134,7 +134,7 @@ def plain(rows: list[dict], seed: int, parts: int) -> tuple[list[float], float, 
     losses = []
     started = time.perf_counter(), time.process_time()
     for numbers in batches:
-        items = sum(label != sft.IGNORED for k in numbers for label in data[k]["labels"])
+        items = sum(label != trainer_module.IGNORED for k in numbers for label in data[k]["labels"])
         size = -(-len(numbers) // parts)
         total = 0.0
         for start in range(0, len(numbers), size):

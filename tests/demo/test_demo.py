@@ -12,11 +12,11 @@ import pytest
 from reason4rec.data import catalog, schema
 from reason4rec.data.history import HistoryIndex
 from reason4rec.demo.world import ASPECTS
-from reason4rec.evaluation import ratings as ratings_module
 from reason4rec.evaluation.metrics import expected_rating
 from reason4rec.llm.local import load
-from reason4rec.run import files
+from reason4rec.run import files, records
 from reason4rec.systems.reason4rec import artifacts, prompts
+from reason4rec.systems.reason4rec import facts as facts_module
 from reason4rec.systems.reason4rec.prompts import is_summary
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_summaries_name_aspects_of_their_reviews(results):
 
 def test_reasons_name_an_aspect_of_the_histories_that_they_were_given(results):
     _, summaries, ratings = results
-    length = catalog.KNOWN[catalog.DEMO].history_length
+    length = facts_module.KNOWN[catalog.DEMO].history_length
     histories = HistoryIndex(summaries, artifacts.SUMMARY, length).of_rows(ratings)
     named = []
     for reason, history in zip(ratings[artifacts.REASON], histories):
@@ -83,7 +83,7 @@ def test_reasons_are_distinct_texts(results):
 
 def test_the_predictor_beats_every_mean_on_warm_rows(results):
     folder, _, _ = results
-    rows = json.loads((folder / ratings_module.METRICS.path).read_text())["table"]
+    rows = json.loads((folder / artifacts.METRICS.path).read_text())["table"]
     warm = {row["model"]: row for row in rows if row["rows"] == "warm"}
     ours = warm.pop("Reason4Rec (demo model)")
     assert {row["n"] for row in warm.values()} == {ours["n"]}
@@ -96,7 +96,7 @@ def test_the_prediction_depends_on_the_reason(demo, results):
     """The paper's central claim, in miniature: with another row's reason the ratings are predicted worse."""
     root, _ = demo
     _, summaries, ratings = results
-    facts, some = catalog.KNOWN[catalog.DEMO], ratings.head(128)
+    facts, some = facts_module.KNOWN[catalog.DEMO], ratings.head(128)
     histories = HistoryIndex(summaries, artifacts.SUMMARY, facts.history_length).of_rows(some)
     model = load(facts.base_model, root / "checkpoints" / "Demo_data" / "Predictor", "cpu")
 
@@ -138,7 +138,7 @@ def test_every_output_has_a_record_of_where_it_came_from(results):
     for artifact in vars(files).values():
         # Ablations are no part of the demo, and the efforts of several steps stand in one file.
         if isinstance(artifact, files.Artifact) and artifact not in (artifacts.ABLATIONS, artifacts.EFFORTS):
-            record = files.read_record(folder / artifact.path)
+            record = records.read_record(folder / artifact.path)
             assert record["sha256"] == files.sha256(folder / artifact.path)
             assert record["made_from"]["settings"]["seed"] in (0, 42)
             assert record["versions"]["transformers"]

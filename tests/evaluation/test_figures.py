@@ -14,8 +14,7 @@ from reason4rec.data.history import History
 from reason4rec.data.schema import PREDICTION, PROBABILITIES
 from reason4rec.evaluation import figures
 from reason4rec.evaluation import ratings as ratings_module
-from reason4rec.evaluation.ratings import METRICS
-from reason4rec.systems.reason4rec.artifacts import ABLATIONS
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS, METRICS
 from reason4rec.systems.reason4rec.experts import EXPERTS
 
 SCRIPT = "figs/draw_results.py"

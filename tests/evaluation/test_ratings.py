@@ -17,10 +17,9 @@ from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics, statistics, tables
 from reason4rec.evaluation import ratings as ratings_module
-from reason4rec.evaluation.ratings import METRICS
 from reason4rec.run import files as files_module
 from reason4rec.systems.reason4rec import predictions as predictions_module
-from reason4rec.systems.reason4rec.artifacts import TEST_RATINGS, predictions_of
+from reason4rec.systems.reason4rec.artifacts import METRICS, TEST_RATINGS, predictions_of
 
 SCRIPT = "3_Predictor/4_evaluate.py"
 NAN = float("nan")
@@ -468,7 +467,7 @@ def predict(folder, name, error, probabilities=False, made_from=None, rows=None)
     if probabilities or name is TEST_RATINGS:
         frame[list(PROBABILITIES)] = np.eye(5)[frame["ratings"].astype(int) - 1]
     artifact = name if name is TEST_RATINGS else predictions_of(name)
-    files_module.write_pickle(folder / artifact.path, frame, made_from)
+    files_module.write(folder / artifact.path, frame, made_from)
 
 
 def rows_of(result, rows="all"):
@@ -567,7 +566,7 @@ def test_predictions_of_other_rows_end_in_one_line(folder):
     path = folder / predictions_of("narre").path
     frame = files_module.read_pickle(path)
     frame.loc[3, "item_id"] = "unknown"
-    files_module.write_pickle(path, frame)
+    files_module.write(path, frame)
     user, time = frame.loc[3, "user_id"], frame.loc[3, KEYS[2]]
     assert complaint(evaluate(folder)) == (
         f"{path}: row 3 (user {user}, item unknown, time {time}) is not in the test split; predict it again"

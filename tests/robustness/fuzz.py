@@ -44,8 +44,8 @@ from reason4rec.errors import InputError
 from reason4rec.llm import tokens
 from reason4rec.llm.prompt import training_row
 from reason4rec.run import files as files_module
-from reason4rec.systems.reason4rec import baselines, prompts, reason_quality
-from reason4rec.training import sft
+from reason4rec.systems.reason4rec import baseline_runs, prompts, reason_quality
+from reason4rec.training import trainer
 
 SLOW = 1  # seconds of processor time that inputs of these sizes may take on average
 HANGS = 300  # seconds after which a round is given up
@@ -382,10 +382,10 @@ def summaries(text: str) -> None:
 @drawn(words, st.integers(1, 5), st.integers(0, 100), n=500)
 def ratings_and_scores(text: str, rating: int, score: int) -> None:
     """A rating is of 1 to 5 or missing, a score of 0 to 100; the last rating counts, and a score alone is found."""
-    found, judged = baselines.rating_in(text), reason_quality.judged_score(text)
+    found, judged = baseline_runs.rating_in(text), reason_quality.judged_score(text)
     assert np.isnan(found) or 1 <= found <= 5
     assert np.isnan(judged) or 0 <= judged <= 100
-    assert baselines.rating_in(f"{text}\n{prompts.rating_answer(rating)}") == rating
+    assert baseline_runs.rating_in(f"{text}\n{prompts.rating_answer(rating)}") == rating
     if "score" not in text.lower():
         assert reason_quality.judged_score(f"Why: {text}\nScore: {score}") == score
     reason_quality.rating_in_words(text), reason_quality.aspects(text)
@@ -414,7 +414,7 @@ def shortened_prompts(text: str, times: int, longest: int) -> None:
         assert least.startswith(prompt.text[: spans[0][0]] if spans else prompt.text)
         head = tokens.head_length(TOKENIZER, prompt, ids)
         assert 0 <= head < len(ids)
-        rows, n = sft.fit_rows([training_row(prompt, "Yes.")], TOKENIZER, longest + 10)
+        rows, n = trainer.fit_rows([training_row(prompt, "Yes.")], TOKENIZER, longest + 10)
         assert n in (0, 1) and len(rows[0]["input_ids"]) <= longest + 10
 
 

@@ -23,7 +23,7 @@ from reason4rec.data.schema import TEST, TRAIN, VALID
 from reason4rec.demo.stand_in import Server
 from reason4rec.errors import InputError
 from reason4rec.llm import adapters
-from reason4rec.run import files
+from reason4rec.run import files, records
 from reason4rec.systems.reason4rec import artifacts
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES, SUMMARY
 
@@ -332,7 +332,7 @@ def test_a_full_disk_is_one_complaint_and_leaves_earlier_outputs(root, at_bytes)
     done = step(root, PREPROCESS, *flags)
     assert done.returncode == 0, done.stderr
     for artifact in (TRAIN, VALID, TEST):
-        assert files.read_record(at(root, artifact))["sha256"] == files.sha256(at(root, artifact))
+        assert records.read_record(at(root, artifact))["sha256"] == files.sha256(at(root, artifact))
 
 
 def test_a_disk_that_fills_up_while_the_teacher_speaks_keeps_what_fits_and_the_rerun_goes_on(root):
@@ -430,7 +430,7 @@ def ready_for(case, prepared, base, tmp_path):
     """A copy of the prepared root without what the step writes, and the step's flags for it."""
     root = shutil.copytree(prepared, tmp_path / "root")
     for output in case.writes:
-        for path in (root / output, files.record_path(root / output)):
+        for path in (root / output, records.record_path(root / output)):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     flags = [flag.replace("ROOT", str(root)).replace("BASE", base) for flag in case.flags]
     return root, [*test_kill.roots(root), *flags]
@@ -475,7 +475,7 @@ def test_a_disk_that_is_full_at_the_table_or_at_its_record_leaves_neither(free, 
         options = {"log": tmp_path / "log", "env": environment}
         assert forks.run(case.script, *flags, **options)[0] == 0
         (root / case.writes[0]).unlink()
-        files.record_path(root / case.writes[0]).unlink()
+        records.record_path(root / case.writes[0]).unlink()
         code, said = said_by(forks, on_a_full_disk, root, free * PAGE, case.script, flags, **options)
     assert code == 0, said[-5_000:]
 

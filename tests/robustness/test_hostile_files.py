@@ -18,14 +18,14 @@ import zipfile
 import pandas as pd
 import pytest
 
-from reason4rec.data import catalog, dumps, preprocess, schema
+from reason4rec.data import dumps, preprocess, schema
 from reason4rec.data.dumps import Dump
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
 from reason4rec.llm import adapters
 from reason4rec.llm.cache import ResponseCache
-from reason4rec.run import files
-from reason4rec.systems.reason4rec import steps
+from reason4rec.run import files, records, step
+from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import REASONER_ROWS
 
 ROWS = [{"messages": [{"role": "user", "content": "Will it?"}, {"role": "assistant", "content": "Yes."}]}]
@@ -254,8 +254,8 @@ FACTS = {"name": "New", "product_class": "Album", "tau": 0.1}
 SETTINGS = {"base_model": "base", "max_length": 4096}
 METRICS = {name: [] for name in ratings.SECTIONS} | {"settings": {}}
 READERS = {  # how a file of JSON is read, what is in it, and where it lies
-    "a record": (lambda folder: files.read_record(folder / "train.pkl"), RECORD, "train.pkl.json"),
-    "facts of a dataset": (lambda folder: catalog.get("New", folder), FACTS, "New/dataset.json"),
+    "a record": (lambda folder: records.read_record(folder / "train.pkl"), RECORD, "train.pkl.json"),
+    "facts of a dataset": (lambda folder: facts.get("New", folder), FACTS, "New/dataset.json"),
     "settings of an adapter": (adapters.adapter_settings, SETTINGS, "settings.json"),
     "metrics": (lambda folder: ratings.read(folder / "metrics.json"), METRICS, "metrics.json"),
 }
@@ -317,7 +317,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys, monkeypa
         raise InputError("a\x1b[2J\x07b\n\u202ec: é")
 
     with pytest.raises(SystemExit) as end:
-        steps.main(run, "")
+        step.main(run, "")
     assert end.value.code == 2
     assert capsys.readouterr().err.strip() == "error: a\\x1b[2J\\x07b \\u202ec: é"
 

@@ -32,7 +32,9 @@ from reason4rec.data import preprocess, schema
 from reason4rec.demo import rules, stand_in, world
 from reason4rec.llm import base as base_module
 from reason4rec.run import files, locks
-from reason4rec.systems.reason4rec import artifacts, distillation, steps
+from reason4rec.run import records as records_module
+from reason4rec.run import step as step_module
+from reason4rec.systems.reason4rec import artifacts, distillation
 from reason4rec.systems.reason4rec.experts import EXPERTS
 
 KILLS = int(os.environ.get("REASON4REC_KILLS", "20"))
@@ -192,18 +194,18 @@ def prepared(base, forks, tmp_path_factory):
     reviews, metadata = world.raw_records(24, 12, seed=3)
     dumps = root / "reviews.json.gz", root / "meta.json.gz"
     for path, records in zip(dumps, (reviews, metadata)):
-        files.write_json_lines(path, records)
+        files.write(path, records)
     splits = preprocess.preprocess(*dumps, root / "scratch", core=1)
     train, test = splits.train.head(36), splits.test.head(12).reset_index(drop=True)
-    files.write_pickle(folder / schema.TRAIN.path, train)
-    files.write_pickle(folder / schema.TEST.path, test)
+    files.write(folder / schema.TRAIN.path, train)
+    files.write(folder / schema.TEST.path, test)
     train = train.assign(**{artifacts.SUMMARY: [rules.summarize(text) for text in train["reviews"]]})
-    files.write_pickle(folder / artifacts.SUMMARIES.path, train)
-    files.write_pickle(folder / artifacts.REASON_TARGETS.path, train.tail(10).reset_index(drop=True))
+    files.write(folder / artifacts.SUMMARIES.path, train)
+    files.write(folder / artifacts.REASON_TARGETS.path, train.tail(10).reset_index(drop=True))
     test[artifacts.REASON] = [f"Item {title} will do." for title in test["title"]]
-    files.write_pickle(folder / artifacts.TEST_REASONS.path, test)
-    files.write_pickle(folder / artifacts.REWARD_ROWS.path, rows_for("reason_reward_model"))
-    files.write_pickle(folder / artifacts.PREDICTOR_ROWS.path, rows_for("Predictor"))
+    files.write(folder / artifacts.TEST_REASONS.path, test)
+    files.write(folder / artifacts.REWARD_ROWS.path, rows_for("reason_reward_model"))
+    files.write(folder / artifacts.PREDICTOR_ROWS.path, rows_for("Predictor"))
     log = root.with_name("log")
     code, _ = forks.run(train_all, base, root, log=log)
     assert code == 0, log.read_text()
@@ -283,7 +285,7 @@ class Bench:
         self.fresh = folder / "fresh"
         shutil.copytree(prepared, self.fresh)
         for name in case.writes:
-            for path in (self.fresh / name, files.record_path(self.fresh / name)):
+            for path in (self.fresh / name, records_module.record_path(self.fresh / name)):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -362,7 +364,9 @@ def killed_often(bench, name):
             for output, content in bench.outputs(root).items():
                 whole = bench.outputs(bench.whole)[output]
                 # A folder cannot be exchanged in one move, so an adapter's old one may be half gone, never half there.
-                assert content in (before.get(output), whole) or files.is_due(root / output), f"{output} is half"
+                assert content in (before.get(output), whole) or records_module.is_staged(root / output), (
+                    f"{output} is half"
+                )
         killed += deaths
         bench.end(root)
         if lives == 1:
@@ -397,7 +401,7 @@ SMALL = {"one.pkl": [{"a": "x" * 9_000}], "two.json": {"b": 2}, "three.jsonl.gz"
 def write_three(root, seed):
     """A step of three small outputs."""
     places = {"dataset": "Demo_data", "data_root": root, "checkpoint_root": root, "limit": None, "overwrite": False}
-    step = steps.Step(Namespace(**places, seed=seed), [], [files.Artifact(name, (), "test") for name in SMALL])
+    step = step_module.Step(Namespace(**places, seed=seed), [], [files.Artifact(name, (), "test") for name in SMALL])
     if not step.done():
         for name, content in SMALL.items():
             step.write(files.Artifact(name, (), "test"), [*content, seed] if name == "one.pkl" else content)

@@ -16,9 +16,8 @@ from test_sft import rows_for
 
 from reason4rec.data import schema
 from reason4rec.demo import stand_in
-from reason4rec.run import files, locks
+from reason4rec.run import files, locks, step
 from reason4rec.run.files import Artifact
-from reason4rec.systems.reason4rec import steps
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARIES
 from reason4rec.systems.reason4rec.experts import EXPERTS
 
@@ -157,7 +156,7 @@ def test_a_run_that_ends_in_a_complaint_gives_its_output_back(root, server):
 def test_a_second_training_of_an_adapter_is_refused_and_the_first_ends(base, tmp_path):
     server = Namespace(address="http://127.0.0.1:9")
     flags = ("--adapter", "Predictor", "--base_model", base, "--epochs", "1", "--batch_size", "4", "--device", "cpu")
-    files.write_pickle(tmp_path / "data" / "Demo_data" / EXPERTS["Predictor"].rows.path, rows_for("Predictor"))
+    files.write(tmp_path / "data" / "Demo_data" / EXPERTS["Predictor"].rows.path, rows_for("Predictor"))
     out = tmp_path / "checkpoints" / "Demo_data" / "Predictor"
     first = start(tmp_path, server, script="reason4rec/finetune.py", flags=flags)
     until = time.monotonic() + 60
@@ -179,7 +178,7 @@ def test_a_second_training_of_an_adapter_is_refused_and_the_first_ends(base, tmp
 
 def step_in(root):
     args = {"dataset": "Demo_data", "data_root": root, "checkpoint_root": root, "limit": None, "overwrite": False}
-    return steps.Step(Namespace(**args, seed=0), [], [Artifact(name, (), "test") for name in SMALL])
+    return step.Step(Namespace(**args, seed=0), [], [Artifact(name, (), "test") for name in SMALL])
 
 
 def test_an_output_that_another_run_ended_just_now_is_not_made_again(tmp_path, monkeypatch, capsys):

@@ -16,9 +16,10 @@ from test_kill import CASES, Case, roots
 from test_locks import HeldServer
 
 from reason4rec.demo.stand_in import Server
-from reason4rec.run import files, locks
+from reason4rec.run import files, locks, records
+from reason4rec.run import step as step_module
 from reason4rec.run.files import Artifact
-from reason4rec.systems.reason4rec import artifacts, steps
+from reason4rec.systems.reason4rec import artifacts
 
 forks, prepared = test_kill.forks, test_kill.prepared
 DISTILL = "1_Summarizer/1_distilling_aspect_preference_summary.py"
@@ -54,12 +55,12 @@ def test_all_that_a_step_makes_is_the_users_alone_and_what_was_there_is_left(nam
     case = (CASES | QUICK)[name]
     root = shutil.copytree(prepared, tmp_path / "root")
     for output in case.writes:
-        for path in (root / output, files.record_path(root / output)):
+        for path in (root / output, records.record_path(root / output)):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if name == "training rows":
         summaries = files.read_pickle(root / DATA / artifacts.SUMMARIES.path)
         reasons = summaries.assign(**{artifacts.TEACHER_REASON: "It fits. "})
-        files.write_pickle(root / DATA / artifacts.TEACHER_REASONS.path, reasons)
+        files.write(root / DATA / artifacts.TEACHER_REASONS.path, reasons)
     before = {path: 0o755 if path.is_dir() else 0o644 for path in below(root)}
     for path, old in before.items():
         path.chmod(old)
@@ -77,18 +78,18 @@ def test_all_that_a_step_makes_is_the_users_alone_and_what_was_there_is_left(nam
     assert [path for path in before if path.exists() and mode(path) != before[path]] == []
 
 
-@pytest.mark.parametrize("write", [files.write_text, files.write_pickle, files.write_json_lines])
+@pytest.mark.parametrize("write", [files.write_text, files.write, files.write])
 def test_a_file_written_without_a_step_is_the_users_alone_too(tmp_path, write):
     tmp_path.chmod(0o755)
     path = tmp_path / "new" / "newer" / "output"
-    files.draft_path(tmp_path / "output").write_text("left by a killed run")
+    files.staged_path(tmp_path / "output").write_text("left by a killed run")
     old = os.umask(0o022)
     try:
         write(path, "text" if write is files.write_text else [{"a": 1}], {"inputs": {}, "settings": {}})
         write(tmp_path / "output", "text" if write is files.write_text else [{"a": 1}])
     finally:
         os.umask(old)
-    for file in (path, files.record_path(path), tmp_path / "output"):
+    for file in (path, records.record_path(path), tmp_path / "output"):
         assert mode(file) == 0o600
     assert mode(path.parent) == mode(path.parent.parent) == 0o700
     assert mode(tmp_path) == 0o755
@@ -159,7 +160,7 @@ def test_the_key_is_in_no_traceback(where, forks, tmp_path):
 
 def step_in(root, **given):
     args = {"dataset": "Demo_data", "data_root": root, "checkpoint_root": root, "limit": None, "overwrite": False}
-    return steps.Step(Namespace(**args, seed=0, **given), [], [Artifact("one.pkl", (), "test")])
+    return step_module.Step(Namespace(**args, seed=0, **given), [], [Artifact("one.pkl", (), "test")])
 
 
 def test_a_servers_address_is_recorded_without_its_password(tmp_path):
@@ -168,7 +169,7 @@ def test_a_servers_address_is_recorded_without_its_password(tmp_path):
     assert not step.done()
     step.write(Artifact("one.pkl", (), "test"), [1])
     locks.unlock()
-    record = files.read_record(step.outputs[0])
+    record = records.read_record(step.outputs[0])
     server = "http://127.0.0.1:8000/v1"
     assert record["made_from"]["way"] == {"base_url": f"{server},{server}", "served_model": "mine", "api": "chat"}
     assert_key_is_not_in(tmp_path)

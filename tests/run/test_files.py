@@ -29,10 +29,10 @@ from hypothesis import strategies as st
 from reason4rec.data import schema
 from reason4rec.data.schema import PREDICTION, REVIEW_COLUMNS, TRAIN
 from reason4rec.errors import InputError
-from reason4rec.run import files, locks, safe_pickle
+from reason4rec.run import files, locks, records, safe_pickle
 from reason4rec.run.files import Artifact
+from reason4rec.run.step import Step
 from reason4rec.systems.reason4rec.artifacts import REASONER_ROWS, TEST_RATINGS
-from reason4rec.systems.reason4rec.steps import Step
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -126,13 +126,13 @@ plain = st.recursive(
 @given(plain)
 def test_plain_data_comes_back_as_it_was_written(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("plain") / "content.pkl"
-    files.write_pickle(path, content)
+    files.write(path, content)
     assert files.read_pickle(path) == content
 
 
 def test_what_is_written_is_read_and_checked(tmp_path):
-    files.write_pickle(tmp_path / TRAIN.path, reviews())
-    files.write_pickle(tmp_path / REASONER_ROWS.path, ROWS)
+    files.write(tmp_path / TRAIN.path, reviews())
+    files.write(tmp_path / REASONER_ROWS.path, ROWS)
     pd.testing.assert_frame_equal(schema.read(tmp_path, TRAIN), reviews())
     assert schema.read(tmp_path, REASONER_ROWS) == ROWS
 
@@ -712,7 +712,7 @@ def test_a_frame_with_a_changed_byte_is_read_or_bad_input_and_nothing_else(tmp_p
 @pytest.mark.parametrize("content", [reviews(1), reviews(1).astype(object), ROWS], ids=["frame", "objects", "rows"])
 def test_a_pickle_cut_off_at_any_byte_is_bad_input(tmp_path, content):
     path = tmp_path / "cut.pkl"
-    files.write_pickle(path, content)
+    files.write(path, content)
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -836,8 +836,8 @@ def test_no_training_rows_are_refused():
 
 
 WRITERS = {
-    "pickle": (files.write_pickle, ["old"], ["x" * 5_000]),
-    "lines": (files.write_json_lines, [{"a": "old"}], [{"a": os.urandom(5_000).hex()}]),
+    "pickle": (files.write, ["old"], ["x" * 5_000]),
+    "lines": (files.write, [{"a": "old"}], [{"a": os.urandom(5_000).hex()}]),
     "text": (files.write_text, "old", "x" * 5_000),
 }
 
@@ -898,10 +898,10 @@ def test_a_block_that_ends_badly_leaves_the_old_file_and_no_draft(tmp_path, erro
 
 
 def test_content_that_cannot_be_pickled_leaves_the_old_file(tmp_path):
-    files.write_pickle(tmp_path / "output", ROWS, MADE_FROM)
+    files.write(tmp_path / "output", ROWS, MADE_FROM)
     before = contents(tmp_path)
     with pytest.raises((pickle.PicklingError, AttributeError)):
-        files.write_pickle(tmp_path / "output", [*ROWS, lambda: None], MADE_FROM)
+        files.write(tmp_path / "output", [*ROWS, lambda: None], MADE_FROM)
     assert contents(tmp_path) == before
 
 
@@ -916,7 +916,7 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path):
 
 def test_a_draft_that_a_killed_run_left_is_no_obstacle(tmp_path):
     path = tmp_path / "output"
-    files.draft_path(path).write_text("half of a very long text")
+    files.staged_path(path).write_text("half of a very long text")
     files.write_text(path, "new")
     assert contents(tmp_path) == {"output": b"new"}
 
@@ -935,8 +935,8 @@ def test_a_whole_file_that_a_killed_run_could_not_move_any_more_takes_its_place(
     with pytest.raises(KeyboardInterrupt):
         write(path, new, MADE_FROM)
     monkeypatch.undo()
-    assert files.is_due(path)
-    files.recover(path)
+    assert records.is_staged(path)
+    records.recover(path)
     assert contents(tmp_path) == expected
 
 
@@ -952,47 +952,47 @@ def replace_but_not(path):
 
 
 def test_a_run_that_is_stopped_as_its_record_is_written_keeps_the_file_that_the_record_speaks_of(tmp_path, monkeypatch):
-    write_record = files.write_record
+    write_record = records.write_record
 
     def stopped(*given):
         write_record(*given)
         raise KeyboardInterrupt
 
     files.write_text(tmp_path / "output", "old", MADE_FROM)
-    monkeypatch.setattr(files, "write_record", stopped)
+    monkeypatch.setattr(records, "write_record", stopped)
     with pytest.raises(KeyboardInterrupt):
         files.write_text(tmp_path / "output", "new", MADE_FROM)
     monkeypatch.undo()
-    files.recover(tmp_path / "output")
+    records.recover(tmp_path / "output")
     assert (tmp_path / "output").read_text() == "new"
-    assert files.read_record(tmp_path / "output")["sha256"] == files.sha256(tmp_path / "output")
+    assert records.read_record(tmp_path / "output")["sha256"] == files.sha256(tmp_path / "output")
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_half_a_draft_is_removed_and_what_is_in_place_stays(tmp_path, kind):
     files.write_text(tmp_path / "output", "old", MADE_FROM)
     before = contents(tmp_path)
-    draft = files.draft_path(tmp_path / "output")
+    draft = files.staged_path(tmp_path / "output")
     if kind == "folder":
         draft.mkdir()
         draft = draft / "weights"
     draft.write_text("half")
-    files.draft_path(files.record_path(tmp_path / "output")).write_text("{")
-    files.recover(tmp_path / "output")
+    files.staged_path(records.record_path(tmp_path / "output")).write_text("{")
+    records.recover(tmp_path / "output")
     assert contents(tmp_path) == before
 
 
 def test_a_folder_that_was_half_removed_for_a_whole_one_is_replaced_by_it(tmp_path):
     out = tmp_path / "Predictor"
-    for folder, text in ((out, "old"), (files.draft_path(out), "new")):
+    for folder, text in ((out, "old"), (files.staged_path(out), "new")):
         folder.mkdir()
         (folder / "weights").write_text(text)
     (out / "settings.json").write_text("old")
-    files.write_record(out, MADE_FROM, files.sha256(files.draft_path(out)))
+    records.write_record(out, MADE_FROM, files.sha256(files.staged_path(out)))
     (out / "settings.json").unlink()
-    files.recover(out)
+    records.recover(out)
     assert {path.name: path.read_text() for path in out.iterdir()} == {"weights": "new"}
-    assert not files.draft_path(out).exists()
+    assert not files.staged_path(out).exists()
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -1017,7 +1017,7 @@ def made(root, **given):
     assert not step.done()
     step.write(REASONER_ROWS, ROWS)
     locks.unlock()
-    return files.read_record(step.outputs[0])
+    return records.read_record(step.outputs[0])
 
 
 def test_a_record_says_how_the_model_was_run_and_another_way_puts_nothing_out_of_date(tmp_path):
@@ -1029,7 +1029,7 @@ def test_a_record_says_how_the_model_was_run_and_another_way_puts_nothing_out_of
 def test_a_record_of_an_older_version_which_does_not_say_how_the_model_was_run_still_fits(tmp_path):
     record = made(tmp_path, device="cpu", batch_size=8)
     del record["made_from"]["way"]
-    path = files.record_path(tmp_path / "Demo_data" / REASONER_ROWS.path)
+    path = records.record_path(tmp_path / "Demo_data" / REASONER_ROWS.path)
     path.write_text(json.dumps(record))
     assert step_in(tmp_path, device="cpu", batch_size=8).done()
     assert json.loads(path.read_text()) == record
@@ -1043,23 +1043,23 @@ def test_the_folder_of_an_output_is_made(tmp_path):
 @pytest.mark.parametrize("make", [reviews, lambda: reviews().astype(object), lambda: VARIANTS["times"](reviews())])
 def test_the_same_frame_gives_the_same_bytes(tmp_path, make):
     for name in ("one", "two"):
-        files.write_pickle(tmp_path / name, make())
+        files.write(tmp_path / name, make())
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         rows = [{"messages": [{"role": "user", "content": f"Row {k}"}], "optional": [[k, 9]]} for k in range(20)]
-        files.write_pickle(tmp_path / f"{name}.pkl", rows)
-        files.write_json_lines(tmp_path / f"{name}.json.gz", rows)
+        files.write(tmp_path / f"{name}.pkl", rows)
+        files.write(tmp_path / f"{name}.json.gz", rows)
     assert (tmp_path / "one.pkl").read_bytes() == (tmp_path / "two.pkl").read_bytes()
     assert (tmp_path / "one.json.gz").read_bytes() == (tmp_path / "two.json.gz").read_bytes()
 
 
 def test_lines_written_at_another_time_under_another_name_are_the_same_bytes(tmp_path, monkeypatch):
-    files.write_json_lines(tmp_path / "one", [{"a": "ü"}])
+    files.write(tmp_path / "one", [{"a": "ü"}])
     monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
-    files.write_json_lines(tmp_path / "two", [{"a": "ü"}])
+    files.write(tmp_path / "two", [{"a": "ü"}])
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert gzip.decompress((tmp_path / "one").read_bytes()).decode() == json.dumps({"a": "ü"}) + "\n"
 
@@ -1067,17 +1067,17 @@ def test_lines_written_at_another_time_under_another_name_are_the_same_bytes(tmp
 def test_a_record_says_what_an_output_is_and_what_it_was_made_from(tmp_path):
     path = tmp_path / "output"
     files.write_text(path, "new", MADE_FROM)
-    record = files.read_record(path)
+    record = records.read_record(path)
     assert record["sha256"] == files.sha256(path) == hashlib.sha256(b"new").hexdigest()
     assert record["made_from"] == MADE_FROM
-    assert record["versions"]["pandas"] == pd.__version__ and set(record["versions"]) == set(files.PACKAGES)
+    assert record["versions"]["pandas"] == pd.__version__ and set(record["versions"]) == set(records.PACKAGES)
 
 
 def test_a_file_that_a_person_put_there_has_no_record_and_a_broken_record_is_named(tmp_path):
-    assert files.read_record(tmp_path / "output") is None
-    files.record_path(tmp_path / "output").write_text("{half")
+    assert records.read_record(tmp_path / "output") is None
+    records.record_path(tmp_path / "output").write_text("{half")
     with pytest.raises(InputError, match=r"output\.json"):
-        files.read_record(tmp_path / "output")
+        records.read_record(tmp_path / "output")
 
 
 def test_the_hash_of_a_folder_is_of_the_names_and_contents_of_its_files(tmp_path):

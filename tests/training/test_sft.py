@@ -28,6 +28,7 @@ from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
 from reason4rec.training import adapters, sft
+from reason4rec.training import trainer as trainer_module
 from reason4rec.training.batches import attend_row_by_row
 from reason4rec.training.recipe import Recipe
 
@@ -60,7 +61,7 @@ def settings_for(base, recipe=SMALL, **changes):
 
 
 def trainer_for(rows, base, folder, **changes):
-    return sft.build_trainer(rows, settings_for(base, **changes), 42, folder)[0]
+    return trainer_module.build_trainer(rows, settings_for(base, **changes), 42, folder)[0]
 
 
 def answer_loss(model, batch):
@@ -82,7 +83,7 @@ def loss_and_gradients(trainer, numbers):
 
 def command(base, root, adapter="Predictor", **changes):
     """The arguments of the trainer's command line with a toy dataset in `root`."""
-    files.write_pickle(root / "data" / "Demo_data" / EXPERTS[adapter].rows.path, rows_for(adapter))
+    files.write(root / "data" / "Demo_data" / EXPERTS[adapter].rows.path, rows_for(adapter))
     given = {
         "adapter": adapter,
         "dataset": "Demo_data",
@@ -139,7 +140,7 @@ def test_a_row_that_is_too_long_loses_its_oldest_history_and_is_not_dropped(base
     entries = tuple(Entry(f"Old Album {k}", 4.0, "Positive Aspects: mood") for k in range(10))
     prompt = prompts.predictor("Album", "Paper Rain", History(entries, entries, 4.0, 4.0), "It fits.")
     rows = [training_row(prompt, prompts.rating_answer(4)), *rows_for("Summarizer", 3)]
-    trainer, shortened = sft.build_trainer(rows, settings_for(base, max_length=300), 42, tmp_path)
+    trainer, shortened = trainer_module.build_trainer(rows, settings_for(base, max_length=300), 42, tmp_path)
     assert (len(trainer.train_dataset), shortened) == (4, 1)
     ids = trainer.train_dataset[0]["input_ids"]
     text = trainer.processing_class.decode(ids)
@@ -156,7 +157,7 @@ def test_a_review_longer_than_a_row_loses_its_end_and_does_not_stop_the_training
     review = "It begins well. " + "The mood is lovely. " * 400
     prompt = prompts.predictor("Album", "Paper Rain", History(entries, entries, 4.0, 4.0), review)
     rows = [training_row(prompt, prompts.rating_answer(4))]
-    trainer, shortened = sft.build_trainer(rows, settings_for(base, max_length=600), 42, tmp_path)
+    trainer, shortened = trainer_module.build_trainer(rows, settings_for(base, max_length=600), 42, tmp_path)
     text = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"])
     assert shortened == 1
     assert "It begins well." in text
@@ -365,11 +366,11 @@ def test_a_training_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_path, monk
 def test_checkpoints_of_other_settings_are_not_gone_on_from(base, tmp_path):
     folder = tmp_path / ".Predictor.training"
     (folder / "checkpoint-2").mkdir(parents=True)
-    (folder / "checkpoint-2" / sft.COMPLETE).touch()
+    (folder / "checkpoint-2" / trainer_module.COMPLETE).touch()
     sft.prepare_folder(folder, {"settings": {"lr": 1}})
     assert sft.last_complete(folder) is None
     (folder / "checkpoint-3").mkdir()
-    (folder / "checkpoint-3" / sft.COMPLETE).touch()
+    (folder / "checkpoint-3" / trainer_module.COMPLETE).touch()
     sft.prepare_folder(folder, {"settings": {"lr": 1}})
     assert Path(sft.last_complete(folder)).name == "checkpoint-3"
     sft.prepare_folder(folder, {"settings": {"lr": 2}})
@@ -429,9 +430,9 @@ def test_a_flag_that_unsloth_would_not_heed_is_refused():
 
 @pytest.mark.parametrize(("batch", "parts", "processes"), [(16, 3, 1), (16, 1, 3), (4, 4, 2)])
 def test_a_batch_that_cannot_be_split_evenly_is_refused(batch, parts, processes):
-    assert sft.rows_at_once(16, 2, 4) == 2
+    assert trainer_module.rows_at_once(16, 2, 4) == 2
     with pytest.raises(InputError, match=f"batch of {batch} .*--gradient_accumulation {parts} .*{processes} process"):
-        sft.rows_at_once(batch, parts, processes)
+        trainer_module.rows_at_once(batch, parts, processes)
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 from test_sft import command, rows_for
 
-from reason4rec.run import files
+from reason4rec.run import files, records
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.training import sft
 from reason4rec.training.batches import Filled
@@ -93,7 +93,7 @@ def launched(base, tmp_path_factory):
 def rows_and_arguments(base, root, **changes):
     arguments = command(base, root, **CHANGES, **changes)
     path = root / "data/Demo_data" / EXPERTS["Predictor"].rows.path
-    files.write_pickle(path, rows_for("Predictor", N_ROWS))
+    files.write(path, rows_for("Predictor", N_ROWS))
     return arguments
 
 
@@ -110,7 +110,7 @@ def test_two_processes_train_as_one_does_in_two_parts_although_they_were_cut_off
         torch.testing.assert_close(weights[1][name], weight, atol=2e-4, rtol=0)
     settings = json.loads((two / "settings.json").read_text())
     assert (settings["processes"], settings["sharded"], settings["gradient_accumulation"]) == (2, False, 1)
-    assert files.read_record(two)["sha256"] == files.sha256(two)
+    assert records.read_record(two)["sha256"] == files.sha256(two)
     assert not sft.training_folder(two).exists()
 
 

@@ -27,8 +27,8 @@ from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
 
 ASKS_EXPERT = (o.Model, o.Servers)
 ASKS_TEACHER = (o.Teacher, o.Batch)
-NOT_RECORDED_NOW = ("history_length",)  # of steps that show no histories
-WRITTEN_NOW = ("max_new_tokens",)  # of steps in modes in which no model writes
+SHOWS_NO_HISTORY = ("history_length",)  # which earlier versions recorded, or not, where it decides little
+WRITES_NOTHING = ("max_new_tokens",)  # which earlier versions recorded also in modes in which no model writes
 
 
 def _is_demo(options: Resolved) -> bool:
@@ -143,7 +143,7 @@ STEPS = (
         reads=(TRAIN,),
         writes=(a.TEACHER_SUMMARIES,),
         options=(o.SummaryTargets, o.Prompts, *ASKS_TEACHER),
-        dropped=NOT_RECORDED_NOW,
+        optional=SHOWS_NO_HISTORY,
         estimate=estimates.teacher_summaries,
     ),
     StepSpec(
@@ -153,7 +153,7 @@ STEPS = (
         reads=(a.TEACHER_SUMMARIES,),
         writes=(a.SUMMARIZER_ROWS,),
         options=(o.Prompts,),
-        dropped=NOT_RECORDED_NOW,
+        optional=SHOWS_NO_HISTORY,
         estimate=estimates.rows(lambda plan: plan.n_summaries),
     ),
     StepSpec(
@@ -254,7 +254,7 @@ STEPS = (
         options=(o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
         reads_with=_rows_of_predictor,
         uses=_without_reasoner,
-        dropped=WRITTEN_NOW,
+        optional=WRITES_NOTHING,
         estimate=estimates.predictor_rows,
     ),
     StepSpec(
@@ -277,7 +277,7 @@ STEPS = (
         options=(o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
         reads_with=_test_rows,
         uses=_without_writing,
-        dropped=WRITTEN_NOW,
+        optional=WRITES_NOTHING,
         estimate=estimates.test_ratings,
     ),
     StepSpec(
@@ -323,7 +323,7 @@ STEPS = (
         reads_with=_quality_reads,
         settings=_scores,
         uses=_judged,
-        dropped=NOT_RECORDED_NOW,
+        optional=SHOWS_NO_HISTORY,
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
     StepSpec(

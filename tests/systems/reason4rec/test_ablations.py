@@ -11,7 +11,7 @@ from reason4rec.data.history import Entry, History
 from reason4rec.errors import InputError
 from reason4rec.llm.local import load
 from reason4rec.run import files
-from reason4rec.systems.reason4rec import ablations, predictor_modes, prompts
+from reason4rec.systems.reason4rec import ablations, facts, predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import (
     REASON_TARGETS,
     REWARD_TARGETS,
@@ -22,7 +22,7 @@ from reason4rec.systems.reason4rec.artifacts import (
 )
 
 SCRIPT = "3_Predictor/6_ablations.py"
-DATASET = catalog.KNOWN[catalog.DEMO]
+DATASET = facts.KNOWN[catalog.DEMO]
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def finished(tmp_path):
     folder = put_toy_dataset(tmp_path, summaries=True)
     targets = schema.read(folder, SUMMARIES).head(20)
     for artifact in (REWARD_TARGETS, REASON_TARGETS):
-        files.write_pickle(folder / artifact.path, targets)
-    files.write_pickle(folder / TEACHER_REASONS.path, targets.assign(**{TEACHER_REASON: "They will like it."}))
+        files.write(folder / artifact.path, targets)
+    files.write(folder / TEACHER_REASONS.path, targets.assign(**{TEACHER_REASON: "They will like it."}))
     checkpoints = tmp_path / "checkpoints" / catalog.DEMO
     (checkpoints / "reason_reward_model").mkdir(parents=True)
     (checkpoints / "reason_reward_model" / "settings.json").write_text("{}")
@@ -59,7 +59,7 @@ def test_a_variant_shares_what_it_does_not_change_and_leaves_the_full_run_alone(
 def test_a_variant_has_the_facts_of_the_dataset_but_those_it_changes(finished):
     def facts(name):
         placed(finished, name)
-        return catalog.get(name, finished[0] / "ablations")
+        return facts.get(name, finished[0] / "ablations")
 
     assert (facts("tau_0.3").tau, facts("tau_0.3").history_length) == (0.3, DATASET.history_length)
     assert (facts("history_2").tau, facts("history_2").history_length) == (DATASET.tau, 2)

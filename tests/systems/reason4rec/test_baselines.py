@@ -23,8 +23,8 @@ from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN,
 from reason4rec.demo import stand_in
 from reason4rec.errors import InputError
 from reason4rec.llm.local import load
-from reason4rec.run import files
-from reason4rec.systems.reason4rec import baselines, prompts
+from reason4rec.run import files, records
+from reason4rec.systems.reason4rec import baseline_runs, baselines, prompts
 from reason4rec.systems.reason4rec.artifacts import EFFORTS, SUMMARIES, SUMMARY, predictions_of
 from reason4rec.systems.reason4rec.baselines import LEARNED, choose
 
@@ -209,7 +209,7 @@ def test_narre_learns_from_reviews_and_repeats_itself(monkeypatch):
     ],
 )
 def test_a_rating_is_taken_only_from_the_form_asked_for(reply, rating):
-    found = baselines.rating_in(reply)
+    found = baseline_runs.rating_in(reply)
     assert np.isnan(found) if rating is None else found == rating
 
 
@@ -255,7 +255,7 @@ def test_all_writes_predictions_and_efforts_and_a_rerun_makes_only_what_is_missi
         assert list(frame.columns) == [*KEYS, "ratings", PREDICTION]
         pd.testing.assert_frame_equal(frame[[*KEYS, "ratings"]], test[[*KEYS, "ratings"]])
         assert frame[PREDICTION].between(1, 5).all()
-        assert files.read_record(folder / predictions_of(name).path)["made_from"]["settings"]["limit"] == 20
+        assert records.read_record(folder / predictions_of(name).path)["made_from"]["settings"]["limit"] == 20
     rows = efforts(folder)
     assert [(row["model"], row["seed"]) for row in rows] == [
         (name, seed) for name in HERE for seed in ((7, 8) if LEARNED[name].seeded else (None,))
@@ -283,7 +283,7 @@ def test_changed_test_ratings_change_no_prediction_and_changed_training_ratings_
     first, settings = schema.read(folder, name)[PREDICTION], efforts(folder)[0]["settings"]
     for split, same in ((TEST, True), (TRAIN, False)):
         frame = schema.read(folder, split)
-        files.write_pickle(folder / split.path, frame.assign(ratings=6.0 - frame["ratings"], reviews="bad"))
+        files.write(folder / split.path, frame.assign(ratings=6.0 - frame["ratings"], reviews="bad"))
         assert "out of date" in ran(folder, *flags)
         assert (schema.read(folder, name)[PREDICTION] == first).all() == same
         assert (efforts(folder)[0]["settings"] == settings) or not same
@@ -292,7 +292,7 @@ def test_changed_test_ratings_change_no_prediction_and_changed_training_ratings_
 def test_other_prompts_and_another_teacher_put_only_the_asked_out_of_date(folder):
     ran(folder, "--model", "global_mean")
     assert "complete" in ran(folder, "--model", "global_mean", "--teacher_model", "stand-in")
-    step = baselines.step_for("zero_shot_teacher", "zero_shot_teacher", 42, arguments(folder))
+    step = baseline_runs.step_for("zero_shot_teacher", "zero_shot_teacher", 42, arguments(folder))
     assert not step.done()
     assert step.made_from["settings"]["teacher_model"] == "stand-in"
 
@@ -307,14 +307,14 @@ def test_means_need_no_validation_rows_and_a_grid_does(folder):
 def test_an_unknown_model_is_refused_with_those_that_are_known(folder):
     done = script(folder, "--model", "oracle")
     assert done.returncode == 2
-    assert all(name in done.stderr for name in ("oracle", "all", *LEARNED, *baselines.ASKED))
+    assert all(name in done.stderr for name in ("oracle", "all", *LEARNED, *baseline_runs.ASKED))
 
 
 def test_a_missing_library_is_named_with_the_file_that_installs_it(folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cornac", None)
     with pytest.raises(InputError, match="cornac.*requirements-baselines.txt"):
-        baselines.step_for("matrix_factorization", "matrix_factorization@42", 42, arguments(folder))
-    assert baselines.installed(["global_mean", "matrix_factorization"]) == ["global_mean"]
+        baseline_runs.step_for("matrix_factorization", "matrix_factorization@42", 42, arguments(folder))
+    assert baseline_runs.installed(["global_mean", "matrix_factorization"]) == ["global_mean"]
     assert "left out: matrix_factorization needs cornac" in capsys.readouterr().out
 
 
@@ -345,18 +345,18 @@ def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(folder, tmp_path):
 
 def test_the_peak_of_memory_is_the_baselines_own(folder):
     held = np.ones(2**27)  # a gigabyte
-    step = baselines.step_for("global_mean", "global_mean", 42, arguments(folder))
-    frame, effort = baselines.in_own_process("global_mean", step, 42)
+    step = baseline_runs.step_for("global_mean", "global_mean", 42, arguments(folder))
+    frame, effort = baseline_runs.in_own_process("global_mean", step, 42)
     assert 0.05 < effort["peak_gb"] < 0.7
     assert len(frame) == len(schema.read(folder, TEST))
     assert held.all()
 
 
 def test_what_goes_wrong_in_the_process_of_a_baseline_is_told(folder):
-    step = baselines.step_for("global_mean", "global_mean", 42, arguments(folder))
+    step = baseline_runs.step_for("global_mean", "global_mean", 42, arguments(folder))
     (folder / TEST.path).unlink()
     with pytest.raises(InputError, match="is missing"):
-        baselines.in_own_process("global_mean", step, 42)
+        baseline_runs.in_own_process("global_mean", step, 42)
 
     def kill():
         while not (children := multiprocessing.active_children()):
@@ -365,7 +365,7 @@ def test_what_goes_wrong_in_the_process_of_a_baseline_is_told(folder):
 
     threading.Thread(target=kill, daemon=True).start()
     with pytest.raises(InputError, match="killed .signal 9.*memory"):
-        baselines.in_own_process("global_mean", step, 42)
+        baseline_runs.in_own_process("global_mean", step, 42)
 
 
 # The baselines that are asked
@@ -400,7 +400,7 @@ def test_the_teacher_is_asked_once_without_a_reason_and_unusable_replies_stay(fo
     monkeypatch.setattr(stand_in, "answer", answer)
     train = schema.read(folder, TRAIN)
     summaries = train.assign(**{SUMMARY: [f"summary {k}" for k in range(len(train))]})
-    files.write_pickle(folder / SUMMARIES.path, summaries)
+    files.write(folder / SUMMARIES.path, summaries)
     flags = ("--model", "zero_shot_teacher", "--limit", 8, "--teacher_model", "stand-in", "--requests_at_once", 1)
     with serving(stand_in.Server(0)) as server:
         key = {"OPENAI_API_KEY": "none-needed", "OPENAI_BASE_URL": server.address}
@@ -428,7 +428,7 @@ def test_the_script_is_small_and_says_that_all_asks_no_llm():
 
 def put_ten_efforts(path, model):
     for seed in range(10):
-        baselines.put_effort(path, {"model": model, "seed": seed})
+        baseline_runs.put_effort(path, {"model": model, "seed": seed})
 
 
 def test_two_baselines_that_ended_at_once_lost_the_effort_of_one(tmp_path):

@@ -9,12 +9,14 @@ import subprocess
 import pytest
 from helpers import ROOT, complaint, files_in, put_toy_dataset, run_script, serving
 
-from reason4rec.data import catalog, schema
+from reason4rec.data import schema
 from reason4rec.demo import rules, stand_in
 from reason4rec.errors import InputError
+from reason4rec.llm import shape
 from reason4rec.llm.teacher import PRICES
-from reason4rec.run import files
-from reason4rec.systems.reason4rec import artifacts, cost, steps
+from reason4rec.run import cost, files, step
+from reason4rec.systems.reason4rec import artifacts, estimates
+from reason4rec.systems.reason4rec import facts as facts_module
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
 
 BASE = "reason4rec/demo/base"
@@ -22,10 +24,10 @@ BASE = "reason4rec/demo/base"
 
 def plan_of(root, *words, dataset="Demo_data"):
     parser = argparse.ArgumentParser()
-    steps.common_flags(parser, dataset, None)
-    cost.flags(parser)
+    step.common_flags(parser, dataset, None)
+    estimates.flags(parser)
     places = ["--data_root", str(root / "data"), "--checkpoint_root", str(root / "checkpoints")]
-    return cost.Plan(parser.parse_args([*places, *words]))
+    return estimates.Plan(parser.parse_args([*places, *words]))
 
 
 def by_step(plan):
@@ -84,7 +86,7 @@ def test_a_teacher_whose_price_is_not_known_costs_unknown_and_not_nothing(tmp_pa
 
 def test_hours_are_tokens_by_the_rates_of_the_file(tmp_path):
     lines = by_step(plan_of(tmp_path, dataset="Music_data"))
-    rates = {name: rate["value"] for name, rate in json.loads(cost.RATES.read_text())["rates"].items()}
+    rates = {name: rate["value"] for name, rate in json.loads(estimates.RATES.read_text())["rates"].items()}
     training, writing = lines["1/3"], lines["2/7"]
     assert training.hours * 3600 == pytest.approx(rates["loading"] + training.tokens_in / rates["training Summarizer"])
     seconds = rates["loading"] + writing.tokens_in / rates["reading"] + writing.tokens_out / rates["writing"]
@@ -93,8 +95,8 @@ def test_hours_are_tokens_by_the_rates_of_the_file(tmp_path):
 
 
 def test_the_assumed_rates_follow_from_the_arithmetic_beside_them():
-    rates = json.loads(cost.RATES.read_text())
-    assert rates["parameters"] == cost.Shape().multiplied
+    rates = json.loads(estimates.RATES.read_text())
+    assert rates["parameters"] == shape.Shape().multiplied
     for name, passes in (("training Summarizer", 3), ("reading", 1)):
         if rates["rates"][name]["origin"].startswith("assumed"):
             arithmetic = 0.35 * 790e12 / (2 * passes * rates["parameters"])
@@ -132,8 +134,8 @@ def test_the_demo_has_rows_and_tokens_but_neither_hours_nor_dollars(tmp_path):
 
 
 def test_a_dataset_of_which_no_counts_are_known_must_be_preprocessed_first(tmp_path):
-    facts = catalog.Dataset("New_data", "Thing", 0.1)
-    catalog.write_facts(facts, tmp_path / "data")
+    facts = facts_module.Dataset("New_data", "Thing", 0.1)
+    facts_module.write(facts, tmp_path / "data")
     with pytest.raises(InputError, match="2_preprocess.py writes both"):
         plan_of(tmp_path, "--dataset", "New_data")
 
@@ -149,7 +151,7 @@ def test_targets_are_counted_and_measured_as_the_steps_then_draw_them(tmp_path, 
     assert before["2/2"].rows == len(rewards)
     assert before["2/4"].rows == len(reasons)
     rows = schema.read(folder, artifacts.REWARD_ROWS)
-    epochs = recipe_for("reason_reward_model", catalog.KNOWN["Demo_data"]).epochs
+    epochs = recipe_for("reason_reward_model", facts_module.KNOWN["Demo_data"]).epochs
     assert before["2/3"].tokens_in == pytest.approx(epochs * tokens_of(rows, real_ids), rel=0.005)
 
     after = plan_of(tmp_path, "--from", "2/1")
@@ -174,7 +176,7 @@ def test_the_teachers_requests_are_counted_as_it_is_then_asked(toy, real_ids):
     after = plan_of(toy, "--to", "1/4")
     assert [line.by for line in after.lines()] == ["done", "done", "model", "model"]
     rows = schema.read(folder, artifacts.SUMMARIZER_ROWS)
-    epochs = recipe_for("Summarizer", catalog.KNOWN["Demo_data"]).epochs
+    epochs = recipe_for("Summarizer", facts_module.KNOWN["Demo_data"]).epochs
     # What the teacher wrote takes the place of the guess.
     assert "tokens of a summary" not in after.assumed
     assert by_step(after)["1/3"].tokens_in == pytest.approx(epochs * tokens_of(rows, real_ids), rel=0.03)
@@ -209,8 +211,8 @@ def test_outputs_put_there_by_hand_are_taken_as_done(toy):
     train = schema.read(folder, schema.TRAIN)
     reasons = train.head(30).assign(**{artifacts.TEACHER_REASON: "A reason of some words."})
     train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
-    files.write_pickle(folder / artifacts.SUMMARIES.path, train)
-    files.write_pickle(folder / artifacts.TEACHER_REASONS.path, reasons)
+    files.write(folder / artifacts.SUMMARIES.path, train)
+    files.write(folder / artifacts.TEACHER_REASONS.path, reasons)
     plan = plan_of(toy)
     lines = by_step(plan)
     assert lines["1/4"].by == lines["2/4"].by == "done"
@@ -227,7 +229,7 @@ def test_replies_of_local_models_alone_are_cut_at_max_new_tokens(tmp_path):
 
 def test_long_rows_count_no_more_than_the_longest_length(toy):
     whole, cut = (by_step(plan_of(toy, "--from", "2/3", *words))["2/3"] for words in ((), ("--max_length", "200")))
-    epochs = recipe_for("reason_reward_model", catalog.KNOWN["Demo_data"]).epochs
+    epochs = recipe_for("reason_reward_model", facts_module.KNOWN["Demo_data"]).epochs
     assert cut.tokens_in <= 200 * epochs * cut.rows < whole.tokens_in
 
 

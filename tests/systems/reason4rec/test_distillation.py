@@ -23,7 +23,8 @@ from reason4rec.run import files
 from reason4rec.systems.reason4rec import distillation, reward_filter
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES, SUMMARY, TEACHER_REASON, TEACHER_REASONS
 from reason4rec.systems.reason4rec.distillation import filter_reasons
-from reason4rec.systems.reason4rec.reward_filter import GIVEAWAYS, HINTED_DRAWS, Accepted
+from reason4rec.systems.reason4rec.options import HINTED_DRAWS
+from reason4rec.systems.reason4rec.reward_filter import GIVEAWAYS, Accepted
 
 ROOT = Path(__file__).parents[3]
 TAU = 0.1
@@ -337,8 +338,8 @@ def distil(folder, monkeypatch, draws, *flags):
         }
     )
     data = folder / "data" / "Demo_data"
-    files.write_pickle(data / REASON_TARGETS.path, frame)
-    files.write_pickle(data / SUMMARIES.path, frame.assign(**{SUMMARY: "Positive Aspects: x"}))
+    files.write(data / REASON_TARGETS.path, frame)
+    files.write(data / SUMMARIES.path, frame.assign(**{SUMMARY: "Positive Aspects: x"}))
     adapter = folder / "checkpoints" / "Demo_data" / "reason_reward_model"
     adapter.mkdir(parents=True)
     (adapter / "settings.json").write_text("{}")

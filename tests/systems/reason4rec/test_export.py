@@ -15,7 +15,7 @@ from reason4rec.llm.bases import load_base
 from reason4rec.llm.local import load
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.tokens import chat_ids, load_tokenizer
-from reason4rec.run import files
+from reason4rec.run import files, records
 from reason4rec.systems.reason4rec import export
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
 
@@ -61,7 +61,7 @@ def test_it_is_safetensors_with_tokenizer_template_and_a_record(adapter, merged)
     assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert "quantization_config" not in json.loads((out / "config.json").read_text())
-    record = files.read_record(out)
+    record = records.read_record(out)
     assert record["sha256"] == files.sha256(out)
     assert record["made_from"]["inputs"] == {"adapter": files.sha256(adapter / "adapter_model.safetensors")}
     assert record["made_from"]["settings"]["merged_into"] == "nf4"
@@ -96,7 +96,7 @@ def test_what_no_export_wrote_is_never_replaced(adapter, tmp_path):
 def test_an_earlier_export_is_replaced_only_with_overwrite(adapter, merged, tmp_path):
     out = tmp_path / "Predictor"
     shutil.copytree(merged[0], out)
-    shutil.copy(files.record_path(merged[0]), files.record_path(out))
+    shutil.copy(records.record_path(merged[0]), records.record_path(out))
     before = files_in(tmp_path)
     with pytest.raises(InputError, match="--overwrite"):
         export.export(adapter, out, "16bit", FP32, "cpu")
@@ -105,7 +105,7 @@ def test_an_earlier_export_is_replaced_only_with_overwrite(adapter, merged, tmp_
     # Into the weights as published: it shifts.
     assert differences["16bit base and adapter", "merged"] < 1e-4
     assert differences["4-bit base and adapter", "merged"] > 0.05
-    assert files.read_record(out)["made_from"]["settings"]["merged_into"] == "16bit"
+    assert records.read_record(out)["made_from"]["settings"]["merged_into"] == "16bit"
     assert {path.name for path in tmp_path.iterdir()} == {"Predictor", "Predictor.json"}
 
 

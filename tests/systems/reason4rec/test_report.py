@@ -7,9 +7,9 @@ import pytest
 from helpers import ROOT, put_toy_dataset, run_script
 
 from reason4rec.errors import InputError
-from reason4rec.evaluation.ratings import METRICS
-from reason4rec.run import files
+from reason4rec.run import records
 from reason4rec.systems.reason4rec import report
+from reason4rec.systems.reason4rec.artifacts import METRICS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -88,4 +88,4 @@ def test_a_dataset_without_results_is_named(tmp_path, monkeypatch):
 def test_publishing_copies_the_results_with_date_commit_and_versions(published):
     about = json.loads((published / "Music_data" / "run.json").read_text())
     assert set(about) == {"date", "commit", "gpu", "minutes", "versions", "sha256"}
-    assert about["versions"] == files.versions()
+    assert about["versions"] == records.versions()
