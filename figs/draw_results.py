@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reason4rec.errors import InputError
 from reason4rec.evaluation import figures, ratings
+from reason4rec.run.project import own
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, METRICS
 from reason4rec.systems.reason4rec.experts import EXPERTS
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 
 def main() -> None:
@@ -24,8 +26,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--dataset", default="Music_data", help="folder of the dataset in the data root")
-    parser.add_argument("--data_root", type=Path, default=Path("0_Data"), help="folder of all datasets")
-    parser.add_argument("--checkpoint_root", type=Path, default=Path("checkpoints"), help="folder of all adapters")
+    parser.add_argument("--data_root", type=Path, default=own("0_Data"), help="folder of all datasets")
+    parser.add_argument("--checkpoint_root", type=Path, default=own("checkpoints"), help="folder of all adapters")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     args = parser.parse_args()
     try:
@@ -59,10 +61,10 @@ def draw(args: argparse.Namespace) -> None:
         figures.save(figure, path)
         print(f"drawn: {path}")
     for name, needed in (
-        ("models", f"{metrics}, which {METRICS.written_by} writes"),
-        ("history", f"{metrics}, which {METRICS.written_by} writes"),
+        ("models", f"{metrics}, which {PIPELINE.producer(METRICS).script} writes"),
+        ("history", f"{metrics}, which {PIPELINE.producer(METRICS).script} writes"),
         ("calibration", f"{metrics} with a model that gives probabilities of the ratings"),
-        ("tau", f"{ablations} with rows that have a tau, which {ABLATIONS.written_by} writes"),
+        ("tau", f"{ablations} with rows that have a tau, which {PIPELINE.producer(ABLATIONS).script} writes"),
         ("training", f"adapters in {checkpoints}"),
     ):
         if name not in drawn:

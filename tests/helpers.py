@@ -19,7 +19,13 @@ from reason4rec.data import preprocess, schema
 from reason4rec.demo import rules, world
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.run import files
+from reason4rec.run.files import Artifact
+from reason4rec.run.pipeline import Pipeline, StepSpec
+from reason4rec.run.step import Common, parse
 from reason4rec.systems.reason4rec import artifacts
+from reason4rec.systems.reason4rec.options import Model, Servers
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
+from reason4rec.systems.reason4rec.step import ExpertStep
 
 ROOT = Path(__file__).parents[1]
 OF_THE_CALLER = ("OPENAI_", "REASON4REC_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -46,23 +52,40 @@ def complaint(done: subprocess.CompletedProcess) -> str:
     return lines[-1].removeprefix("error: ")
 
 
+def toy_step(root: Path, outputs: Sequence[Artifact], *words: object, seed: int = 0) -> ExpertStep:
+    """A step of a table of its own, with these outputs and the options of a step that asks an expert."""
+    spec = StepSpec("1/1", "1_Toy/1_toy.py", "toy outputs", writes=tuple(outputs), options=(Model, Servers))
+    pipeline = Pipeline(
+        "toy", [spec], (Common,), facts=lambda options: {}, read=schema.read, step=ExpertStep, default="Demo_data"
+    )
+    roots = ("--dataset", "Demo_data", "--data_root", root, "--checkpoint_root", root, "--seed", seed)
+    return ExpertStep(pipeline, spec, parse(pipeline, spec, [str(word) for word in (*roots, *words)]))
+
+
+def step_of(name: str, root: Path, *words: object) -> ExpertStep:
+    """A step of Reason4Rec on the demo's dataset under a root, with the options given as on a command line."""
+    spec = PIPELINE[name]
+    roots = ("--dataset", "Demo_data", "--data_root", root / "data", "--checkpoint_root", root / "checkpoints")
+    return ExpertStep(PIPELINE, spec, parse(PIPELINE, spec, [str(word) for word in (*roots, *words)]))
+
+
 def put_toy_dataset(root: Path, summaries: bool = False) -> Path:
     """Puts splits of a small demo world, and summaries of its training reviews, under a data root; their folder."""
     reviews, metadata = world.raw_records(40, 12, seed=5)
     dump, folder = root / "reviews.json.gz", root / "data" / "Demo_data"
-    files.write(dump, reviews)
-    files.write(root / "meta.json.gz", metadata)
+    files.write_json_lines(dump, reviews)
+    files.write_json_lines(root / "meta.json.gz", metadata)
     splits = preprocess.preprocess(dump, root / "meta.json.gz", root / "scratch", core=1)
     for artifact, part in (
         (schema.TRAIN, splits.train),
         (schema.VALID, splits.valid),
         (schema.TEST, splits.test),
     ):
-        files.write(folder / artifact.path, part)
+        files.write_pickle(folder / artifact.path, part)
     if summaries:
         train = splits.train
         train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
-        files.write(folder / artifacts.SUMMARIES.path, train)
+        files.write_pickle(folder / artifacts.SUMMARIES.path, train)
     return folder
 
 

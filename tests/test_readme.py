@@ -71,8 +71,8 @@ def music(tmp_path_factory):
     root = tmp_path_factory.mktemp("readme")
     reviews, metadata = world.raw_records(150, 40, seed=7)
     dumps = root / "data" / "Music_data" / "raw"
-    files.write(dumps / "reviews_Digital_Music_5.json.gz", reviews)
-    files.write(dumps / "meta_Digital_Music.json.gz", metadata)
+    files.write_json_lines(dumps / "reviews_Digital_Music_5.json.gz", reviews)
+    files.write_json_lines(dumps / "meta_Digital_Music.json.gz", metadata)
     server = stand_in.Server(0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     printed = {}

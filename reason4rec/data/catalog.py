@@ -101,7 +101,7 @@ def get(name: str, data_root: Path, known: Mapping[str, Kind], kind: type[Kind])
             f"0_Data/2_preprocess.py --dataset {name} --reviews FILE --product_class TEXT makes a new one"
         )
     try:
-        dataset = TypeAdapter(kind).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        dataset = TypeAdapter(kind).validate_json(path.read_bytes())
         if dataset.months is not None and dataset.months < 1:
             raise ValueError("months is neither null nor a whole number of at least 1")
         return dataset

@@ -16,7 +16,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from reason4rec.evaluation.metrics import RATING_VALUES
 from reason4rec.evaluation.ratings import ALL_TEST_ROWS, HISTORY
-from reason4rec.systems.reason4rec.experts import EXPERTS
 
 WIDTH, DPI = 9.0, 200
 OURS, GREY, INK = "#0072B2", "#767676", "#222222"
@@ -152,13 +151,15 @@ def tau_curve(rows: Sequence[dict]) -> Figure:
 
 @STYLE
 def training_losses(curves: dict[str, list[dict]]) -> Figure:
-    """The loss of each step of the four trainings, from `loss_curve.json` by adapter; the thick line is a running mean.
+    """The loss of each step of the trainings, from `loss_curve.json` by adapter; the thick line is a running mean.
 
     An adapter without a curve is shown as not trained.
     """
     figure = Figure(figsize=(WIDTH, 6.0), layout="constrained")
-    for panel, adapter in zip(figure.subplots(2, 2).flat, EXPERTS):
-        curve = curves.get(adapter)
+    panels = list(figure.subplots(-(-len(curves) // 2), 2).flat)
+    for panel in panels[len(curves) :]:
+        panel.remove()
+    for panel, (adapter, curve) in zip(panels, curves.items()):
         name = adapter.replace("_", " ")
         panel.set_title(f"{name[0].upper()}{name[1:]}", loc="left")
         if not curve:

@@ -104,24 +104,41 @@ def write_text(path: Path, text: str) -> None:
         staged.write_text(text, encoding="utf-8")
 
 
-def as_bytes(path: Path, content: "pd.DataFrame | list[dict] | dict | str") -> bytes:
-    """How content is written under the ending of a path: text, JSON, gzipped JSON lines, or else a pickle.
-
-    The same content gives the same bytes.
-    """
-    if isinstance(content, str):
-        return content.encode()
-    if path.suffix == ".gz":
-        return gzip.compress("".join(json.dumps(record) + "\n" for record in content).encode(), mtime=0)
-    if path.suffix == ".json":
-        return (json.dumps(content, indent=1) + "\n").encode()
+def pickled(content: "pd.DataFrame | list[dict]") -> bytes:
+    """A frame or list as a pickle."""
     return pickle.dumps(content, protocol=5)
 
 
-def write(path: Path, content: "pd.DataFrame | list[dict] | dict | str") -> None:
-    """Writes content whole or not at all, in the form that the ending of the path says."""
+def json_lines(records: list[dict]) -> bytes:
+    """Records as gzipped lines of JSON; the same records give the same bytes."""
+    return gzip.compress("".join(json.dumps(record) + "\n" for record in records).encode(), mtime=0)
+
+
+def as_bytes(path: Path, content: "pd.DataFrame | list[dict] | dict | str") -> bytes:
+    """How content is written under the ending of a path: text, JSON, gzipped lines of JSON, or else a pickle."""
+    if isinstance(content, str):
+        return content.encode()
+    if path.suffix == ".gz":
+        return json_lines(content)
+    if path.suffix == ".json":
+        return (json.dumps(content, indent=1) + "\n").encode()
+    return pickled(content)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
     with atomic_write(path) as staged:
-        staged.write_bytes(as_bytes(path, content))
+        staged.write_bytes(content)
+
+
+def write_pickle(path: Path, content: "pd.DataFrame | list[dict]") -> None:
+    """Writes a frame or list as a pickle, whole or not at all."""
+    write_bytes(path, pickled(content))
+
+
+def write_json_lines(path: Path, records: list[dict]) -> None:
+    """Writes records as gzipped lines of JSON, whole or not at all."""
+    write_bytes(path, json_lines(records))
 
 
 def sha256(path: Path) -> str:

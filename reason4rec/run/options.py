@@ -30,6 +30,8 @@ class Options:
 
     facts: ClassVar[tuple[str, ...]] = ()
     """Facts of the dataset that decide the outputs of a step with this group."""
+    execution: ClassVar[bool] = False
+    """Whether a record says with which of these options a step ran."""
 
     def recorded(self) -> dict[str, object]:
         """The settings that decide an output, by the names that its record has."""

@@ -8,7 +8,8 @@ This is the only place that compares records; a step and a dry run both ask here
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,9 @@ def write_record(path: Path, provenance: Provenance, content_sha256: str) -> Non
     write_text(record_path(path), json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def write_recorded(path: Path, content: object, provenance: Provenance) -> None:
-    """Writes an output with its record, whole or not at all.
+@contextmanager
+def recorded_write(path: Path, provenance: Provenance) -> Iterator[Path]:
+    """A path to write an output to, which takes its place with its record, whole or not at all.
 
     The record comes just before the output takes its place, so that a file without one was put there by a person.
     """
@@ -63,7 +65,13 @@ def write_recorded(path: Path, content: object, provenance: Provenance) -> None:
 
     # Without the staged file that a record speaks of, the file in place would pass for one that a person put there.
     with atomic_write(path, record, keep=lambda: is_staged(path)) as staged:
-        staged.write_bytes(files.as_bytes(path, content))
+        yield staged
+
+
+def write_recorded(path: Path, content: object, provenance: Provenance) -> None:
+    """Writes an output with its record, whole or not at all, in the form that the ending of the path says."""
+    with recorded_write(path, provenance) as staged:
+        staged.write_bytes(content if isinstance(content, bytes) else files.as_bytes(path, content))
 
 
 def is_staged(path: Path) -> bool:

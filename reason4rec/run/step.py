@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -19,7 +19,7 @@ from reason4rec.errors import InputError, Pending
 from reason4rec.run import files, locks, options, records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Group, Options, Parser, Resolved, option
-from reason4rec.run.pipeline import Pipeline, StepSpec
+from reason4rec.run.pipeline import Pipeline, StepSpec, load
 from reason4rec.run.project import own
 from reason4rec.run.records import Provenance, Status
 
@@ -54,8 +54,8 @@ class Step:
     """One step of a run on a dataset: it reads artifacts, and writes outputs with a record of what they came from.
 
     `writes` are its outputs; `reads` its inputs, artifacts of the dataset or plain paths; `settings` what else decides
-    its outputs; all three are the row's where they are not given. `scratch` is worth nothing once the outputs are
-    whole.
+    its outputs; `used` which groups of options do; all four are the row's where they are not given. `scratch` is worth
+    nothing once the outputs are whole.
     """
 
     def __init__(
@@ -66,15 +66,21 @@ class Step:
         reads: Sequence[Artifact | Path] | None = None,
         writes: Sequence[Artifact | Path] | None = None,
         settings: Mapping[str, object] | None = None,
-        scratch: Sequence[Path] = (),
+        used: Sequence[type[Options]] | None = None,
     ):
         self.started = time.perf_counter()
         self.pipeline, self.spec, self.options = pipeline, spec, options
         self.common = options[Common]
         self.folder, self.adapters = self.common.folder, self.common.adapters
-        self._reads, self._settings = reads, settings
+        self._reads, self._writes, self._settings = reads, writes, settings
+        self.used = tuple(spec.used(options) if used is None else used)
+        self.scratch: Sequence[Path] = ()
         self.outputs = [self.path(output) for output in (spec.writes if writes is None else writes)]
-        self.scratch = scratch
+
+    def __reduce__(self) -> tuple:
+        """For another process, which finds the row in the table by its name."""
+        parts = (self.options, self._reads, self._writes, self._settings, self.used)
+        return _rebuilt, (self.pipeline.name, self.spec.name, *parts)
 
     def __getitem__(self, group: type[Group]) -> Group:
         """The values of a group of options."""
@@ -88,8 +94,7 @@ class Step:
         used: Sequence[type[Options]] = (),
     ) -> Self:
         """A part of this step with outputs, inputs and settings of its own, and of its options only those `used`."""
-        spec = replace(self.spec, options=tuple(used), uses=lambda options: None)
-        return type(self)(self.pipeline, spec, self.options, reads, writes, settings)
+        return type(self)(self.pipeline, self.spec, self.options, reads, writes, settings, used)
 
     @cached_property
     def reads(self) -> list[Artifact | Path]:
@@ -109,14 +114,14 @@ class Step:
             self._require(item)
         inputs = {self._name(item): files.sha256(self.path(item)) for item in self.reads}
         settings = self.recorded() | dict(self.spec.settings(self) if self._settings is None else self._settings)
-        names = {one.name for group in self.spec.used(self.options) for one in fields(group)} | {"seed", "limit"}
+        names = {one.name for group in self.used for one in fields(group)} | {"seed", "limit"}
         origins = {name: where for name, where in self.options.origins.items() if name in names and where != "default"}
         return {"inputs": inputs, "settings": json.loads(json.dumps(settings)), "origins": origins}
 
     def recorded(self) -> dict[str, object]:
         """The settings that the options and the facts of the dataset give."""
         settings = {"seed": self.common.seed, "limit": self.common.limit}
-        for group in self.spec.used(self.options):
+        for group in self.used:
             settings |= self.options[group].recorded()
             settings |= {name: self.facts[name] for name in group.facts}
         return settings
@@ -201,8 +206,8 @@ class Step:
     def execution(self) -> dict[str, object]:
         """How the step ran: the options that change no output, where they were given."""
         found = {}
-        for group in self.spec.used(self.options):
-            for one in fields(group):
+        for group in self.used:
+            for one in fields(group) if group.execution else ():
                 if not one.metadata["changes_output"] and self.options.given(one.name):
                     found[one.name] = getattr(self.options[group], one.name)
         return json.loads(json.dumps(found, default=str))
@@ -236,6 +241,11 @@ class Step:
         if isinstance(item, Artifact):
             raise self.pipeline.missing(path, item)
         raise InputError(f"{path} is missing: 0_Data/1_download.py says where to get public files")
+
+
+def _rebuilt(system: str, name: str, *parts: object) -> Step:
+    pipeline = load(system)
+    return pipeline.step(pipeline, pipeline[name], *parts)
 
 
 def parse(pipeline: Pipeline, spec: StepSpec, words: Sequence[str], doc: str = "") -> Resolved:

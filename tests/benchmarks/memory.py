@@ -176,7 +176,7 @@ def put_tables(folder: Path, rows: int, outputs: tuple[files.Artifact, ...]) -> 
     }
     for artifact, table in tables.items():
         if artifact not in outputs:
-            files.write(folder / artifact.path, table)
+            files.write_pickle(folder / artifact.path, table)
     return size_of(train)
 
 

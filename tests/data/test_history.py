@@ -158,7 +158,7 @@ def test_targets_with_fewer_than_five_earlier_reviews_are_not_drawn(tmp_path):
     """The released code computes this filter and overwrites its result on the next line."""
     rows = [(k % 6, k % 5, k, 4.0) for k in range(60)]
     frame = frame_of(rows).assign(**{SUMMARY: "Positive Aspects: x"}).reset_index(drop=True)
-    files.write(tmp_path / "data" / "Demo_data" / SUMMARIES.path, frame)
+    files.write_pickle(tmp_path / "data" / "Demo_data" / SUMMARIES.path, frame)
     done = run_script("2_Reasoner/1_sample_train_data.py", "--dataset", "Demo_data", "--data_root", tmp_path / "data")
     assert done.returncode == 0, done.stderr
     drawn = [schema.read(tmp_path / "data" / "Demo_data", one) for one in (REWARD_TARGETS, REASON_TARGETS)]

@@ -44,7 +44,7 @@ def put_dump(path, rows, **change):
         {"reviewerID": user, "asin": item, "overall": rating, "reviewText": text, "unixReviewTime": time}
         for user, item, _, rating, text, time in frame_of(rows).itertuples(index=False)
     ]
-    files.write(path, [record | change for record in records])
+    files.write_json_lines(path, [record | change for record in records])
     return path
 
 
@@ -430,7 +430,7 @@ def test_real_metadata_in_python_literals_has_a_title_for_every_item(tmp_path):
 @pytest.mark.slow
 def test_more_texts_than_memory_holds_were_refused_although_they_fit_the_disk(tmp_path, monkeypatch):
     """All reviews were kept, and the engine held every text at once."""
-    files.write(
+    files.write_json_lines(
         tmp_path / "dump",
         [
             {
@@ -464,7 +464,7 @@ def test_reviews_given_as_metadata_made_their_headlines_the_titles(tmp_path):
 
 def test_metadata_of_another_dataset_named_every_item_by_its_id(tmp_path):
     dump = put_dump(tmp_path / "dump", [(k, k, k) for k in range(20)])
-    files.write(tmp_path / "meta", [{"asin": "other", "title": "Of another dataset"}])
+    files.write_json_lines(tmp_path / "meta", [{"asin": "other", "title": "Of another dataset"}])
     with pytest.raises(InputError, match="meta: no item of the reviews has a title there"):
         preprocess.preprocess(dump, tmp_path / "meta", tmp_path / "s", core=1)
 
@@ -487,7 +487,7 @@ def test_two_dumps_of_one_name_shared_one_sha256_on_the_card(tmp_path):
         ),
         ("b", [{"asin": "i", "title": "Thing"}]),
     ):
-        files.write(tmp_path / folder / "data.json", records)
+        files.write_json_lines(tmp_path / folder / "data.json", records)
     dumps = [tmp_path / folder / "data.json" for folder in "ab"]
     run_preprocess(tmp_path / "root", "--reviews", dumps[0], "--metadata", dumps[1], "--core", 1)
     card = json.loads((tmp_path / "root" / "New_data" / DATA_CARD.path).read_text())

@@ -24,7 +24,7 @@ def splits(records, tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     dumps = root / "reviews.json.gz", root / "meta.json.gz"
     for path, written in zip(dumps, records):
-        files.write(path, written)
+        files.write_json_lines(path, written)
     return preprocess.preprocess(*dumps, root / "scratch")
 
 

@@ -18,6 +18,7 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics, statistics, tables
 from reason4rec.evaluation import ratings as ratings_module
 from reason4rec.run import files as files_module
+from reason4rec.run import records
 from reason4rec.systems.reason4rec import predictions as predictions_module
 from reason4rec.systems.reason4rec.artifacts import METRICS, TEST_RATINGS, predictions_of
 
@@ -467,7 +468,7 @@ def predict(folder, name, error, probabilities=False, made_from=None, rows=None)
     if probabilities or name is TEST_RATINGS:
         frame[list(PROBABILITIES)] = np.eye(5)[frame["ratings"].astype(int) - 1]
     artifact = name if name is TEST_RATINGS else predictions_of(name)
-    files_module.write(folder / artifact.path, frame, made_from)
+    records.write_recorded(folder / artifact.path, frame, made_from)
 
 
 def rows_of(result, rows="all"):
@@ -566,7 +567,7 @@ def test_predictions_of_other_rows_end_in_one_line(folder):
     path = folder / predictions_of("narre").path
     frame = files_module.read_pickle(path)
     frame.loc[3, "item_id"] = "unknown"
-    files_module.write(path, frame)
+    files_module.write_pickle(path, frame)
     user, time = frame.loc[3, "user_id"], frame.loc[3, KEYS[2]]
     assert complaint(evaluate(folder)) == (
         f"{path}: row 3 (user {user}, item unknown, time {time}) is not in the test split; predict it again"

@@ -293,7 +293,7 @@ def test_a_training_row_is_a_user_and_an_assistant_message_with_the_spans_that_m
         {"role": "user", "content": prompt.text},
         {"role": "assistant", "content": "Predicted Rating: 4.0"},
     ]
-    files.write(tmp_path / "rows.pkl", [row])
+    files.write_pickle(tmp_path / "rows.pkl", [row])
     again = files.read_pickle(tmp_path / "rows.pkl")
     schema.check_messages(again, "rows.pkl")
     assert again[0]["messages"][0]["content"] == prompt.text

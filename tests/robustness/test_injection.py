@@ -245,7 +245,7 @@ HALF = "Great \ud83d album"
 def test_half_a_character_in_a_pickle_is_a_question_mark_as_in_a_raw_dump(tmp_path):
     """Amazon's reviews are cut off in the middle of characters; the tokenizer then ended in a TypeError."""
     rows = [training_row(prompts.summarizer("Album", HALF, 4.0, "two halves: \ud83d\ude00"), HALF)]
-    files.write(tmp_path / artifacts.SUMMARIZER_ROWS.path, rows)
+    files.write_pickle(tmp_path / artifacts.SUMMARIZER_ROWS.path, rows)
     (row,) = schema.read(tmp_path, artifacts.SUMMARIZER_ROWS)
     assert row["messages"][1]["content"] == "Great ? album"
     assert "Title: Great ? album" in row["messages"][0]["content"]

@@ -18,13 +18,12 @@ import signal
 import sys
 import threading
 import time
-from argparse import Namespace
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, files_in, serving
+from helpers import ROOT, files_in, serving, toy_step
 from test_sft import rows_for
 from tqdm import tqdm
 
@@ -33,7 +32,6 @@ from reason4rec.demo import rules, stand_in, world
 from reason4rec.llm import base as base_module
 from reason4rec.run import files, locks
 from reason4rec.run import records as records_module
-from reason4rec.run import step as step_module
 from reason4rec.systems.reason4rec import artifacts, distillation
 from reason4rec.systems.reason4rec.experts import EXPERTS
 
@@ -194,18 +192,18 @@ def prepared(base, forks, tmp_path_factory):
     reviews, metadata = world.raw_records(24, 12, seed=3)
     dumps = root / "reviews.json.gz", root / "meta.json.gz"
     for path, records in zip(dumps, (reviews, metadata)):
-        files.write(path, records)
+        files.write_json_lines(path, records)
     splits = preprocess.preprocess(*dumps, root / "scratch", core=1)
     train, test = splits.train.head(36), splits.test.head(12).reset_index(drop=True)
-    files.write(folder / schema.TRAIN.path, train)
-    files.write(folder / schema.TEST.path, test)
+    files.write_pickle(folder / schema.TRAIN.path, train)
+    files.write_pickle(folder / schema.TEST.path, test)
     train = train.assign(**{artifacts.SUMMARY: [rules.summarize(text) for text in train["reviews"]]})
-    files.write(folder / artifacts.SUMMARIES.path, train)
-    files.write(folder / artifacts.REASON_TARGETS.path, train.tail(10).reset_index(drop=True))
+    files.write_pickle(folder / artifacts.SUMMARIES.path, train)
+    files.write_pickle(folder / artifacts.REASON_TARGETS.path, train.tail(10).reset_index(drop=True))
     test[artifacts.REASON] = [f"Item {title} will do." for title in test["title"]]
-    files.write(folder / artifacts.TEST_REASONS.path, test)
-    files.write(folder / artifacts.REWARD_ROWS.path, rows_for("reason_reward_model"))
-    files.write(folder / artifacts.PREDICTOR_ROWS.path, rows_for("Predictor"))
+    files.write_pickle(folder / artifacts.TEST_REASONS.path, test)
+    files.write_pickle(folder / artifacts.REWARD_ROWS.path, rows_for("reason_reward_model"))
+    files.write_pickle(folder / artifacts.PREDICTOR_ROWS.path, rows_for("Predictor"))
     log = root.with_name("log")
     code, _ = forks.run(train_all, base, root, log=log)
     assert code == 0, log.read_text()
@@ -400,11 +398,10 @@ SMALL = {"one.pkl": [{"a": "x" * 9_000}], "two.json": {"b": 2}, "three.jsonl.gz"
 
 def write_three(root, seed):
     """A step of three small outputs."""
-    places = {"dataset": "Demo_data", "data_root": root, "checkpoint_root": root, "limit": None, "overwrite": False}
-    step = step_module.Step(Namespace(**places, seed=seed), [], [files.Artifact(name, (), "test") for name in SMALL])
+    step = toy_step(root, [files.Artifact(name) for name in SMALL], seed=seed)
     if not step.done():
         for name, content in SMALL.items():
-            step.write(files.Artifact(name, (), "test"), [*content, seed] if name == "one.pkl" else content)
+            step.write(files.Artifact(name), [*content, seed] if name == "one.pkl" else content)
     locks.unlock()
 
 

@@ -10,13 +10,13 @@ import time
 from argparse import Namespace
 
 import pytest
-from helpers import files_in, put_toy_dataset, serving
+from helpers import files_in, put_toy_dataset, serving, toy_step
 from test_kill import SMALL, roots, the_forks, write_three
 from test_sft import rows_for
 
 from reason4rec.data import schema
 from reason4rec.demo import stand_in
-from reason4rec.run import files, locks, step
+from reason4rec.run import files, locks
 from reason4rec.run.files import Artifact
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARIES
 from reason4rec.systems.reason4rec.experts import EXPERTS
@@ -156,16 +156,16 @@ def test_a_run_that_ends_in_a_complaint_gives_its_output_back(root, server):
 def test_a_second_training_of_an_adapter_is_refused_and_the_first_ends(base, tmp_path):
     server = Namespace(address="http://127.0.0.1:9")
     flags = ("--adapter", "Predictor", "--base_model", base, "--epochs", "1", "--batch_size", "4", "--device", "cpu")
-    files.write(tmp_path / "data" / "Demo_data" / EXPERTS["Predictor"].rows.path, rows_for("Predictor"))
+    files.write_pickle(tmp_path / "data" / "Demo_data" / EXPERTS["Predictor"].rows.path, rows_for("Predictor"))
     out = tmp_path / "checkpoints" / "Demo_data" / "Predictor"
-    first = start(tmp_path, server, script="reason4rec/finetune.py", flags=flags)
+    first = start(tmp_path, server, script="reason4rec/systems/reason4rec/train.py", flags=flags)
     until = time.monotonic() + 60
     while not locks.lock_path(out).exists():
         assert time.monotonic() < until and first.exitcode is None, first.log.read_text()
         time.sleep(0.005)
     os.kill(first.pid, signal.SIGSTOP)
     try:
-        code, said = end(start(tmp_path, server, script="reason4rec/finetune.py", flags=flags))
+        code, said = end(start(tmp_path, server, script="reason4rec/systems/reason4rec/train.py", flags=flags))
     finally:
         os.kill(first.pid, signal.SIGCONT)
     assert code == 2, said
@@ -177,8 +177,7 @@ def test_a_second_training_of_an_adapter_is_refused_and_the_first_ends(base, tmp
 
 
 def step_in(root):
-    args = {"dataset": "Demo_data", "data_root": root, "checkpoint_root": root, "limit": None, "overwrite": False}
-    return step.Step(Namespace(**args, seed=0), [], [Artifact(name, (), "test") for name in SMALL])
+    return toy_step(root, [Artifact(name) for name in SMALL])
 
 
 def test_an_output_that_another_run_ended_just_now_is_not_made_again(tmp_path, monkeypatch, capsys):

@@ -6,18 +6,16 @@ import shutil
 import stat
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import test_kill
-from helpers import ROOT, put_toy_dataset, serving
+from helpers import ROOT, put_toy_dataset, serving, toy_step
 from test_kill import CASES, Case, roots
 from test_locks import HeldServer
 
 from reason4rec.demo.stand_in import Server
 from reason4rec.run import files, locks, records
-from reason4rec.run import step as step_module
 from reason4rec.run.files import Artifact
 from reason4rec.systems.reason4rec import artifacts
 
@@ -60,7 +58,7 @@ def test_all_that_a_step_makes_is_the_users_alone_and_what_was_there_is_left(nam
     if name == "training rows":
         summaries = files.read_pickle(root / DATA / artifacts.SUMMARIES.path)
         reasons = summaries.assign(**{artifacts.TEACHER_REASON: "It fits. "})
-        files.write(root / DATA / artifacts.TEACHER_REASONS.path, reasons)
+        files.write_pickle(root / DATA / artifacts.TEACHER_REASONS.path, reasons)
     before = {path: 0o755 if path.is_dir() else 0o644 for path in below(root)}
     for path, old in before.items():
         path.chmod(old)
@@ -78,7 +76,7 @@ def test_all_that_a_step_makes_is_the_users_alone_and_what_was_there_is_left(nam
     assert [path for path in before if path.exists() and mode(path) != before[path]] == []
 
 
-@pytest.mark.parametrize("write", [files.write_text, files.write, files.write])
+@pytest.mark.parametrize("write", [files.write_text, files.write_pickle, files.write_json_lines])
 def test_a_file_written_without_a_step_is_the_users_alone_too(tmp_path, write):
     tmp_path.chmod(0o755)
     path = tmp_path / "new" / "newer" / "output"
@@ -158,19 +156,15 @@ def test_the_key_is_in_no_traceback(where, forks, tmp_path):
     assert_key_is_not_in(tmp_path)
 
 
-def step_in(root, **given):
-    args = {"dataset": "Demo_data", "data_root": root, "checkpoint_root": root, "limit": None, "overwrite": False}
-    return step_module.Step(Namespace(**args, seed=0, **given), [], [Artifact("one.pkl", (), "test")])
-
-
 def test_a_servers_address_is_recorded_without_its_password(tmp_path):
     address = "http://user:XQZW7@127.0.0.1:8000/v1?key=XQZW7"
-    step = step_in(tmp_path, base_url=f"{address}, {address}", served_model="mine", api="chat", batch_size=None)
+    given = ("--base_url", f"{address}, {address}", "--served_model", "mine", "--api", "chat")
+    step = toy_step(tmp_path, [Artifact("one.pkl")], *given)
     assert not step.done()
-    step.write(Artifact("one.pkl", (), "test"), [1])
+    step.write(Artifact("one.pkl"), [1])
     locks.unlock()
     record = records.read_record(step.outputs[0])
     server = "http://127.0.0.1:8000/v1"
-    assert record["made_from"]["way"] == {"base_url": f"{server},{server}", "served_model": "mine", "api": "chat"}
+    assert record["made_from"]["execution"] == {"base_url": f"{server},{server}", "served_model": "mine", "api": "chat"}
     assert_key_is_not_in(tmp_path)
     assert b"XQZW7" not in b"".join(path.read_bytes() for path in below(tmp_path) if path.is_file())

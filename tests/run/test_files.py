@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import toy_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,12 +32,13 @@ from reason4rec.data.schema import PREDICTION, REVIEW_COLUMNS, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.run import files, locks, records, safe_pickle
 from reason4rec.run.files import Artifact
-from reason4rec.run.step import Step
+from reason4rec.run.step import parse
 from reason4rec.systems.reason4rec.artifacts import REASONER_ROWS, TEST_RATINGS
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
-ARTIFACTS = [value for value in vars(files).values() if isinstance(value, Artifact)]
+ARTIFACTS = [artifact for spec in PIPELINE for artifact in spec.writes]
 TEXT_COLUMNS = ["user_id", "item_id", "title", "reviews"]
 ROWS = [{"messages": [{"role": "user", "content": "Will it?"}, {"role": "assistant", "content": "Yes."}]}]
 MADE_FROM = {"inputs": {}, "settings": {"seed": 0}}
@@ -126,13 +128,13 @@ plain = st.recursive(
 @given(plain)
 def test_plain_data_comes_back_as_it_was_written(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("plain") / "content.pkl"
-    files.write(path, content)
+    files.write_pickle(path, content)
     assert files.read_pickle(path) == content
 
 
 def test_what_is_written_is_read_and_checked(tmp_path):
-    files.write(tmp_path / TRAIN.path, reviews())
-    files.write(tmp_path / REASONER_ROWS.path, ROWS)
+    files.write_pickle(tmp_path / TRAIN.path, reviews())
+    files.write_pickle(tmp_path / REASONER_ROWS.path, ROWS)
     pd.testing.assert_frame_equal(schema.read(tmp_path, TRAIN), reviews())
     assert schema.read(tmp_path, REASONER_ROWS) == ROWS
 
@@ -595,7 +597,7 @@ READ_APART = """
 import copyreg, importlib, json, os, pickle, resource, signal, sys
 from pathlib import Path
 import numpy as np, pandas as pd, pyarrow
-from reason4rec import artifacts, safe_pickle
+from reason4rec.run import files, safe_pickle
 
 def state():
     "What hangs on the classes and functions that pickles of frames name, and on the registries of pickle."
@@ -640,7 +642,7 @@ def stock(path):
 NAMES = json.loads(sys.argv[2])
 result = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
-    result[path.stem] = outcome(artifacts.read_pickle, path)
+    result[path.stem] = outcome(files.read_pickle, path)
     if path.suffix == ".changing":
         result["stock " + path.stem] = outcome(stock, path)
 print(json.dumps(result))
@@ -712,7 +714,7 @@ def test_a_frame_with_a_changed_byte_is_read_or_bad_input_and_nothing_else(tmp_p
 @pytest.mark.parametrize("content", [reviews(1), reviews(1).astype(object), ROWS], ids=["frame", "objects", "rows"])
 def test_a_pickle_cut_off_at_any_byte_is_bad_input(tmp_path, content):
     path = tmp_path / "cut.pkl"
-    files.write(path, content)
+    files.write_pickle(path, content)
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -737,9 +739,13 @@ def test_a_folder_or_nothing_in_place_of_a_pickle_is_bad_input(tmp_path):
 
 @pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda artifact: artifact.path)
 def test_a_missing_file_names_the_script_that_writes_it(tmp_path, artifact):
-    assert str(tmp_path / artifact.path) in message_of(tmp_path, artifact)
-    assert artifact.written_by in message_of(tmp_path, artifact)
-    assert (ROOT / artifact.written_by).is_file()
+    roots = ("--data_root", str(tmp_path), "--checkpoint_root", str(tmp_path))
+    step = PIPELINE.step(PIPELINE, PIPELINE["2/1"], parse(PIPELINE, PIPELINE["2/1"], roots))
+    with pytest.raises(InputError) as error:
+        step.read(artifact)
+    writer = PIPELINE.producer(artifact).script
+    assert str(error.value) == f"{step.path(artifact)} is missing: {writer} writes it"
+    assert (ROOT / writer).is_file()
 
 
 @pytest.mark.parametrize("column", REVIEW_COLUMNS)
@@ -835,10 +841,20 @@ def test_no_training_rows_are_refused():
         schema.check_messages([], "rows.pkl")
 
 
+def writer(as_bytes):
+    def write(path, content, provenance=None):
+        if provenance is None:
+            files.write_bytes(path, as_bytes(content))
+        else:
+            records.write_recorded(path, as_bytes(content), provenance)
+
+    return write
+
+
 WRITERS = {
-    "pickle": (files.write, ["old"], ["x" * 5_000]),
-    "lines": (files.write, [{"a": "old"}], [{"a": os.urandom(5_000).hex()}]),
-    "text": (files.write_text, "old", "x" * 5_000),
+    "pickle": (writer(files.pickled), ["old"], ["x" * 5_000]),
+    "lines": (writer(files.json_lines), [{"a": "old"}], [{"a": os.urandom(5_000).hex()}]),
+    "text": (writer(str.encode), "old", "x" * 5_000),
 }
 
 
@@ -889,19 +905,19 @@ def test_a_disk_found_full_when_the_file_is_secured_leaves_the_old_file_and_its_
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_a_block_that_ends_badly_leaves_the_old_file_and_no_draft(tmp_path, error):
-    files.write_text(tmp_path / "output", "old", MADE_FROM)
+    records.write_recorded(tmp_path / "output", "old", MADE_FROM)
     before = contents(tmp_path)
-    with pytest.raises(error), files.atomic_write(tmp_path / "output", MADE_FROM) as draft:
+    with pytest.raises(error), records.recorded_write(tmp_path / "output", MADE_FROM) as draft:
         draft.write_text("half")
         raise error
     assert contents(tmp_path) == before
 
 
 def test_content_that_cannot_be_pickled_leaves_the_old_file(tmp_path):
-    files.write(tmp_path / "output", ROWS, MADE_FROM)
+    records.write_recorded(tmp_path / "output", ROWS, MADE_FROM)
     before = contents(tmp_path)
     with pytest.raises((pickle.PicklingError, AttributeError)):
-        files.write(tmp_path / "output", [*ROWS, lambda: None], MADE_FROM)
+        records.write_recorded(tmp_path / "output", [*ROWS, lambda: None], MADE_FROM)
     assert contents(tmp_path) == before
 
 
@@ -958,10 +974,10 @@ def test_a_run_that_is_stopped_as_its_record_is_written_keeps_the_file_that_the_
         write_record(*given)
         raise KeyboardInterrupt
 
-    files.write_text(tmp_path / "output", "old", MADE_FROM)
+    records.write_recorded(tmp_path / "output", "old", MADE_FROM)
     monkeypatch.setattr(records, "write_record", stopped)
     with pytest.raises(KeyboardInterrupt):
-        files.write_text(tmp_path / "output", "new", MADE_FROM)
+        records.write_recorded(tmp_path / "output", "new", MADE_FROM)
     monkeypatch.undo()
     records.recover(tmp_path / "output")
     assert (tmp_path / "output").read_text() == "new"
@@ -970,7 +986,7 @@ def test_a_run_that_is_stopped_as_its_record_is_written_keeps_the_file_that_the_
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_half_a_draft_is_removed_and_what_is_in_place_stays(tmp_path, kind):
-    files.write_text(tmp_path / "output", "old", MADE_FROM)
+    records.write_recorded(tmp_path / "output", "old", MADE_FROM)
     before = contents(tmp_path)
     draft = files.staged_path(tmp_path / "output")
     if kind == "folder":
@@ -1003,12 +1019,9 @@ def test_a_write_that_fails_says_where(tmp_path, kind):
     assert error.value.filename == str(tmp_path / "output")
 
 
-STEP = {"dataset": "Demo_data", "limit": None, "overwrite": False, "seed": 0}
-
-
 def step_in(root, **given):
-    roots = {"data_root": root, "checkpoint_root": root}
-    return Step(types.SimpleNamespace(**STEP, **roots, **given), [], [REASONER_ROWS])
+    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    return toy_step(root, [REASONER_ROWS], *words)
 
 
 def made(root, **given):
@@ -1021,17 +1034,17 @@ def made(root, **given):
 
 
 def test_a_record_says_how_the_model_was_run_and_another_way_puts_nothing_out_of_date(tmp_path):
-    record = made(tmp_path, device="cpu", batch_size=8, base_url=None, served_model=None, api="chat")
-    assert record["made_from"]["way"] == {"device": "cpu", "batch_size": 8}
-    assert step_in(tmp_path, device="cuda", batch_size=16, base_url="http://127.0.0.1:8000/v1", api="chat").done()
+    record = made(tmp_path, device="cpu", prompts_at_once=8, base_url=None, served_model=None, api="chat")
+    assert record["made_from"]["execution"] == {"device": "cpu", "prompts_at_once": 8}
+    assert step_in(tmp_path, device="cuda", prompts_at_once=16, base_url="http://127.0.0.1:8000/v1", api="chat").done()
 
 
 def test_a_record_of_an_older_version_which_does_not_say_how_the_model_was_run_still_fits(tmp_path):
-    record = made(tmp_path, device="cpu", batch_size=8)
-    del record["made_from"]["way"]
+    record = made(tmp_path, device="cpu", prompts_at_once=8)
+    del record["made_from"]["execution"]
     path = records.record_path(tmp_path / "Demo_data" / REASONER_ROWS.path)
     path.write_text(json.dumps(record))
-    assert step_in(tmp_path, device="cpu", batch_size=8).done()
+    assert step_in(tmp_path, device="cpu", prompts_at_once=8).done()
     assert json.loads(path.read_text()) == record
 
 
@@ -1043,30 +1056,30 @@ def test_the_folder_of_an_output_is_made(tmp_path):
 @pytest.mark.parametrize("make", [reviews, lambda: reviews().astype(object), lambda: VARIANTS["times"](reviews())])
 def test_the_same_frame_gives_the_same_bytes(tmp_path, make):
     for name in ("one", "two"):
-        files.write(tmp_path / name, make())
+        files.write_pickle(tmp_path / name, make())
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         rows = [{"messages": [{"role": "user", "content": f"Row {k}"}], "optional": [[k, 9]]} for k in range(20)]
-        files.write(tmp_path / f"{name}.pkl", rows)
-        files.write(tmp_path / f"{name}.json.gz", rows)
+        files.write_pickle(tmp_path / f"{name}.pkl", rows)
+        files.write_json_lines(tmp_path / f"{name}.json.gz", rows)
     assert (tmp_path / "one.pkl").read_bytes() == (tmp_path / "two.pkl").read_bytes()
     assert (tmp_path / "one.json.gz").read_bytes() == (tmp_path / "two.json.gz").read_bytes()
 
 
 def test_lines_written_at_another_time_under_another_name_are_the_same_bytes(tmp_path, monkeypatch):
-    files.write(tmp_path / "one", [{"a": "ü"}])
+    files.write_json_lines(tmp_path / "one", [{"a": "ü"}])
     monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
-    files.write(tmp_path / "two", [{"a": "ü"}])
+    files.write_json_lines(tmp_path / "two", [{"a": "ü"}])
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert gzip.decompress((tmp_path / "one").read_bytes()).decode() == json.dumps({"a": "ü"}) + "\n"
 
 
 def test_a_record_says_what_an_output_is_and_what_it_was_made_from(tmp_path):
     path = tmp_path / "output"
-    files.write_text(path, "new", MADE_FROM)
+    records.write_recorded(path, "new", MADE_FROM)
     record = records.read_record(path)
     assert record["sha256"] == files.sha256(path) == hashlib.sha256(b"new").hexdigest()
     assert record["made_from"] == MADE_FROM

@@ -83,7 +83,7 @@ def loss_and_gradients(trainer, numbers):
 
 def command(base, root, adapter="Predictor", **changes):
     """The arguments of the trainer's command line with a toy dataset in `root`."""
-    files.write(root / "data" / "Demo_data" / EXPERTS[adapter].rows.path, rows_for(adapter))
+    files.write_pickle(root / "data" / "Demo_data" / EXPERTS[adapter].rows.path, rows_for(adapter))
     given = {
         "adapter": adapter,
         "dataset": "Demo_data",

@@ -93,7 +93,7 @@ def launched(base, tmp_path_factory):
 def rows_and_arguments(base, root, **changes):
     arguments = command(base, root, **CHANGES, **changes)
     path = root / "data/Demo_data" / EXPERTS["Predictor"].rows.path
-    files.write(path, rows_for("Predictor", N_ROWS))
+    files.write_pickle(path, rows_for("Predictor", N_ROWS))
     return arguments
 
 

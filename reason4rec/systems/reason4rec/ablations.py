@@ -131,7 +131,7 @@ def place(variant: Variant, step: ExpertStep) -> None:
             raise InputError(f"{missing}; ablations start from a finished run")
         if artifact is SUMMARIES and variant.raw_histories:
             summaries = step.read(SUMMARIES)
-            files.write(own / SUMMARIES.path, summaries.assign(**{SUMMARY: summaries["reviews"]}))
+            files.write_pickle(own / SUMMARIES.path, summaries.assign(**{SUMMARY: summaries["reviews"]}))
         else:
             _link(source / artifact.path, link / artifact.path)
     (folder / CACHE).parent.mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from reason4rec.errors import Pending
 from reason4rec.run.progress import progress
-from reason4rec.systems.reason4rec.reward_filter import Accepted, Ask, Predict, first_accepted
+from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS, Accepted, Ask, Predict, first_accepted
 
 BLOCK = 32  # targets
 
@@ -29,7 +29,7 @@ def filter_reasons(
     tau: float,
     ask: Ask,
     predict_in: Callable[[Sequence[int]], Predict],
-    draws: int,
+    draws: int = HINTED_DRAWS,
     requests_at_once: int = 1,
     give_up: Callable[[], None] = lambda: None,
 ) -> tuple[list[Accepted | None], Counter]:

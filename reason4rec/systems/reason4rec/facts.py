@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from reason4rec.data import catalog
 from reason4rec.data.catalog import DEMO
-from reason4rec.systems.reason4rec import facts
 
 LLAMA_3_8B = "unsloth/llama-3-8b-Instruct-bnb-4bit"
 DEMO_BASE = "reason4rec/demo/base"  # from the project's root
@@ -15,7 +15,7 @@ NEW_TAU = 0.1  # our decision for a new dataset: as Music_data
 
 
 @dataclass(frozen=True)
-class Dataset(facts.Dataset):
+class Dataset(catalog.Dataset):
     """Facts about one dataset.
 
     `tau` is the acceptance threshold of the reward filter (lower is stricter); `history_length` the entries a side in a
@@ -80,14 +80,14 @@ KNOWN = {
 
 def get(name: str, data_root: Path) -> Dataset:
     """The facts of a dataset; InputError if it is neither known nor has its own `dataset.json`."""
-    return facts.get(name, data_root, KNOWN, Dataset)
+    return catalog.get(name, data_root, KNOWN, Dataset)
 
 
 def described(name: str, product_class: str | None, data_root: Path) -> Dataset:
     """The facts of a dataset that is being made, with what its items are; InputError as in `catalog.described`."""
-    return facts.described(name, product_class, data_root, KNOWN, Dataset(name, ""))
+    return catalog.described(name, product_class, data_root, KNOWN, Dataset(name, ""))
 
 
 def write(dataset: Dataset, data_root: Path) -> None:
     """Writes the facts of a new dataset into its folder."""
-    facts.write(dataset, data_root, KNOWN)
+    catalog.write_facts(dataset, data_root, KNOWN)

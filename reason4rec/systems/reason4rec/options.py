@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 from reason4rec.errors import InputError
 from reason4rec.run.options import Number, Options, Positive, option
 from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
+from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
 from reason4rec.training.recipe import MAX_LENGTH
 
 TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
-HINTED_DRAWS = 10  # released code
 SERVERS = "REASON4REC_BASE_URL"
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -72,6 +72,8 @@ class Histories(Options):
 class Model(Options):
     """asking a model in this process"""
 
+    execution: ClassVar[bool] = True
+
     device: Device = option("auto", "where the model runs", changes_output=False)
     prompts_at_once: Positive | None = option(
         None,
@@ -84,6 +86,8 @@ class Model(Options):
 @dataclass(frozen=True)
 class Servers(Options):
     """asking an expert at OpenAI-compatible servers instead"""
+
+    execution: ClassVar[bool] = True
 
     base_url: str | None = option(
         None,

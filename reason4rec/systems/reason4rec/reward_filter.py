@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+HINTED_DRAWS = 10  # released code
 GIVEAWAYS = ("1.0", "2.0", "3.0", "4.0", "5.0", "rating ", "star ", "stars ")  # released code
 
 Ask = Callable[[Sequence[int], int], Sequence[str | None]]

@@ -1,6 +1,7 @@
 """A step of Reason4Rec: the facts of its dataset, the histories of its targets, and the models that it asks."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,12 +127,14 @@ class ExpertStep(Step):
     def execution(self) -> dict[str, object]:
         """How the step ran; addresses of servers without anything secret in them."""
         found = super().execution()
-        if Servers in self.spec.used(self.options) and self[Servers].address:
+        if not (Servers in self.options and self[Servers].address):
+            found = {name: value for name, value in found.items() if name not in _SERVERS}
+        if Servers in self.used and self[Servers].address:
             from reason4rec.llm.teacher import address_of
 
             found["base_url"] = ",".join(address_of(url.strip()) for url in self[Servers].address.split(","))
             found.pop("device", None)
-        elif Model in self.spec.used(self.options):
+        elif Model in self.used:
             found["device"] = resolve_device(self[Model].device) if _torch_is_loaded() else self[Model].device
         return found
 
@@ -143,6 +146,9 @@ class ExpertStep(Step):
             return "Reason4Rec"
         demo = self.common.dataset == facts.DEMO
         return "Reason4Rec (demo model)" if demo else "Reason4Rec (demo model: not meaningful)"
+
+
+_SERVERS = frozenset(one.name for one in fields(Servers))
 
 
 def _torch_is_loaded() -> bool:

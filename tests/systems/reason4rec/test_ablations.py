@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import complaint, files_in, put_toy_dataset, run_script
+from helpers import complaint, files_in, put_toy_dataset, run_script, step_of
 
 from reason4rec.data import catalog, schema
 from reason4rec.data.history import Entry, History
@@ -20,6 +20,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASON,
     TEACHER_REASONS,
 )
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 SCRIPT = "3_Predictor/6_ablations.py"
 DATASET = facts.KNOWN[catalog.DEMO]
@@ -31,8 +32,8 @@ def finished(tmp_path):
     folder = put_toy_dataset(tmp_path, summaries=True)
     targets = schema.read(folder, SUMMARIES).head(20)
     for artifact in (REWARD_TARGETS, REASON_TARGETS):
-        files.write(folder / artifact.path, targets)
-    files.write(folder / TEACHER_REASONS.path, targets.assign(**{TEACHER_REASON: "They will like it."}))
+        files.write_pickle(folder / artifact.path, targets)
+    files.write_pickle(folder / TEACHER_REASONS.path, targets.assign(**{TEACHER_REASON: "They will like it."}))
     checkpoints = tmp_path / "checkpoints" / catalog.DEMO
     (checkpoints / "reason_reward_model").mkdir(parents=True)
     (checkpoints / "reason_reward_model" / "settings.json").write_text("{}")
@@ -40,7 +41,7 @@ def finished(tmp_path):
 
 
 def placed(finished, name):
-    ablations.place(ablations.variant(name), DATASET, *finished)
+    ablations.place(ablations.variant(name), step_of("3/6", finished[0].parent.parent))
     return finished[0] / "ablations" / name
 
 
@@ -84,7 +85,8 @@ def test_what_the_full_run_lacks_is_named(finished):
     with pytest.raises(InputError, match=r"train_12000\.pkl is missing: 2_Reasoner/1_sample_train_data\.py"):
         placed(finished, "tau_0.3")
     with pytest.raises(InputError, match="reason_reward_model is missing: 2_Reasoner/3_reward"):
-        ablations.place(ablations.variant("tau_0.3"), DATASET, finished[0], finished[1] / "elsewhere")
+        elsewhere = ("--checkpoint_root", finished[1] / "elsewhere")
+        ablations.place(ablations.variant("tau_0.3"), step_of("3/6", finished[0].parent.parent, *elsewhere))
 
 
 def test_a_run_that_is_not_finished_is_refused_in_one_line(tmp_path):
@@ -93,18 +95,60 @@ def test_a_run_that_is_not_finished_is_refused_in_one_line(tmp_path):
     assert "ablations start from a finished run" in complaint(done)
 
 
+SETTINGS = {
+    "base_model": "b",
+    "max_length": 9,
+    "rank": 16,
+    "alpha": 32,
+    "dropout": 0.1,
+    "lr": 1e-4,
+    "warmup": 100,
+    "epochs": 2,
+    "batch_size": 8,
+    "lm_head": False,
+    "gradient_accumulation": 2,
+}
+
+
 def test_an_adapter_is_trained_as_the_full_runs_was():
-    settings = {
-        "base_model": "b",
-        "max_length": 9,
-        "lr": 1e-4,
-        "epochs": 2,
-        "batch_size": 8,
-        "gradient_accumulation": 2,
+    given = ablations.training_options(SETTINGS | {"engine": "transformers", "seed": 42, "schedule": "linear"})
+    assert given == SETTINGS
+
+
+@pytest.mark.parametrize(("name", "as_trained"), [("one_step", "Reasoner"), ("rating_first", "Reasoner")])
+def test_one_step_and_rating_first_kept_the_predictors_rank_alpha_dropout_and_warm_up(finished, name, as_trained):
+    """Only learning rate, epochs, batch and head were handed on: the ablation that ran was not the one described."""
+    for expert, rank in (("Reasoner", 16), ("Predictor", 8), ("reason_reward_model", 4)):
+        folder = finished[1] / expert
+        folder.mkdir(exist_ok=True)
+        (folder / "settings.json").write_text(json.dumps(SETTINGS | {"rank": rank, "warmup": rank, "alpha": 2 * rank}))
+    step = step_of("3/6", finished[0].parent.parent)
+    given = ablations.options_for(ablations.variant(name), step.pipeline["3/2"], step)
+    assert {key: given[key] for key in ("rank", "alpha", "warmup", "dropout")} == {
+        "rank": 16,
+        "alpha": 32,
+        "warmup": 16,
+        "dropout": 0.1,
     }
-    words = ablations._training(settings | {"lm_head": False, "rank": 8})
-    assert words[-1] == "--no-lm_head"
-    assert dict(zip(words[:-1:2], words[1:-1:2])) == {f"--{name}": value for name, value in settings.items()}
+    other = ablations.options_for(ablations.variant("tau_0.3"), step.pipeline["3/2"], step)
+    assert other["rank"] == 8
+
+
+STEPS = {
+    "without_summarizer": "2/2 2/3 2/4 2/5 2/6 2/7 3/1 3/2 3/3",
+    "without_reasoner": "3/1 3/2 3/3",
+    "without_rewards": "2/4 2/5 2/6 2/7 3/1 3/2 3/3",
+    "one_step": "3/1 3/2 3/3",
+    "tau_0.3": "2/4 2/5 2/6 2/7 3/1 3/2 3/3",
+    "history_2": "2/2 2/3 2/4 2/5 2/6 2/7 3/1 3/2 3/3",
+    "draws_0": "2/4 2/5 2/6 2/7 3/1 3/2 3/3",
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_variant_runs_the_steps_that_its_change_puts_out_of_date_and_no_other(name):
+    steps = ablations.steps_of(ablations.variant(name), PIPELINE)
+    assert [spec.name for spec in steps] == STEPS[name].split()
 
 
 def test_a_row_counts_the_accepted_reasons_of_its_own_folder(finished):

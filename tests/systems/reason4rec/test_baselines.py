@@ -9,13 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ROOT, complaint, files_in, put_toy_dataset, run_script, serving
+from helpers import ROOT, complaint, files_in, put_toy_dataset, run_script, serving, step_of
 
 from reason4rec.data import schema
 from reason4rec.data.history import HistoryIndex
@@ -237,10 +236,8 @@ def efforts(folder):
     return json.loads((folder / EFFORTS.path).read_text())
 
 
-def arguments(folder, **others):
-    common = {"dataset": "Demo_data", "data_root": folder.parent, "checkpoint_root": folder, "limit": None, "seed": 42}
-    asked = {"prompts": prompts.FOLDER, "teacher_model": "stand-in", "base_model": None, "seeds": [42]}
-    return Namespace(**common, overwrite=False, **asked | others)
+def baselines_step(folder):
+    return step_of("3/5", folder.parent.parent, "--teacher_model", "stand-in", "--seeds", "42")
 
 
 @pytest.mark.slow
@@ -283,7 +280,7 @@ def test_changed_test_ratings_change_no_prediction_and_changed_training_ratings_
     first, settings = schema.read(folder, name)[PREDICTION], efforts(folder)[0]["settings"]
     for split, same in ((TEST, True), (TRAIN, False)):
         frame = schema.read(folder, split)
-        files.write(folder / split.path, frame.assign(ratings=6.0 - frame["ratings"], reviews="bad"))
+        files.write_pickle(folder / split.path, frame.assign(ratings=6.0 - frame["ratings"], reviews="bad"))
         assert "out of date" in ran(folder, *flags)
         assert (schema.read(folder, name)[PREDICTION] == first).all() == same
         assert (efforts(folder)[0]["settings"] == settings) or not same
@@ -292,9 +289,9 @@ def test_changed_test_ratings_change_no_prediction_and_changed_training_ratings_
 def test_other_prompts_and_another_teacher_put_only_the_asked_out_of_date(folder):
     ran(folder, "--model", "global_mean")
     assert "complete" in ran(folder, "--model", "global_mean", "--teacher_model", "stand-in")
-    step = baseline_runs.step_for("zero_shot_teacher", "zero_shot_teacher", 42, arguments(folder))
+    step = baseline_runs.part_of(baselines_step(folder), "zero_shot_teacher", "zero_shot_teacher", 42)
     assert not step.done()
-    assert step.made_from["settings"]["teacher_model"] == "stand-in"
+    assert step.provenance["settings"]["teacher_model"] == "stand-in"
 
 
 def test_means_need_no_validation_rows_and_a_grid_does(folder):
@@ -313,7 +310,7 @@ def test_an_unknown_model_is_refused_with_those_that_are_known(folder):
 def test_a_missing_library_is_named_with_the_file_that_installs_it(folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cornac", None)
     with pytest.raises(InputError, match="cornac.*requirements-baselines.txt"):
-        baseline_runs.step_for("matrix_factorization", "matrix_factorization@42", 42, arguments(folder))
+        baseline_runs.part_of(baselines_step(folder), "matrix_factorization", "matrix_factorization@42", 42)
     assert baseline_runs.installed(["global_mean", "matrix_factorization"]) == ["global_mean"]
     assert "left out: matrix_factorization needs cornac" in capsys.readouterr().out
 
@@ -345,7 +342,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_unbroken_one(folder, tmp_path):
 
 def test_the_peak_of_memory_is_the_baselines_own(folder):
     held = np.ones(2**27)  # a gigabyte
-    step = baseline_runs.step_for("global_mean", "global_mean", 42, arguments(folder))
+    step = baseline_runs.part_of(baselines_step(folder), "global_mean", "global_mean", 42)
     frame, effort = baseline_runs.in_own_process("global_mean", step, 42)
     assert 0.05 < effort["peak_gb"] < 0.7
     assert len(frame) == len(schema.read(folder, TEST))
@@ -353,7 +350,7 @@ def test_the_peak_of_memory_is_the_baselines_own(folder):
 
 
 def test_what_goes_wrong_in_the_process_of_a_baseline_is_told(folder):
-    step = baseline_runs.step_for("global_mean", "global_mean", 42, arguments(folder))
+    step = baseline_runs.part_of(baselines_step(folder), "global_mean", "global_mean", 42)
     (folder / TEST.path).unlink()
     with pytest.raises(InputError, match="is missing"):
         baseline_runs.in_own_process("global_mean", step, 42)
@@ -400,7 +397,7 @@ def test_the_teacher_is_asked_once_without_a_reason_and_unusable_replies_stay(fo
     monkeypatch.setattr(stand_in, "answer", answer)
     train = schema.read(folder, TRAIN)
     summaries = train.assign(**{SUMMARY: [f"summary {k}" for k in range(len(train))]})
-    files.write(folder / SUMMARIES.path, summaries)
+    files.write_pickle(folder / SUMMARIES.path, summaries)
     flags = ("--model", "zero_shot_teacher", "--limit", 8, "--teacher_model", "stand-in", "--requests_at_once", 1)
     with serving(stand_in.Server(0)) as server:
         key = {"OPENAI_API_KEY": "none-needed", "OPENAI_BASE_URL": server.address}

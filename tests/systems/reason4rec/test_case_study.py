@@ -48,7 +48,7 @@ def put_predictions(folder: Path) -> pd.DataFrame:
     frame.loc[4, list(PROBABILITIES)] = np.nan
     frame.loc[5, "user_id"] = "a user of whom nothing is known"
     frame.loc[6, "unixReviewTime"] = 10**15  # no date that a browser knows
-    files.write(folder / TEST_RATINGS.path, frame)
+    files.write_pickle(folder / TEST_RATINGS.path, frame)
     return frame
 
 
@@ -70,7 +70,7 @@ def folder(tmp_path_factory):
     folder = put_toy_dataset(tmp_path_factory.mktemp("toy"), summaries=True)
     summaries = schema.read(folder, SUMMARIES)
     summaries[SUMMARY] = [f"{text}\n{HOSTILE}" for text in summaries[SUMMARY]]
-    files.write(folder / SUMMARIES.path, summaries)
+    files.write_pickle(folder / SUMMARIES.path, summaries)
     return folder
 
 
@@ -159,7 +159,7 @@ def test_rows_limits_the_page_and_the_page_says_of_how_many(tmp_path):
 
 def test_predictions_without_probabilities_still_have_a_page(tmp_path):
     folder = put_toy_dataset(tmp_path, summaries=True)
-    files.write(folder / TEST_RATINGS.path, put_predictions(folder).drop(columns=list(PROBABILITIES)))
+    files.write_pickle(folder / TEST_RATINGS.path, put_predictions(folder).drop(columns=list(PROBABILITIES)))
     assert {row["p"] for row in data_in(make_page(folder))["rows"]} == {None}
 
 
@@ -167,7 +167,7 @@ def test_a_missing_column_or_file_is_named_in_one_line(tmp_path):
     folder = put_toy_dataset(tmp_path, summaries=True)
     flags = ("--dataset", folder.name, "--data_root", folder.parent, "--checkpoint_root", tmp_path)
     assert TEST_RATINGS.written_by in complaint(run_script(SCRIPT, *flags))
-    files.write(folder / TEST_RATINGS.path, put_predictions(folder).drop(columns=REASON))
+    files.write_pickle(folder / TEST_RATINGS.path, put_predictions(folder).drop(columns=REASON))
     assert f"no column {REASON}" in complaint(run_script(SCRIPT, *flags))
     assert not (folder / artifacts.CASE_STUDY.path).exists()
 

@@ -211,8 +211,8 @@ def test_outputs_put_there_by_hand_are_taken_as_done(toy):
     train = schema.read(folder, schema.TRAIN)
     reasons = train.head(30).assign(**{artifacts.TEACHER_REASON: "A reason of some words."})
     train[artifacts.SUMMARY] = [rules.summarize(text) for text in train["reviews"]]
-    files.write(folder / artifacts.SUMMARIES.path, train)
-    files.write(folder / artifacts.TEACHER_REASONS.path, reasons)
+    files.write_pickle(folder / artifacts.SUMMARIES.path, train)
+    files.write_pickle(folder / artifacts.TEACHER_REASONS.path, reasons)
     plan = plan_of(toy)
     lines = by_step(plan)
     assert lines["1/4"].by == lines["2/4"].by == "done"

@@ -23,8 +23,7 @@ from reason4rec.run import files
 from reason4rec.systems.reason4rec import distillation, reward_filter
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES, SUMMARY, TEACHER_REASON, TEACHER_REASONS
 from reason4rec.systems.reason4rec.distillation import filter_reasons
-from reason4rec.systems.reason4rec.options import HINTED_DRAWS
-from reason4rec.systems.reason4rec.reward_filter import GIVEAWAYS, Accepted
+from reason4rec.systems.reason4rec.reward_filter import GIVEAWAYS, HINTED_DRAWS, Accepted
 
 ROOT = Path(__file__).parents[3]
 TAU = 0.1
@@ -338,8 +337,8 @@ def distil(folder, monkeypatch, draws, *flags):
         }
     )
     data = folder / "data" / "Demo_data"
-    files.write(data / REASON_TARGETS.path, frame)
-    files.write(data / SUMMARIES.path, frame.assign(**{SUMMARY: "Positive Aspects: x"}))
+    files.write_pickle(data / REASON_TARGETS.path, frame)
+    files.write_pickle(data / SUMMARIES.path, frame.assign(**{SUMMARY: "Positive Aspects: x"}))
     adapter = folder / "checkpoints" / "Demo_data" / "reason_reward_model"
     adapter.mkdir(parents=True)
     (adapter / "settings.json").write_text("{}")
@@ -362,15 +361,14 @@ def distil(folder, monkeypatch, draws, *flags):
             found.append(rating + error if rating < 3 else rating - error)
         return np.array(found)
 
-    monkeypatch.setattr(utils, "load_expert", lambda step, name: Reader())
+    monkeypatch.setattr(utils.ExpertStep, "language_model", lambda step, name: Reader())
     monkeypatch.setattr(utils, "chat_with_gpt", chat_with_gpt)
     monkeypatch.setattr(utils, "logits_weighted_predict", predict)
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
     roots = ["--data_root", str(folder / "data"), "--checkpoint_root", str(folder / "checkpoints")]
     monkeypatch.setattr(sys, "argv", ["4_distilling_possible_reason.py", "--dataset", "Demo_data", *roots, *flags])
     script = distilling_script()
-    given_flags = (script.flags, utils.prompt_flags, utils.model_flags, utils.teacher_flags, utils.batch_flags)
-    utils.main(script.run, script.__doc__, *given_flags)
+    utils.start(script.run, script.__doc__)
     return frame, schema.read(data, TEACHER_REASONS), seen
 
 

@@ -32,7 +32,7 @@ def splits_of(reviews, root):
         {"reviewerID": f"u{u}", "asin": f"i{i}", "overall": r, "reviewText": f"<text {k}>", "unixReviewTime": t}
         for k, (u, i, t, r) in enumerate(reviews)
     ]
-    files.write(root / "dump", records)
+    files.write_json_lines(root / "dump", records)
     try:
         return preprocess.preprocess(root / "dump", None, root / "scratch", core=1)
     except InputError as error:

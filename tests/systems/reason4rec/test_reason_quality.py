@@ -514,7 +514,7 @@ def toy(tmp_path_factory):
     reasons[1:4] = "", reasons[0], f"{reasons[3]} So 4 stars."
     test[REASON] = reasons
     test.loc[4, "reviews"] = " "
-    files.write(folder / TEST_REASONS.path, test)
+    files.write_pickle(folder / TEST_REASONS.path, test)
     return root / "data"
 
 

@@ -68,7 +68,7 @@ def test_a_reward_model_at_a_server_accepts_the_same_reasons(base, checkpoints, 
     for where in ("here", "there"):
         folder = put_toy_dataset(tmp_path / where, summaries=True)
         targets = schema.read(folder, artifacts.SUMMARIES).tail(10)
-        files.write(folder / REASON_TARGETS.path, targets.reset_index(drop=True))
+        files.write_pickle(folder / REASON_TARGETS.path, targets.reset_index(drop=True))
         flags = ["--device", "cpu", "--teacher_model", "stand-in", "--tau", "0.0", "--draws", "2"]
         reward = served.Server(
             expert(base, checkpoints, "reason_reward_model"), names=("Demo_data-reason_reward_model",)
