@@ -48,7 +48,7 @@ class Survey:
         values: Callable[[StepSpec], Mapping[str, object]],
     ):
         self.pipeline, self.selected = pipeline, selected
-        self._steps = {spec.name: self._step(spec, values(spec)) for spec in pipeline if spec.writes}
+        self._steps = {spec.name: self._step(spec, values(spec)) for spec in pipeline if spec.estimate}
         self.notes: list[str] = []
         self.to_do: set[str] = set()
         self._look()
@@ -77,7 +77,7 @@ class Survey:
     def _look(self) -> None:
         absent: dict[Path, str] = {}
         for spec in self.selected:
-            if not spec.writes:
+            if spec.estimate is None:
                 continue
             step = self._steps[spec.name]
             why = self._why(step)
@@ -88,7 +88,7 @@ class Survey:
                 self.notes.append(f"{spec.name} is done again: {why}")
             for item in spec.reads:
                 producer = self.pipeline.producer(item)
-                if producer and not self.made(item) and not step.path(item).exists():
+                if producer and producer not in self.selected and not step.path(item).exists():
                     absent[step.path(item)] = producer.script
         self.notes += [f"not there yet: {path}, which {script} writes" for path, script in absent.items()]
 

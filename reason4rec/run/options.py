@@ -118,7 +118,7 @@ class Parser(argparse.ArgumentParser):
             more["action"] = argparse.BooleanOptionalAction
         else:
             more |= {"metavar": one.metadata["metavar"] or _metavar(hint, one.name)}
-            more |= {"nargs": "*", "action": "extend"} if get_origin(hint) is tuple else {}
+            more |= {"nargs": "*", "action": "extend"} if get_origin(_plain(hint)) is tuple else {}
         heading.add_argument(f"--{self.flags.get(one.name, one.name)}", **more)
         for old in set(one.metadata["old_names"]) - self.names:
             self.add_argument(f"--{old}", action=_renamed(one.name), dest=one.name, help=argparse.SUPPRESS)
@@ -187,7 +187,7 @@ def checked(group: type[Options], name: str, value: object, where: str) -> objec
     """A value as its option has it; InputError says what is wrong with it and where it stands."""
     hint = hints(group)[name]
     try:
-        return TypeAdapter(hint).validate_python(tuple(value) if get_origin(hint) is tuple else value)
+        return TypeAdapter(hint).validate_python(tuple(value) if get_origin(_plain(hint)) is tuple else value)
     except (ValidationError, TypeError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise InputError(f"{where}: {value!r} is refused ({reason[:1].lower()}{reason[1:]})") from None

@@ -110,7 +110,8 @@ def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
     specs = steps_of(variant, step.pipeline)
     made = {artifact for spec in specs for artifact in spec.writes}
     read = [one for spec in specs for one in _step(variant, spec, step).reads if isinstance(one, Artifact)]
-    return list(dict.fromkeys(one for one in (TRAIN, TEST, *read) if one not in made))
+    inputs = dict.fromkeys(one for one in (TRAIN, TEST, *read) if one not in made)
+    return sorted(inputs, key=lambda one: not one.adapter)
 
 
 def _step(variant: Variant, spec: StepSpec, step: ExpertStep) -> ExpertStep:

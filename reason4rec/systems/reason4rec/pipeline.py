@@ -210,7 +210,7 @@ STEPS = (
     StepSpec(
         "2/4",
         "2_Reasoner/4_distilling_possible_reason.py",
-        "teacher's reasons that pass the reward filter",
+        "reasons that pass the reward filter",
         reads=(a.REASON_TARGETS, a.SUMMARIES, a.REWARD_MODEL),
         writes=(a.TEACHER_REASONS,),
         options=(o.RewardFilter, o.Prompts, o.Histories, *ASKS_EXPERT, *ASKS_TEACHER),
@@ -248,7 +248,7 @@ STEPS = (
     StepSpec(
         "3/1",
         "3_Predictor/1_construct_predictor_train_data.py",
-        "rows for the Predictor, with the Reasoner's reasons",
+        "rows for the Predictor",
         reads=(a.TEACHER_REASONS, a.SUMMARIES, a.REASONER),
         writes=(a.PREDICTOR_ROWS,),
         options=(o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
@@ -283,7 +283,7 @@ STEPS = (
     StepSpec(
         "3/4",
         "3_Predictor/4_evaluate.py",
-        "errors, intervals and tests of all models",
+        "errors and tests of all models",
         reads=(TRAIN, TEST),
         reads_if_there=(a.TEST_RATINGS, a.PREDICTIONS),
         writes=(a.METRICS,),
@@ -295,7 +295,7 @@ STEPS = (
     StepSpec(
         "3/5",
         "3_Predictor/5_baselines.py",
-        "other predictors of the same test rows",
+        "baselines",
         reads=(TRAIN, VALID, TEST),
         reads_if_there=(a.SUMMARIES,),
         writes=(a.EFFORTS,),
@@ -306,7 +306,7 @@ STEPS = (
     StepSpec(
         "3/6",
         "3_Predictor/6_ablations.py",
-        "variants that differ in one thing from a finished run",
+        "variants of a finished run",
         reads=(a.TEST_RATINGS,),
         writes=(a.ABLATIONS,),
         also_writes=(a.PREDICTIONS,),

@@ -25,6 +25,7 @@ from reason4rec.run.project import ROOT, own
 from reason4rec.run.records import read_record, versions
 from reason4rec.run.step import guarded
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, EFFORTS, METRICS, REASON_QUALITY
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 FOLDER = ROOT / "results"
 PAGE = ROOT / "README.md"
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> None:
 
 def publish(folder: Path, name: str, minutes: float | None) -> None:
     """Copies the result files of a dataset to `results/NAME`, with a word on what they were run on."""
+    if not (folder / METRICS.path).exists():
+        raise PIPELINE.missing(folder / METRICS.path, METRICS)
     ratings.read(folder / METRICS.path)
     (FOLDER / name).mkdir(parents=True, exist_ok=True)
     for artifact in (METRICS, EFFORTS, ABLATIONS, REASON_QUALITY):

@@ -58,14 +58,14 @@ def test_a_variant_shares_what_it_does_not_change_and_leaves_the_full_run_alone(
 
 
 def test_a_variant_has_the_facts_of_the_dataset_but_those_it_changes(finished):
-    def facts(name):
+    def known(name):
         placed(finished, name)
         return facts.get(name, finished[0] / "ablations")
 
-    assert (facts("tau_0.3").tau, facts("tau_0.3").history_length) == (0.3, DATASET.history_length)
-    assert (facts("history_2").tau, facts("history_2").history_length) == (DATASET.tau, 2)
-    assert facts("without_rewards").tau > 4
-    assert facts("draws_3").recipes == DATASET.recipes
+    assert (known("tau_0.3").tau, known("tau_0.3").history_length) == (0.3, DATASET.history_length)
+    assert (known("history_2").tau, known("history_2").history_length) == (DATASET.tau, 2)
+    assert known("without_rewards").tau > 4
+    assert known("draws_3").recipes == DATASET.recipes
 
 
 def test_placing_a_variant_again_changes_nothing(finished):

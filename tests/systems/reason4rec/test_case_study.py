@@ -19,6 +19,7 @@ from reason4rec.evaluation.metrics import errors, expected_rating, row_errors
 from reason4rec.run import files
 from reason4rec.systems.reason4rec import artifacts, case_study
 from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, SUMMARY, TEST_RATINGS
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 SCRIPT = "3_Predictor/8_case_study.py"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -166,7 +167,7 @@ def test_predictions_without_probabilities_still_have_a_page(tmp_path):
 def test_a_missing_column_or_file_is_named_in_one_line(tmp_path):
     folder = put_toy_dataset(tmp_path, summaries=True)
     flags = ("--dataset", folder.name, "--data_root", folder.parent, "--checkpoint_root", tmp_path)
-    assert TEST_RATINGS.written_by in complaint(run_script(SCRIPT, *flags))
+    assert PIPELINE.producer(TEST_RATINGS).script in complaint(run_script(SCRIPT, *flags))
     files.write_pickle(folder / TEST_RATINGS.path, put_predictions(folder).drop(columns=REASON))
     assert f"no column {REASON}" in complaint(run_script(SCRIPT, *flags))
     assert not (folder / artifacts.CASE_STUDY.path).exists()

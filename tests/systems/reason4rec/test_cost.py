@@ -1,10 +1,10 @@
 """What a run would cost: its counts against what the steps really do, and that looking costs nothing."""
 
-import argparse
 import json
 import math
 import os
 import subprocess
+import sys
 
 import pytest
 from helpers import ROOT, complaint, files_in, put_toy_dataset, run_script, serving
@@ -14,20 +14,41 @@ from reason4rec.demo import rules, stand_in
 from reason4rec.errors import InputError
 from reason4rec.llm import shape
 from reason4rec.llm.teacher import PRICES
-from reason4rec.run import cost, files, step
+from reason4rec.run import __main__ as run
+from reason4rec.run import cost, files
 from reason4rec.systems.reason4rec import artifacts, estimates
 from reason4rec.systems.reason4rec import facts as facts_module
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 BASE = "reason4rec/demo/base"
 
 
+class Planned:
+    """A dry run of some steps: the lines, and what they were counted with."""
+
+    def __init__(self, words):
+        words = ["--system", "reason4rec", *words]
+        given, command = run.parse(PIPELINE, words)
+        steps = run.selected(PIPELINE, given)
+        self.survey = cost.Survey(PIPELINE, steps, lambda step: run.handed_on(PIPELINE, step, command, given))
+        self.plan = PIPELINE.plan(self.survey)
+        self.assumed = self.plan.assumed
+
+    def lines(self):
+        return cost.lines(self.survey, self.plan)
+
+    @property
+    def notes(self):
+        return self.survey.notes + self.plan.notes
+
+    def text(self):
+        return cost.as_text(self.survey, self.plan)
+
+
 def plan_of(root, *words, dataset="Demo_data"):
-    parser = argparse.ArgumentParser()
-    step.common_flags(parser, dataset, None)
-    estimates.flags(parser)
     places = ["--data_root", str(root / "data"), "--checkpoint_root", str(root / "checkpoints")]
-    return estimates.Plan(parser.parse_args([*places, *words]))
+    return Planned(["--dataset", dataset, *places, *words])
 
 
 def by_step(plan):
@@ -79,7 +100,7 @@ def test_the_price_of_the_teacher_is_that_of_its_tokens(tmp_path):
 def test_a_teacher_whose_price_is_not_known_costs_unknown_and_not_nothing(tmp_path):
     plan = plan_of(tmp_path, "--teacher_model", "gpt-17", dataset="Music_data")
     assert math.isnan(by_step(plan)["2/4"].dollars)
-    text = cost.as_text(plan)
+    text = plan.text()
     assert "unknown" in text
     assert "The price of gpt-17 is not known" in text
 
@@ -117,7 +138,7 @@ def test_training_without_checkpointing_is_quicker_and_with_padding_slower(tmp_p
 
 
 def test_every_line_of_the_card_fits_the_terminal_and_names_what_is_assumed(tmp_path):
-    text = cost.as_text(plan_of(tmp_path, dataset="Book_data"))
+    text = plan_of(tmp_path, dataset="Book_data").text()
     assert max(map(len, text.splitlines())) <= 120
     assert "our guess" in text
     assert "nothing was measured on a GPU" in text or "measured" in text
@@ -134,7 +155,7 @@ def test_the_demo_has_rows_and_tokens_but_neither_hours_nor_dollars(tmp_path):
 
 
 def test_a_dataset_of_which_no_counts_are_known_must_be_preprocessed_first(tmp_path):
-    facts = facts_module.Dataset("New_data", "Thing", 0.1)
+    facts = facts_module.Dataset("New_data", "Thing", tau=0.1)
     facts_module.write(facts, tmp_path / "data")
     with pytest.raises(InputError, match="2_preprocess.py writes both"):
         plan_of(tmp_path, "--dataset", "New_data")
@@ -235,7 +256,7 @@ def test_long_rows_count_no_more_than_the_longest_length(toy):
 
 def test_a_review_that_holds_a_special_token_is_counted_as_text(toy):
     plan = plan_of(toy, "--base_model", BASE)
-    assert plan.count(["<|eot_id|>"])[0] > 1
+    assert plan.plan.work.count(["<|eot_id|>"])[0] > 1
 
 
 def test_a_dry_run_of_run_all_writes_nothing_and_needs_no_key_and_no_torch(toy):
@@ -253,10 +274,13 @@ def test_a_dry_run_of_run_all_writes_nothing_and_needs_no_key_and_no_torch(toy):
 
 
 @pytest.fixture
-def told(tmp_path):
-    """What run_all.sh tells an interpreter that only writes down what it is told, and fails where the name fits."""
+def commands(tmp_path):
+    """The commands that run_all.sh gives to an interpreter that notes them, and fails where the name fits."""
     log, interpreter = tmp_path / "log", tmp_path / "interpreter"
-    interpreter.write_text(f'#!/usr/bin/env bash\necho "$*" >>{log}\ncase "$*" in *"$WAITS"*) exit 3 ;; esac\n')
+    interpreter.write_text(
+        f'#!/usr/bin/env bash\ncase "$*" in "-m reason4rec.run "*) exec {sys.executable} "$@" ;; esac\n'
+        f'echo "$*" >>{log}\ncase "$*" in *"$WAITS"*) exit 3 ;; esac\n'
+    )
     interpreter.chmod(0o755)
 
     def run(*words, waits="nothing"):
@@ -269,55 +293,104 @@ def told(tmp_path):
     return run
 
 
-def having(told, word):
-    return [name.split("/")[-1][:20] for name, line in told.items() if f" {word}" in line]
+def having(commands, word):
+    return [name.split("/")[-1][:20] for name, line in commands.items() if f" {word}" in line]
 
 
-def test_flags_go_to_the_steps_that_know_them(told):
-    words = ["--requests_at_once", "2", "--base_url", "http://127.0.0.1:1/v1", "--api", "chat", "--batch_size", "3"]
-    _, lines = told(*words, "--no-padding_free", "--gradient_checkpointing", "--reviews", "a b", "--limit", "4")
+def test_options_go_to_the_steps_that_take_them(commands):
+    words = [
+        "--requests_at_once",
+        "2",
+        "--base_url",
+        "http://127.0.0.1:1/v1",
+        "--api",
+        "chat",
+        "--prompts_at_once",
+        "3",
+    ]
+    _, lines = commands(*words, "--no-padding_free", "--gradient_checkpointing", "--reviews", "a b", "--limit", "4")
     assert len(lines) == 19
-    assert having(lines, "--requests_at_once 2") == ["1_distilling_aspect_", "4_distilling_possibl"]
+    teacher = ["1_distilling_aspect_", "4_distilling_possibl"]
+    assert having(lines, "--requests_at_once=2") == [*teacher, "5_baselines.py"]
     servers = ["4_summarizer_generat", "4_distilling_possibl", "7_generate_reason_fo", "1_construct_predicto"]
-    assert having(lines, "--base_url http://127.0.0.1:1/v1 --api chat --batch_size 3") == [
+    assert having(lines, "--base_url=http://127.0.0.1:1/v1 --api=chat --prompts_at_once=3") == [
         *servers,
         "3_generate_predict_f",
     ]
-    trainers = [line for line in lines.values() if "reason4rec.training.sft" in line]
+    trainers = [line for line in lines.values() if "reason4rec.train " in line]
     assert len(trainers) == 4
     assert all("--no-padding_free --gradient_checkpointing" in line for line in trainers)
-    # There it is the number of rows in a step, which the recipe decides.
-    assert not any("--batch_size" in line for line in trainers)
-    assert having(lines, "--limit 4") == [name for name in having(lines, "--data_root") if "preprocess" not in name]
+    assert not any("--prompts_at_once" in line for line in trainers)
+    assert having(lines, "--limit=4") == [name for name in having(lines, "--limit") if "preprocess" not in name]
+    assert len(having(lines, "--limit=4")) == 18
 
 
-def test_a_step_that_waits_for_a_batch_ends_the_run_with_its_exit_code(told):
-    done, lines = told("--from", "2/2", "--batch_export", "requests.jsonl", waits="4_distilling")
+def test_the_knobs_of_an_experiment_were_refused(commands):
+    """run_all.sh did not know --prompts, --tau, --draws, --lr, --epochs, --min_history and --rated_hints."""
+    words = ["--prompts", "mine", "--tau", "-0.1", "--draws", "3", "--lr", "1e-4", "--epochs", "2"]
+    done, lines = commands(*words, "--min_history", "2", "--rated_hints")
+    assert done.returncode == 0, done.stderr
+    assert having(lines, "--tau=-0.1 --draws=3") == having(lines, "--rated_hints") == ["4_distilling_possibl"]
+    assert having(lines, "--min_history=2") == ["1_sample_train_data."]
+    assert len(having(lines, "--lr=1e-4 --epochs=2")) == 4
+    assert {"4_summarizer_generat", "2_construct_reward_t", "3_generate_predict_f"} <= set(
+        having(lines, "--prompts=mine")
+    )
+
+
+def test_a_range_over_names_was_no_range_over_the_order_in_which_steps_run(commands):
+    """--from 3/5 never refreshed the table, and --to 3/4 gave one without baselines."""
+    assert having(commands("--from", "3/5")[1], "") == [
+        "5_baselines.py",
+        "4_evaluate.py",
+        "7_reason_quality.py",
+        "8_case_study.py",
+    ]
+    assert having(commands("--from", "3/3", "--to", "3/4")[1], "") == [
+        "3_generate_predict_f",
+        "5_baselines.py",
+        "4_evaluate.py",
+    ]
+    assert having(commands("--only", "3/6", "2/1")[1], "") == ["1_sample_train_data.", "6_ablations.py"]
+
+
+def test_a_step_that_waits_for_a_batch_ends_the_run_with_its_exit_code(commands):
+    done, lines = commands("--from", "2/2", "--batch_export", "requests.jsonl", waits="4_distilling")
     assert done.returncode == 3
-    assert having(lines, "--batch_export requests.jsonl") == ["4_distilling_possibl"]
+    assert having(lines, "--batch_export=requests.jsonl") == ["4_distilling_possibl"]
     assert len(lines) == 3
 
 
 @pytest.mark.parametrize("range_", [("--to", "2/4"), ("--from", "2/5"), ("--from", "1/2", "--to", "2/3")])
-def test_a_batch_is_refused_unless_it_is_of_one_step(told, range_):
-    done, lines = told("--batch_import", "replies.jsonl", *range_)
+def test_a_batch_is_refused_unless_it_is_of_one_step(commands, range_):
+    done, lines = commands("--batch_import", "replies.jsonl", *range_)
     assert complaint(done).startswith("--batch_import is for")
     assert not lines
 
 
-def test_a_dry_run_passes_on_what_decides_the_cost(told):
+def test_a_dry_run_knows_what_decides_the_cost(tmp_path):
     words = ["--from", "2/1", "--to", "3/3", "--seed", "5", "--limit", "9", "--teacher_model", "gpt-4o", "--overwrite"]
     models = ["--base_model", "m", "--max_length", "99", "--max_new_tokens", "7", "--device", "cpu", "--engine", "auto"]
-    _, lines = told("--dry_run", *words, *models)
-    (line,) = lines.values()
-    assert line.startswith("-m reason4rec.systems.reason4rec.cost ")
-    for word in ("--from 2/1", "--to 3/3", "--seed 5", "--limit 9", "--teacher_model gpt-4o", "--overwrite"):
-        assert f" {word}" in line
-    assert "--base_model m --max_length 99 --max_new_tokens 7" in line
-    assert "--device" not in line
+    plan = plan_of(tmp_path, *words, *models, dataset="Music_data")
+    assert [line.step for line in plan.lines()][0] == "2/1"
+    assert [line.step for line in plan.lines()][-1] == "3/3"
+    common = plan.survey.step("2/1").common
+    assert (common.seed, common.limit, common.overwrite) == (5, 9, True)
+    assert (plan.plan.teacher, plan.plan.work.base_model) == ("gpt-4o", "m")
+    assert (plan.plan.work.max_length, plan.plan.work.max_new_tokens) == (99, 7)
 
 
-def test_a_dry_run_refuses_a_dump_that_is_not_preprocessed(told):
-    done, lines = told("--dry_run", "--reviews", "dump.json.gz")
+def test_with_another_seed_a_dry_run_called_a_step_done_that_would_work(tmp_path):
+    put_toy_dataset(tmp_path, summaries=True)
+    flags = ("--dataset", "Demo_data", "--data_root", tmp_path / "data", "--checkpoint_root", tmp_path / "checkpoints")
+    for script in ("3_Predictor/5_baselines.py", "3_Predictor/4_evaluate.py"):
+        more = ("--model", "user_mean") if "baselines" in script else ()
+        assert run_script(script, *flags, *more).returncode == 0
+    assert by_step(plan_of(tmp_path, "--only", "3/4"))["3/4"].by == "done"
+    assert by_step(plan_of(tmp_path, "--only", "3/4", "--seed", "7"))["3/4"].by == "CPU"
+
+
+def test_a_dry_run_refuses_a_dump_that_is_not_preprocessed(commands):
+    done, lines = commands("--dry_run", "--reviews", "dump.json.gz")
     assert "run 0_Data/2_preprocess.py with --reviews first" in complaint(done)
     assert not lines

@@ -10,6 +10,7 @@ from reason4rec.errors import InputError
 from reason4rec.run import records
 from reason4rec.systems.reason4rec import report
 from reason4rec.systems.reason4rec.artifacts import METRICS
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -81,7 +82,7 @@ def test_a_dataset_without_results_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "FOLDER", tmp_path)
     with pytest.raises(InputError, match="metrics.json"):
         report.with_tables("<!-- table None_data -->\n<!-- /table -->")
-    with pytest.raises(InputError, match=METRICS.written_by):
+    with pytest.raises(InputError, match=PIPELINE.producer(METRICS).script):
         report.publish(tmp_path, "None_data", None)
 
 
