@@ -25,10 +25,10 @@ from reason4rec.systems.reason4rec.pipeline import dumps_of
 def run(step: utils.ExpertStep) -> None:
     options, limit = step[Preprocess], step.common.limit
     filters = {"core": options.core, "months": step.dataset.months, "window_first": options.window_first}
-    reviews, metadata = dumps_of(step)
+    reviews, metadata = (dump and step.path(dump) for dump in dumps_of(step))
     fields, scratch = preprocess.fields_of(options.columns), step.folder / ".preprocess"
     splits = preprocess.preprocess(reviews, metadata, scratch, fields=fields, limit=limit, **filters)
-    sha256 = dict(zip(step.reads, step.provenance["inputs"].values(), strict=True))
+    sha256 = dict(zip(map(step.path, step.reads), step.provenance["inputs"].values(), strict=True))
     settings = filters | {"columns": options.columns or "known", "limit": limit}
     card = data_card.card(step.dataset.name, splits, sha256, settings, step.dataset.paper)
     facts.write(step.dataset, step.folder.parent)

@@ -76,16 +76,14 @@ DOWNLOADS = {
 }
 PAGES = {"Yelp_data": "https://business.yelp.com/data/resources/open-dataset/"}
 ARCHIVES = {"Yelp_data": "yelp_dataset.tar"}  # holds both files, and is read as it is
-MADE = {DEMO: ("reviews_Demo.json.gz", "meta_Demo.json.gz")}  # by a step, not fetched
 
 
 def raw_files(name: str, data_root: Path) -> tuple[Path, Path]:
     """Where the raw reviews and metadata of a known dataset are, or are to be put; one archive may be both."""
-    if name not in DOWNLOADS and name not in MADE:
+    if name not in DOWNLOADS:
         raise InputError(f"--reviews: no public files of {name} are known, so say where its reviews are")
     folder = data_root / name / "raw"
-    names = MADE.get(name) or [download.name for download in DOWNLOADS[name]]
-    reviews, metadata = (folder / one for one in names)
+    reviews, metadata = (folder / download.name for download in DOWNLOADS[name])
     archive = folder / ARCHIVES.get(name, "")
     return (archive, archive) if archive.is_file() and not reviews.exists() else (reviews, metadata)
 

@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 import httpx2
 from tqdm import tqdm
 
-from reason4rec.errors import InputError
+from reason4rec.errors import InputError, Pending
 from reason4rec.llm.base import windows
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.run.files import atomic_write
@@ -72,12 +72,21 @@ LINES_AT_ONCE = 5_000
 HALF_A_CHARACTER = "half a character in the text (a lone surrogate)"
 
 
-class BatchPending(Exception):  # noqa: N818
+class BatchPending(Pending):
     """Replies are missing and none may be asked for: `teacher` holds the requests for `write_export`."""
 
     def __init__(self, teacher: "Teacher"):
         super().__init__(f"{len(teacher.wanted):,} replies of the teacher are not there yet")
         self.teacher = teacher
+
+    def write(self) -> str:
+        """Writes the requests that are missing to the file of `--batch_export`; what to do next."""
+        written = self.teacher.write_export()
+        files = ", ".join(str(path) for path, _ in written)
+        return (
+            f"{sum(count for _, count in written):,} requests written to {files}; send them as a batch, then run the "
+            f"same command with --batch_import REPLIES (and with --batch_export if no other request is to be sent)"
+        )
 
 
 class Reply(NamedTuple):

@@ -189,6 +189,8 @@ def checked(group: type[Options], name: str, value: object, where: str) -> objec
     try:
         return TypeAdapter(hint).validate_python(tuple(value) if get_origin(_plain(hint)) is tuple else value)
     except (ValidationError, TypeError) as error:
+        if isinstance(error, ValidationError) and error.errors()[0]["type"] == "greater_than":
+            raise InputError(f"{where}: {value} is not at least 1") from None
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise InputError(f"{where}: {value!r} is refused ({reason[:1].lower()}{reason[1:]})") from None
 

@@ -278,7 +278,9 @@ def test_a_core_that_leaves_nothing_is_refused(root):
 
 
 def test_a_raw_dump_that_nothing_is_known_of_is_asked_for(root):
-    assert refused(root, PREPROCESS, "--overwrite").startswith("--reviews: no public files of Demo_data are known")
+    new = ("--dataset", "New", "--product_class", "Thing")
+    assert refused(root, PREPROCESS, *new).startswith("--reviews: no public files of New are known")
+    assert "0_Data/3_make_demo_data.py writes it" in refused(root, PREPROCESS, "--overwrite")
 
 
 @pytest.mark.parametrize("name", ["none.json.gz", "a folder"])
@@ -554,12 +556,12 @@ def test_a_folder_without_templates_is_named(root):
 @pytest.mark.parametrize(
     ("script", "flags", "said"),
     [
-        (SAMPLE, ("--frobnicate", "1"), "unrecognized arguments: --frobnicate"),
-        (SAMPLE, ("--over",), "unrecognized arguments: --over"),
+        (SAMPLE, ("--frobnicate", "1"), "unknown option --frobnicate"),
+        (SAMPLE, ("--over",), "unknown option --over, did you mean --overwrite?"),
         (SAMPLE, ("--limit", "0"), "0 is not at least 1"),
         (DISTILL, ("--requests_at_once", "0"), "0 is not at least 1"),
         (PREPROCESS, ("--core", "0"), "0 is not at least 1"),
-        ("reason4rec/finetune.py", ("--adapter", "Nobody"), "invalid choice: 'Nobody'"),
+        ("reason4rec/systems/reason4rec/train.py", ("--adapter", "Nobody"), "invalid choice: 'Nobody'"),
     ],
 )
 def test_a_wrong_flag_is_refused_with_the_usage(root, script, flags, said):

@@ -313,11 +313,11 @@ def test_a_kept_reply_with_a_flipped_byte_ended_in_an_error_of_json(tmp_path, va
 def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["step"])
 
-    def run(args):
+    def run():
         raise InputError("a\x1b[2J\x07b\n\u202ec: é")
 
     with pytest.raises(SystemExit) as end:
-        step.main(run, "")
+        step.guarded(run)
     assert end.value.code == 2
     assert capsys.readouterr().err.strip() == "error: a\\x1b[2J\\x07b \\u202ec: é"
 

@@ -42,7 +42,7 @@ PRELOADED = (
     "trl.trainer.sft_trainer",
     "transformers.models.llama.modeling_llama",
     "bitsandbytes",
-    "reason4rec.training.sft",
+    "reason4rec.systems.reason4rec.train",
     "reason4rec.llm.local",
     "openai.resources.chat.completions",
     "duckdb",
@@ -177,7 +177,7 @@ def server():
 def train_all(base, root):
     """One short training, whose adapter stands for those of all experts."""
     sys.argv = ["finetune", "--adapter", "reason_reward_model", *roots(root), "--base_model", base, "--epochs", "1"]
-    runpy.run_path("reason4rec/finetune.py", run_name="__main__")
+    runpy.run_path("reason4rec/systems/reason4rec/train.py", run_name="__main__")
 
 
 def roots(root):
@@ -241,7 +241,7 @@ CASES = {
         asks=True,
     ),
     "training": Case(
-        "reason4rec/finetune.py",
+        "reason4rec/systems/reason4rec/train.py",
         ("--adapter", "Predictor", "--base_model", "BASE", "--epochs", "2", "--batch_size", "4", "--device", "cpu"),
         ("--limit", "4"),
         (ADAPTERS + "Predictor",),

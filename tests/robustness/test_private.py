@@ -76,6 +76,9 @@ def test_all_that_a_step_makes_is_the_users_alone_and_what_was_there_is_left(nam
     assert [path for path in before if path.exists() and mode(path) != before[path]] == []
 
 
+MADE_FROM = {"inputs": {}, "settings": {}}
+
+
 @pytest.mark.parametrize("write", [files.write_text, files.write_pickle, files.write_json_lines])
 def test_a_file_written_without_a_step_is_the_users_alone_too(tmp_path, write):
     tmp_path.chmod(0o755)
@@ -83,7 +86,7 @@ def test_a_file_written_without_a_step_is_the_users_alone_too(tmp_path, write):
     files.staged_path(tmp_path / "output").write_text("left by a killed run")
     old = os.umask(0o022)
     try:
-        write(path, "text" if write is files.write_text else [{"a": 1}], {"inputs": {}, "settings": {}})
+        records.write_recorded(path, "text" if write is files.write_text else [{"a": 1}], MADE_FROM)
         write(tmp_path / "output", "text" if write is files.write_text else [{"a": 1}])
     finally:
         os.umask(old)

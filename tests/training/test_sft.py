@@ -1,6 +1,5 @@
 """The trainer: what the loss is on, what is saved, what a resumed run gives, and the traps of trl and peft."""
 
-import argparse
 import json
 import math
 import resource
@@ -24,13 +23,16 @@ from reason4rec.llm.bases import load_base
 from reason4rec.llm.local import load
 from reason4rec.llm.prompt import Prompt, training_row
 from reason4rec.run import files
-from reason4rec.systems.reason4rec import prompts
+from reason4rec.run.options import words
+from reason4rec.run.step import parse
+from reason4rec.systems.reason4rec import prompts, train
 from reason4rec.systems.reason4rec.experts import EXPERTS
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
 from reason4rec.training import adapters, sft
 from reason4rec.training import trainer as trainer_module
 from reason4rec.training.batches import attend_row_by_row
-from reason4rec.training.recipe import Recipe
+from reason4rec.training.recipe import OPTIMIZER, Recipe
 
 TASK_OF = {
     "Summarizer": "summarizer",
@@ -55,6 +57,7 @@ def rows_for(adapter, n=8):
 
 def settings_for(base, recipe=SMALL, **changes):
     fixed = {"base_model": base, "engine": "transformers", "device": "cpu", "max_length": 1024}
+    fixed["optimizer"] = OPTIMIZER
     way = {"processes": 1, "sharded": False, "gradient_accumulation": 1}
     way |= {"padding_free": True, "gradient_checkpointing": False}
     return fixed | way | recipe.__dict__ | changes
@@ -82,29 +85,27 @@ def loss_and_gradients(trainer, numbers):
 
 
 def command(base, root, adapter="Predictor", **changes):
-    """The arguments of the trainer's command line with a toy dataset in `root`."""
+    """The words of the trainer's command line with a toy dataset in `root`."""
     files.write_pickle(root / "data" / "Demo_data" / EXPERTS[adapter].rows.path, rows_for(adapter))
     given = {
-        "adapter": adapter,
         "dataset": "Demo_data",
         "data_root": root / "data",
         "checkpoint_root": root / "checkpoints",
-        "seed": 42,
-        "limit": None,
-        "overwrite": False,
         "base_model": base,
-        "engine": "auto",
         "device": "cpu",
         "max_length": 1024,
         "lr": 1e-3,
         "epochs": 2,
         "batch_size": 4,
-        "gradient_accumulation": 1,
-        "lm_head": None,
-        "padding_free": None,
-        "gradient_checkpointing": None,
     }
-    return argparse.Namespace(**(given | changes))
+    return [f"--adapter={adapter}", *words(given | changes)]
+
+
+def run(command):
+    """Trains as a command line says, in this process."""
+    adapter, *rest = command
+    spec = PIPELINE.training(adapter.partition("=")[2])
+    train.train(PIPELINE.step(PIPELINE, spec, parse(PIPELINE, spec, rest)))
 
 
 def test_the_loss_is_on_the_answer_and_its_end_alone(base, tmp_path):
@@ -210,7 +211,7 @@ def test_an_adapter_that_lost_its_head_is_not_accepted(base, tmp_path):
 
 
 def test_the_head_can_be_left_out(base, tmp_path):
-    sft.run(command(base, tmp_path, lm_head=False, epochs=1))
+    run(command(base, tmp_path, lm_head=False, epochs=1))
     saved = load_file(tmp_path / "checkpoints/Demo_data/Predictor/adapter_model.safetensors")
     assert saved
     assert not any("lm_head" in name for name in saved)
@@ -231,7 +232,7 @@ def test_a_head_in_fp32_stands_on_a_base_in_bf16(base, tmp_path):
 
 @pytest.mark.parametrize("adapter", EXPERTS)
 def test_the_losses_of_a_training_are_the_known_ones(base, tmp_path, adapter):
-    sft.run(command(base, tmp_path, adapter=adapter))
+    run(command(base, tmp_path, adapter=adapter))
     curve = json.loads((tmp_path / "checkpoints/Demo_data" / adapter / "loss_curve.json").read_text())
     assert [entry["loss"] for entry in curve] == pytest.approx(LOSSES[adapter], rel=0.05, abs=1e-4)
 
@@ -339,7 +340,7 @@ def test_the_loss_is_computed_in_chunks_of_the_size_that_the_memory_is_reckoned_
 
 def test_a_training_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_path, monkeypatch):
     changes = {"adapter": "Reasoner", "epochs": 3}
-    sft.run(command(base, tmp_path / "unbroken", **changes))
+    run(command(base, tmp_path / "unbroken", **changes))
     cut = command(base, tmp_path / "cut", **changes)
     complete = Path.touch
 
@@ -350,12 +351,12 @@ def test_a_training_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_path, monk
 
     monkeypatch.setattr(Path, "touch", dies_while_the_second_checkpoint_is_written)
     with pytest.raises(KeyboardInterrupt):
-        sft.run(cut)
+        run(cut)
     monkeypatch.undo()
     out = tmp_path / "cut/checkpoints/Demo_data/Reasoner"
     assert not out.exists()
     assert Path(sft.last_complete(sft.training_folder(out))).name == "checkpoint-2"
-    sft.run(cut)
+    run(cut)
     whole = tmp_path / "unbroken/checkpoints/Demo_data/Reasoner"
     name = "adapter_model.safetensors"
     assert (out / name).read_bytes() == (whole / name).read_bytes()
@@ -379,7 +380,7 @@ def test_checkpoints_of_other_settings_are_not_gone_on_from(base, tmp_path):
 
 def test_a_trained_adapter_is_complete_and_its_settings_and_losses_lie_beside_it(base, tmp_path, capsys):
     arguments = command(base, tmp_path)
-    sft.run(arguments)
+    run(arguments)
     out = tmp_path / "checkpoints/Demo_data/Predictor"
     settings = json.loads((out / "settings.json").read_text())
     curve = json.loads((out / "loss_curve.json").read_text())
@@ -387,24 +388,33 @@ def test_a_trained_adapter_is_complete_and_its_settings_and_losses_lie_beside_it
     assert (settings["engine"], settings["device"], settings["lm_head"]) == ("transformers", "cpu", True)
     assert [entry["step"] for entry in curve] == [1, 2, 3, 4]
     capsys.readouterr()
-    sft.run(arguments)
+    run(arguments)
     assert "complete:" in capsys.readouterr().out
     shutil.rmtree(out)
-    sft.run(arguments)
+    run(arguments)
     assert out.exists()
 
 
 @pytest.mark.parametrize("bytes_free", [3_000, 200_000])
 def test_a_full_disk_ends_a_training_in_one_line(base, tmp_path, bytes_free):
-    arguments = command(base, tmp_path)
-
     def fill_the_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_free, bytes_free))
 
-    flags = ["--data_root", arguments.data_root, "--checkpoint_root", arguments.checkpoint_root, "--base_model", base]
+    command(base, tmp_path)
+    roots = ["--data_root", tmp_path / "data", "--checkpoint_root", tmp_path / "checkpoints"]
+    flags = [*roots, "--base_model", base]
     done = subprocess.run(
-        [sys.executable, "-m", "reason4rec.training.sft", "--adapter", "Predictor", "--dataset", "Demo_data", *flags],
+        [
+            sys.executable,
+            "-m",
+            "reason4rec.systems.reason4rec.train",
+            "--adapter",
+            "Predictor",
+            "--dataset",
+            "Demo_data",
+            *flags,
+        ],
         cwd=Path(__file__).parents[2],
         preexec_fn=fill_the_disk,
         capture_output=True,
@@ -438,6 +448,6 @@ def test_a_batch_that_cannot_be_split_evenly_is_refused(batch, parts, processes)
 @pytest.mark.gpu
 @pytest.mark.parametrize("adapter", EXPERTS)
 def test_on_cuda_every_adapter_trains_and_is_saved(base, tmp_path, adapter):
-    sft.run(command(base, tmp_path, adapter=adapter, device="cuda", engine="transformers"))
+    run(command(base, tmp_path, adapter=adapter, device="cuda", engine="transformers"))
     model = load(base, tmp_path / f"checkpoints/Demo_data/{adapter}", device="cuda")
     assert model.choice_probabilities([Prompt("text")], RATINGS, RATING_PREFIX).sum() == pytest.approx(1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
-from test_sft import command, rows_for
+from test_sft import command, rows_for, run
 
 from reason4rec.run import files, records
 from reason4rec.systems.reason4rec.experts import EXPERTS
@@ -27,8 +27,9 @@ WORKER = """
 import sys
 from pathlib import Path
 from transformers import Trainer
-sys.path[:0] = ["tests", "."]
-from reason4rec import finetune, steps
+sys.path[:0] = ["tests/training", "tests", "."]
+from test_sft import run
+from reason4rec.systems.reason4rec.train import main
 
 save_checkpoint, saved = Trainer._save_checkpoint, []
 
@@ -39,23 +40,15 @@ def dies_at_the_second(*args):
     save_checkpoint(*args)
 
 flags = sys.argv[1:]
-args = None
-
-def keep(parsed):
-    global args
-    args = parsed
-
-steps.main(keep, "", finetune.flags)
 Trainer._save_checkpoint = dies_at_the_second
 try:
-    finetune.run(args)
+    run(flags)
 except KeyboardInterrupt:
     print("CUT", flush=True)
 Trainer._save_checkpoint = save_checkpoint
-finetune.run(args)
-finetune.run(args)
-sys.argv[1:] = [*flags, "--adapter", "Summarizer"]
-steps.main(finetune.run, "", finetune.flags)
+run(flags)
+run(flags)
+main(["--adapter=Summarizer", *flags[1:]])
 """
 
 
@@ -64,14 +57,12 @@ def launched(base, tmp_path_factory):
     """The folder of a training in two processes, and what each of them said."""
     root = tmp_path_factory.mktemp("two")
     arguments = rows_and_arguments(base, root)
-    flags = {name: getattr(arguments, name) for name in ("data_root", "checkpoint_root", "base_model", "lr", *CHANGES)}
-    flags |= {"dataset": "Demo_data", "device": "cpu"}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, *(str(part) for name in flags for part in (f"--{name}", flags[name]))],
+            [sys.executable, "-c", WORKER, *arguments],
             cwd=ROOT,
             env=os.environ
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
@@ -98,7 +89,7 @@ def rows_and_arguments(base, root, **changes):
 
 
 def test_two_processes_train_as_one_does_in_two_parts_although_they_were_cut_off(base, launched, tmp_path):
-    sft.run(rows_and_arguments(base, tmp_path, gradient_accumulation=2))
+    run(rows_and_arguments(base, tmp_path, gradient_accumulation=2))
     one, two = (root / "checkpoints/Demo_data/Predictor" for root in (tmp_path, launched[0]))
     curves = [json.loads((folder / "loss_curve.json").read_text()) for folder in (one, two)]
     for name in ("step", "loss", "learning_rate", "grad_norm"):
@@ -133,7 +124,7 @@ def test_an_error_in_all_processes_is_said_once_and_ends_all(launched):
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp_qlora"])
 def test_the_configurations_are_ones_that_accelerate_reads(name):
-    config = load_config_from_file(str(ROOT / f"configs/{name}.yaml"))
+    config = load_config_from_file(str(ROOT / f"configs/accelerate/{name}.yaml"))
     assert config.mixed_precision == "bf16"
     assert config.num_processes > 1
 

@@ -26,7 +26,7 @@ class Dataset(catalog.Dataset):
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
-    tau: float = NEW_TAU
+    tau: float = field(kw_only=True)
     history_length: int = 10
     summary_targets: int | None = None
     reward_targets: int = 8_000
@@ -85,7 +85,7 @@ def get(name: str, data_root: Path) -> Dataset:
 
 def described(name: str, product_class: str | None, data_root: Path) -> Dataset:
     """The facts of a dataset that is being made, with what its items are; InputError as in `catalog.described`."""
-    return catalog.described(name, product_class, data_root, KNOWN, Dataset(name, ""))
+    return catalog.described(name, product_class, data_root, KNOWN, Dataset(name, "", tau=NEW_TAU))
 
 
 def write(dataset: Dataset, data_root: Path) -> None:

@@ -43,17 +43,19 @@ def _never(options: Resolved) -> bool:
     return False
 
 
-def dumps_of(step: ExpertStep) -> tuple[Path, Path | None]:
+def dumps_of(step: ExpertStep) -> tuple[Path | Artifact, Path | Artifact | None]:
     """The raw reviews and metadata of the preprocessing: those named, or those of a known dataset."""
     given = step[o.Preprocess]
     if given.reviews is not None:
         return given.reviews, given.metadata
+    if step.common.dataset == facts.DEMO:
+        return a.DEMO_REVIEWS, given.metadata or a.DEMO_METADATA
     reviews, metadata = catalog.raw_files(step.common.dataset, step.folder.parent)
     return reviews, given.metadata or metadata
 
 
-def _dumps(step: ExpertStep) -> Sequence[Path]:
-    return list(dict.fromkeys(path for path in dumps_of(step) if path is not None))
+def _dumps(step: ExpertStep) -> Sequence[Path | Artifact]:
+    return list(dict.fromkeys(one for one in dumps_of(step) if one is not None))
 
 
 def _shown_reviews(step: ExpertStep) -> Sequence[Artifact]:
