@@ -45,14 +45,17 @@ def groups_of(pipeline: Pipeline) -> tuple[type[Options], ...]:
 
 def parse(pipeline: Pipeline, words: Sequence[str]) -> tuple[Resolved, dict[str, object]]:
     """The options of a run, and the words that each was given on the command line."""
-    parser = Parser(__doc__, groups_of(pipeline), {"dataset": pipeline.default}, FLAGS)
+    defaults = {"dataset": pipeline.default}
+    listed = "\n".join(f"  {step.name}  {step.what}" for step in pipeline)
+    parser = Parser(
+        __doc__, groups_of(pipeline), defaults, FLAGS, "bash run_all.sh", f"steps, in their order:\n{listed}"
+    )
     command = vars(parser.parse_args(list(words)))
     for one in (one for group in groups_of(pipeline) for one in options_of(group)):
         for old in set(one.metadata["old_names"]) & set(command):
             print(f"note: --{old} is another option now; the one that some steps had by this name is --{one.name}")
     content = read_config(pipeline, command.get("config"))
     general = {name: value for name, value in content.items() if name != "steps"}
-    defaults = {"dataset": pipeline.default}
     return options.resolve(groups_of(pipeline), command, general, str(command.get("config")), defaults), command
 
 

@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import AllowInfNan, PositiveInt, TypeAdapter, ValidationError
@@ -80,7 +80,8 @@ class Resolved:
 class Parser(argparse.ArgumentParser):
     """argparse's, with one heading a group, and the nearest known option where one is not known.
 
-    `flags` are the words on the command line, by the name of the option, where the two differ.
+    `flags` are the words on the command line, by the name of the option, where the two differ. `command` is what a user
+    writes before the options.
     """
 
     def __init__(
@@ -89,9 +90,13 @@ class Parser(argparse.ArgumentParser):
         groups: Sequence[type[Options]],
         defaults: Mapping[str, object] | None = None,
         flags: Mapping[str, str] | None = None,
+        command: str = "%(prog)s",
+        epilog: str = "",
     ):
         super().__init__(
+            usage=f"{command} [OPTION ...]",
             description=doc,
+            epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
@@ -154,7 +159,7 @@ def options_of(group: type[Options]) -> tuple[Field, ...]:
 
 def _plain(hint: object) -> object:
     """A type without its None."""
-    if isinstance(hint, UnionType):
+    if get_origin(hint) in (Union, UnionType):
         return next(one for one in get_args(hint) if one is not NoneType)
     return hint
 

@@ -375,9 +375,9 @@ def refused(options: Resolved) -> str:
         return "--dry_run counts what the preprocessing wrote: run 0_Data/2_preprocess.py with --reviews first"
     if _is_demo(options):
         for name in ("reviews", "metadata", "columns", "product_class", "core"):
-            if options.given(name):
+            if options.origins[name] == "command line":
                 return f"--{name} needs --dataset: the demo makes its own data"
-        if options.given("teacher_model"):
+        if options.origins["teacher_model"] == "command line":
             return "--teacher_model needs --dataset: the demo has its own teacher"
     return ""
 

@@ -34,7 +34,12 @@ def recipe_of(step: "ExpertStep") -> Recipe:
     """The recipe of a training: the expert's, with the dataset's own settings and those that were given."""
     given = {one.name: getattr(step[Training], one.name) for one in fields(Recipe)}
     recipe = recipe_for(step.spec.adapter, step.dataset)
-    return replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    return replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None})
+
+
+def _whole(value: float) -> float:
+    """A whole number as such: a warm-up of 100 is steps, and so it stands in the recipes and in earlier records."""
+    return int(value) if isinstance(value, float) and value.is_integer() and value >= 1 else value
 
 
 def settings(step: "ExpertStep") -> Mapping[str, object]:
