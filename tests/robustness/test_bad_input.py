@@ -570,6 +570,6 @@ def test_a_wrong_flag_is_refused_with_the_usage(root, script, flags, said):
     done = step(root, script, *flags, env=environment)
     assert done.returncode == 2
     assert said in done.stderr
-    assert "usage:" in done.stderr
+    assert done.stderr.count("error: ") == 1
     assert "Traceback" not in done.stderr
     assert files_in(root) == before

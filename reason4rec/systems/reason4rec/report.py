@@ -1,10 +1,11 @@
-"""Publish the results of a dataset in `results/`, and write README's tables from what is published there.
+"""Publish the results of a dataset in `results/`, and write the tables of README and docs from what is published there.
 
     python -m reason4rec.systems.reason4rec.report
     python -m reason4rec.systems.reason4rec.report --publish --dataset Music_data --minutes 480
 
 Reads  results/reported.json, results/DATASET/*.json, and for --publish the results of the dataset
-Writes README.md between its marks `<!-- table NAME -->` and `<!-- /table -->`; --publish also results/DATASET
+Writes README.md and docs/*.md between their marks `<!-- table NAME -->` and `<!-- /table -->`, and the table of steps
+       between `<!-- steps -->` and `<!-- /steps -->`; --publish also results/DATASET
 No number is typed into those tables: what nobody has run says so. `NAME` is `reported`, or a published dataset.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
 from reason4rec.run import markdown
-from reason4rec.run.files import write_text
+from reason4rec.run.files import Artifact, write_text
 from reason4rec.run.project import ROOT, own
 from reason4rec.run.records import read_record, versions
 from reason4rec.run.step import guarded
@@ -28,8 +29,9 @@ from reason4rec.systems.reason4rec.artifacts import ABLATIONS, EFFORTS, METRICS,
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 FOLDER = ROOT / "results"
-PAGE = ROOT / "README.md"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKS = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+STEPS = re.compile(r"(<!-- steps -->\n).*?(<!-- /steps -->)", re.DOTALL)
 NOT_RUN, OURS, RUN = "not run", "Reason4Rec", "run.json"
 
 
@@ -45,9 +47,11 @@ def run(args: argparse.Namespace) -> None:
     """Publishes if asked to, and writes README's tables."""
     if args.publish:
         publish(args.data_root / args.dataset, args.dataset, args.minutes)
-    text = PAGE.read_text(encoding="utf-8")
-    write_text(PAGE, with_tables(text))
-    print(f"tables written: {', '.join(name for _, name, _ in MARKS.findall(text))}")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if MARKS.search(text) or STEPS.search(text):
+            write_text(page, with_tables(text))
+            print(f"tables written to {page.name}: {', '.join(name for _, name, _ in MARKS.findall(text)) or 'steps'}")
 
 
 def publish(folder: Path, name: str, minutes: float | None) -> None:
@@ -67,6 +71,7 @@ def publish(folder: Path, name: str, minutes: float | None) -> None:
 
 def with_tables(text: str) -> str:
     """A page with the content of every table between its marks; InputError where a dataset is not published."""
+    text = STEPS.sub(lambda mark: f"{mark[1]}{steps()}\n{mark[2]}", text)
     return MARKS.sub(lambda mark: f"{mark[1]}{table(mark[2])}\n{mark[3]}", text)
 
 
@@ -75,6 +80,23 @@ def table(name: str) -> str:
     if name == "reported":
         return reported()
     return ablations(name.removesuffix("_ablations")) if name.endswith("_ablations") else models(name)
+
+
+def steps() -> str:
+    """The steps in the order in which they run: what each does, its command, and what it reads and writes."""
+    rows = []
+    for spec in PIPELINE:
+        dataset = spec.defaults.get("dataset", "Music_data")
+        command = f"`{'bash' if spec.script.endswith('.sh') else 'python'} {spec.script} --dataset {dataset}`"
+        reads, writes = (
+            ", ".join(map(_place, part)) or "-" for part in (spec.reads, (*spec.writes, *spec.also_writes))
+        )
+        rows.append([spec.name, spec.what, command, reads, writes])
+    return markdown.table(["step", "what", "command", "reads", "writes"], rows)
+
+
+def _place(artifact: Artifact) -> str:
+    return f"`checkpoints/DATASET/{artifact.path}`" if artifact.adapter else f"`{artifact.path}`"
 
 
 def reported() -> str:
