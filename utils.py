@@ -39,10 +39,10 @@ def chat_with_LLM(model: "LanguageModel", prompts: Sequence[Prompt], max_new_tok
 
 
 def logits_weighted_predict(
-    model: "LanguageModel", prompts: Sequence[Prompt], heads: object | None = None, what: str = "scoring"
+    model: "LanguageModel", prompts: Sequence[Prompt], prefix_cache: object | None = None, what: str = "scoring"
 ) -> np.ndarray:
     """(prompts,) expected ratings, 1 to 5: the digits weighted by their probabilities after `Predicted Rating: `."""
-    return expected_rating(rating_probabilities(model, prompts, heads=heads, what=what))
+    return expected_rating(rating_probabilities(model, prompts, prefix_cache=prefix_cache, what=what))
 
 
 def chat_with_gpt(

@@ -31,7 +31,7 @@ def run(step: utils.ExpertStep) -> None:
     summarised = reviews[reviews[TEACHER_SUMMARY].notna()].reset_index(drop=True)
     step.write(TEACHER_SUMMARIES, summarised)
     three_parts = int(summarised[TEACHER_SUMMARY].map(is_summary).sum())
-    step.summary(len(reviews), len(summarised), with_three_parts=three_parts, **teacher.card())
+    step.summary(len(reviews), len(summarised), with_three_parts=three_parts, **teacher.usage())
 
 
 if __name__ == "__main__":

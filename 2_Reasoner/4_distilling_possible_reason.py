@@ -45,9 +45,9 @@ def run(step: utils.ExpertStep) -> None:
         return replies
 
     def predict_in(block):
-        heads = reward_model.read_heads(rating_prompts(block, [None] * len(block)), blocks_at_once(at_once))
+        prefix_cache = reward_model.read_prefixes(rating_prompts(block, [None] * len(block)), blocks_at_once(at_once))
         return lambda rows, reasons: utils.logits_weighted_predict(
-            reward_model, rating_prompts(rows, reasons), heads, what=""
+            reward_model, rating_prompts(rows, reasons), prefix_cache, what=""
         )
 
     baseline = targets["reviews"] if options.baseline == "review" else [None] * len(targets)
@@ -59,7 +59,7 @@ def run(step: utils.ExpertStep) -> None:
     kept["reward_score"] = [one.score for one in accepted if one]
     kept["accepted_draw"] = [one.draw for one in accepted if one]
     step.write(TEACHER_REASONS, kept)
-    step.summary(len(targets), len(kept), **counts, **teacher.card())
+    step.summary(len(targets), len(kept), **counts, **teacher.usage())
 
 
 if __name__ == "__main__":

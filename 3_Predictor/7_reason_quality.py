@@ -52,7 +52,7 @@ def run(step: utils.ExpertStep) -> None:
     every = pd.concat([rows, scores, pd.DataFrame(texts)], axis=1).astype(object)
     step.write(REASON_QUALITY_ROWS, every.where(every.notna(), None).to_dict("records"))
     print(quality.as_text(table))
-    usage = teacher.card() if teacher else {}
+    usage = teacher.usage() if teacher else {}
     step.summary(len(rows), len(rows), without_review=len(rows) - len(reviewed), **usage)
 
 

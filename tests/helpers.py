@@ -10,17 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from tqdm import tqdm
 
 from reason4rec.data import preprocess, schema
 from reason4rec.demo import rules, world
 from reason4rec.llm.prompt import OnDemand, Prompt
-from reason4rec.run import files
+from reason4rec.run import files, progress
 from reason4rec.run.files import Artifact
 from reason4rec.run.pipeline import Pipeline, StepSpec
+from reason4rec.run.progress import Bar
 from reason4rec.run.step import Common, parse
 from reason4rec.systems.reason4rec import artifacts
 from reason4rec.systems.reason4rec.options import Model, Servers
@@ -111,16 +110,16 @@ def counted_alive(texts: Sequence[str], kind: type) -> tuple[OnDemand, list[int]
     return OnDemand(make, texts), alive
 
 
-def noted_bars(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[tqdm]:
-    """The bars that a module shows from now on."""
-    bars: list[tqdm] = []
+def noted_bars(monkeypatch: pytest.MonkeyPatch) -> list[Bar]:
+    """The bars that are shown from now on."""
+    bars: list[Bar] = []
 
-    class Bar(tqdm):
+    class Noted(Bar):
         def __init__(self, *args: object, **options: object):
             super().__init__(*args, **options)
             bars.append(self)
 
-    monkeypatch.setattr(module, "tqdm", Bar)
+    monkeypatch.setattr(progress, "Bar", Noted)
     return bars
 
 

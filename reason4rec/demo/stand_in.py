@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 
 from reason4rec.demo import rules
-from reason4rec.llm.teacher import STAND_IN
+from reason4rec.llm.usage import STAND_IN
 
 PORT = 8377
 SLIP = 0.3  # share of unhinted reasons at temperature 1 whose verdict is one step off

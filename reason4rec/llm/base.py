@@ -5,15 +5,16 @@ was given. Both take prompts in windows, and show how far they are.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
+from reason4rec.run.progress import Bar
+from reason4rec.run.progress import progress as bar_of
 
 WINDOW = 2**13  # prompts; the texts and tokens of two windows at most are in memory at one time
 
@@ -23,20 +24,36 @@ def windows(total: int) -> Iterator[slice]:
     return (slice(start, start + WINDOW) for start in range(0, total, WINDOW))
 
 
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
-    """A bar of prompts; what it gives takes how many more were answered, and the tokens that were computed for them."""
-    tokens, started = 0, time.perf_counter()
+class PromptBar:
+    """A bar of prompts, with the rate of the tokens that were computed for them."""
 
-    def answered(prompts: int, computed: int = 0) -> None:
-        nonlocal tokens
-        tokens += computed
+    def __init__(self, bar: Bar):
+        self.bar, self.started = bar, time.perf_counter()
+        self.tokens = self.in_batch = 0
+
+    def answered(self, prompts: int, computed: int = 0) -> None:
+        """Counts prompts that were answered, and the tokens that were computed for them."""
+        self.tokens += computed
+        self.in_batch = 0
         if computed:
-            bar.set_postfix_str(f"{tokens / (time.perf_counter() - started):,.0f} tokens/s", refresh=False)
-        bar.update(prompts)
+            self._show(self.tokens)
+        self.bar.update(prompts)
 
-    with tqdm(total=total, desc=what, unit="prompt", disable=not (what and total)) as bar:
-        yield answered
+    def writing(self, tokens: int) -> None:
+        """Counts tokens of replies that are not whole yet, so that the bar moves inside a batch."""
+        self.in_batch += tokens
+        self._show(self.tokens + self.in_batch)
+        self.bar.update(0)
+
+    def _show(self, tokens: int) -> None:
+        self.bar.set_postfix_str(f"{tokens / (time.perf_counter() - self.started):,.0f} tokens/s", refresh=False)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[PromptBar]:
+    """A bar of prompts for the time of a block; none where `what` is empty."""
+    with bar_of(what, total, "prompt", quiet=not (what and total)) as bar:
+        yield PromptBar(bar)
 
 
 class LanguageModel(Protocol):
@@ -60,18 +77,18 @@ class LanguageModel(Protocol):
         prompts: Sequence[Prompt],
         choices: Sequence[str],
         prefix: str,
-        said: Sequence[str] | None = None,
+        reply_prefixes: Sequence[str] | None = None,
         what: str = "scoring",
-        heads: object | None = None,
+        prefix_cache: object | None = None,
     ) -> np.ndarray:
         """(prompts, choices) probabilities of each choice as the next token after the reply's `prefix`.
 
-        Rows sum to 1 over the choices. `said` is what each reply says before the prefix; `heads` what `read_heads`
-        gave for prompts with the same heads.
+        Rows sum to 1 over the choices. `reply_prefixes` is what each reply has before the prefix; `prefix_cache`
+        what `read_prefixes` gave for prompts with the same beginning.
         """
         ...
 
-    def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> object | None:
+    def read_prefixes(self, prompts: Sequence[Prompt], at_once: int = 1) -> object | None:
         """What these prompts share with others on the same targets, to be read once.
 
         None where a server sees to that, or there is no room to keep `at_once` times as much.

@@ -14,6 +14,7 @@ from transformers import (
 
 from reason4rec.errors import InputError
 from reason4rec.llm import adapters
+from reason4rec.run.project import find
 
 
 def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) -> PreTrainedModel:
@@ -31,7 +32,7 @@ def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) 
     )
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            base_model,
+            str(find(base_model)),
             quantization_config=quantization,
             dtype=number,
             device_map={"": 0 if device == "cuda" else device},

@@ -24,8 +24,8 @@ from reason4rec.errors import InputError
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
 from reason4rec.llm.base import progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
+from reason4rec.llm.client import address_of, key_in
 from reason4rec.llm.prompt import OnDemand, Prompt, shorten
-from reason4rec.llm.teacher import address_of, key_in
 from reason4rec.llm.tokens import chat_ids, check, choice_ids, encode, load_tokenizer, plain_ids
 from reason4rec.run.files import sha256
 
@@ -61,7 +61,7 @@ class ServedModel:
     at_once: int
     api: str
     top_logprobs: int
-    store: ResponseCache | None
+    cache: ResponseCache | None
     shortened: int = 0
     altered: int = 0
 
@@ -96,9 +96,9 @@ class ServedModel:
         prompts: Sequence[Prompt],
         choices: Sequence[str],
         prefix: str,
-        said: Sequence[str] | None = None,
+        reply_prefixes: Sequence[str] | None = None,
         what: str = "scoring",
-        heads: None = None,
+        prefix_cache: None = None,
     ) -> np.ndarray:
         """(prompts, choices) probabilities of each choice as the next token after the reply's `prefix`; rows sum to 1.
 
@@ -119,7 +119,7 @@ class ServedModel:
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
         options |= {"max_tokens": len(rest) + 1, "temperature": 0.0, "extra_body": extra}
 
-        begun = OnDemand(lambda text: text + prefix, [""] * len(prompts) if said is None else said)
+        begun = OnDemand(lambda text: text + prefix, [""] * len(prompts) if reply_prefixes is None else reply_prefixes)
 
         def asked_of(window: slice) -> list[_Asked]:
             return [self._asked(*pair, self.max_length) for pair in zip(prompts[window], begun[window], strict=True)]
@@ -144,7 +144,7 @@ class ServedModel:
         found = self._answers(len(prompts), asked_of, lambda _: options, kept_under, weights_of, what, rating=True)
         return np.array(found, dtype=float).reshape(len(prompts), len(choices))
 
-    def read_heads(self, prompts: Sequence[Prompt], at_once: int = 1) -> None:
+    def read_prefixes(self, prompts: Sequence[Prompt], at_once: int = 1) -> None:
         """Nothing: the server keeps what prompts have in common in its own prefix cache."""
 
     def _check(self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]) -> None:
@@ -244,25 +244,25 @@ class ServedModel:
         def ask(key: str, asked: _Asked) -> tuple[str, object, int]:
             said = _plain(asked.said)
             value, written = self._ask(asked.client, said | request(said), asked.length, read, rating)
-            if self.store:
-                self.store.put({key: value})
+            if self.cache:
+                self.cache.put({key: value})
             return key, value, 0 if rating else written
 
         def take(done: Iterable[Future]) -> None:
             for future in done:
                 key, answers[key], written = future.result()
-                answered(1, written)
+                bar.answered(1, written)
 
-        with progress(what, total) as answered, ThreadPoolExecutor(self.at_once) as pool:
+        with progress(what, total) as bar, ThreadPoolExecutor(self.at_once) as pool:
             flying: set[Future] = set()
             try:
                 for window in windows(total):
                     batch = asked_of(window)
                     keys = [key_of(model=self.name, asked=_plain(asked.said), **kept_under) for asked in batch]
-                    answers |= self.store.get_all(keys) if self.store else {}
+                    answers |= self.cache.get_all(keys) if self.cache else {}
                     missing = {key: asked for key, asked in zip(keys, batch) if key not in answers}
                     wanted += keys
-                    answered(len(keys) - len(missing))
+                    bar.answered(len(keys) - len(missing))
                     answers |= dict.fromkeys(missing)  # begun
                     for key in sorted(missing, key=lambda key: _order(missing[key].said)):
                         if len(flying) >= 2 * self.at_once:
@@ -324,7 +324,7 @@ def connect(
     at_once: int = 64,
     api: str = "completions",
     top_logprobs: int = 20,
-    store: ResponseCache | None = None,
+    cache: ResponseCache | None = None,
 ) -> ServedModel:
     """An adapter at the servers of `base_url` (several with commas), which must know it as `served`.
 
@@ -346,7 +346,7 @@ def connect(
         raise InputError("--base_url names no server: set it like http://127.0.0.1:8000/v1")
     for client in clients:
         _check_name(client, served)
-    return ServedModel(clients, served, tokenizer, name, max_length, at_once, api, top_logprobs, store)
+    return ServedModel(clients, served, tokenizer, name, max_length, at_once, api, top_logprobs, cache)
 
 
 def _client(url: str, key: str) -> openai.OpenAI:

@@ -506,10 +506,12 @@ def scoring(args: argparse.Namespace, _: float | None) -> dict[str, tuple[float,
         found = np.zeros((len(asked), len(RATINGS)))
         for start in range(0, len(asked), BLOCK * DRAWS):
             rows = np.arange(start, min(start + BLOCK * DRAWS, len(asked))).reshape(-1, DRAWS)
-            heads = model.read_heads([asked[k] for k in rows[:, 0]])
+            prefix_cache = model.read_prefixes([asked[k] for k in rows[:, 0]])
             for part in (rows[:, :2], *rows[:, 2:].T):
                 some = [asked[k] for k in part.ravel()]
-                found[part.ravel()] = model.choice_probabilities(some, RATINGS, RATING_PREFIX, what="", heads=heads)
+                found[part.ravel()] = model.choice_probabilities(
+                    some, RATINGS, RATING_PREFIX, what="", prefix_cache=prefix_cache
+                )
         return found
 
     model.choice_probabilities(asked[:DRAWS], RATINGS, RATING_PREFIX, what="")

@@ -10,8 +10,7 @@ from test_teacher import KEY, STAND_IN, Moody, kept_in, reasons, serving, summar
 
 from reason4rec.demo import stand_in
 from reason4rec.errors import InputError
-from reason4rec.llm import base
-from reason4rec.llm import teacher as teacher_module
+from reason4rec.llm import base, batch_api
 from reason4rec.llm.cache import ResponseCache
 from reason4rec.llm.teacher import BatchPending, Teacher
 
@@ -115,7 +114,7 @@ def test_a_round_trip_gives_what_live_asking_gives_and_requests_nothing(store, f
         assert Teacher(other, STAND_IN, seed=42).ask(asked, 1.0, draw) == replies
         assert len(server.asked) == 12
         other.close()
-    assert teacher.card()["requests"] == 0
+    assert teacher.usage()["requests"] == 0
     assert kept_in(store) == 12
 
 
@@ -208,9 +207,7 @@ def test_what_does_not_fit_into_one_file_goes_into_further_ones(store, file, mon
     asked = summaries(10)
     whole = export(store, file, asked)
     longest = max(map(len, file.read_bytes().splitlines(keepends=True)))
-    monkeypatch.setattr(
-        teacher_module, *(("BATCH_REQUESTS", 4) if limit == "requests" else ("BATCH_BYTES", 4 * longest))
-    )
+    monkeypatch.setattr(batch_api, *(("BATCH_REQUESTS", 4) if limit == "requests" else ("BATCH_BYTES", 4 * longest)))
     with pytest.raises(BatchPending) as caught:
         Teacher(store, STAND_IN, export=file).ask(asked, 0.2)
     written = caught.value.teacher.write_export()
@@ -224,7 +221,7 @@ def test_what_does_not_fit_into_one_file_goes_into_further_ones(store, file, mon
 
 
 def test_the_limits_are_openais():
-    assert (teacher_module.BATCH_REQUESTS, teacher_module.BATCH_BYTES) == (50_000, 200_000_000)
+    assert (batch_api.BATCH_REQUESTS, batch_api.BATCH_BYTES) == (50_000, 200_000_000)
 
 
 def test_half_a_character_in_a_prompt_would_spoil_the_file_for_the_service(store, file):
@@ -384,7 +381,7 @@ def test_what_is_still_missing_after_an_import_is_exported_in_its_turn(store, fi
 
 
 def test_thousands_of_lines_are_kept_in_few_transactions(store, file, monkeypatch):
-    monkeypatch.setattr(teacher_module, "LINES_AT_ONCE", 100)
+    monkeypatch.setattr(batch_api, "LINES_AT_ONCE", 100)
     asked = summaries(450)
     lines, commits = export(store, file, asked), []
     store.connection.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
@@ -399,13 +396,13 @@ def test_a_batch_costs_half_and_only_once(store, file, model, cost):
     path = write(file.with_name("results.jsonl"), map(result, lines))
     teacher, _ = importing(store, path, model=model)
     teacher.ask(summaries(2), 0.2)
-    card = teacher.card()
+    card = teacher.usage()
     assert (card["batch_replies"], card["batch_tokens_in"], card["batch_tokens_out"]) == (2, 2_000_000, 1_000_000)
     assert card["batch_cost_usd"] == cost
     assert (card["requests"], card["kept_replies"], card["tokens_in"]) == (0, 2, 0)
     assert card.get("answered_by", model) == MODEL
     again, _ = importing(store, path, model=model)
-    assert again.card()["batch_replies"] == 0
+    assert again.usage()["batch_replies"] == 0
 
 
 def test_what_a_batch_left_over_is_asked_live(store, file, monkeypatch):

@@ -170,8 +170,8 @@ def test_when_a_shared_transaction_fails_every_thread_hears_of_it(path):
 
 def test_two_processes_that_write_at_once_lose_nothing(path):
     write = (
-        "import sys; from pathlib import Path; from reason4rec.store import ReplyStore\n"
-        "store = ReplyStore(Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; from reason4rec.llm.cache import ResponseCache\n"
+        "store = ResponseCache(Path(sys.argv[1]))\n"
         "for k in range(40): store.put({f'{sys.argv[2]}/{k}': k, 'shared': sys.argv[2]})"
     )
     processes = [
@@ -186,8 +186,8 @@ def test_two_processes_that_write_at_once_lose_nothing(path):
 
 def test_a_killed_process_loses_nothing_that_it_had_kept(path):
     write = (
-        "import sys; from pathlib import Path; from reason4rec.store import ReplyStore\n"
-        "store, k = ReplyStore(Path(sys.argv[1])), 0\n"
+        "import sys; from pathlib import Path; from reason4rec.llm.cache import ResponseCache\n"
+        "store, k = ResponseCache(Path(sys.argv[1])), 0\n"
         "while True:\n    store.put({str(k): k})\n    print(k, flush=True)\n    k += 1"
     )
     process = subprocess.Popen(

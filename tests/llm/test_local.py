@@ -1,6 +1,7 @@
 """The local model: batches, sampling, scoring, keeping replies, and the traps of 4-bit models on a CPU."""
 
 import shutil
+from dataclasses import fields
 
 import bitsandbytes
 import numpy as np
@@ -42,7 +43,7 @@ def some_prompts(n):
 
 @pytest.fixture(scope="module")
 def model(base):
-    return load(base, None, device="cpu", batch_size=8)
+    return load(base, None, device="cpu", prompts_at_once=8)
 
 
 def test_a_batch_writes_what_its_prompts_write_one_by_one(model):
@@ -121,8 +122,8 @@ def test_prompts_on_one_target_are_weighed_from_its_shared_head_as_they_are_one_
     alone = np.concatenate([model.choice_probabilities([p], RATINGS, RATING_PREFIX) for p in asked])
     together = model.choice_probabilities(asked, RATINGS, RATING_PREFIX)
     np.testing.assert_allclose(together, alone, atol=2e-5)
-    heads = model.read_heads(asked[::5])
-    kept = model.choice_probabilities(asked, RATINGS, RATING_PREFIX, heads=heads)
+    prefix_cache = model.read_prefixes(asked[::5])
+    kept = model.choice_probabilities(asked, RATINGS, RATING_PREFIX, prefix_cache=prefix_cache)
     np.testing.assert_allclose(kept, alone, atol=2e-5)
     said = [f"Because of {k}.\n" for k in range(len(asked))]
     after = model.choice_probabilities(asked, RATINGS, RATING_PREFIX, said)
@@ -144,11 +145,11 @@ def test_a_shared_head_is_read_once_in_a_call_and_over_the_rounds_of_a_block(mod
     asked = on_one_target(n=1, draws=6)
     lengths = [len(chat_ids(model.tokenizer, prompt.text)) for prompt in asked]
     assert positions_computed(model, lambda: model.choice_probabilities(asked, RATINGS, RATING_PREFIX)) < 3 * lengths[0]
-    heads = model.read_heads(asked[:1])
+    prefix_cache = model.read_prefixes(asked[:1])
 
     def rounds():
         for prompt in asked:
-            model.choice_probabilities([prompt], RATINGS, RATING_PREFIX, heads=heads)
+            model.choice_probabilities([prompt], RATINGS, RATING_PREFIX, prefix_cache=prefix_cache)
 
     assert positions_computed(model, rounds) < 3 * lengths[0]
 
@@ -158,20 +159,23 @@ def test_a_block_that_is_resumed_scores_the_same_bytes_as_an_unbroken_one(base, 
     asked = on_one_target(n=4, draws=2)
 
     def rounds(model, draws):
-        heads = model.read_heads(asked[::3])
-        return [model.choice_probabilities(asked[draw::3], RATINGS, RATING_PREFIX, heads=heads) for draw in draws]
+        prefix_cache = model.read_prefixes(asked[::3])
+        return [
+            model.choice_probabilities(asked[draw::3], RATINGS, RATING_PREFIX, prefix_cache=prefix_cache)
+            for draw in draws
+        ]
 
-    unbroken = rounds(load(base, None, "cpu", batch_size=3), [0, 1, 2])
+    unbroken = rounds(load(base, None, "cpu", prompts_at_once=3), [0, 1, 2])
     store = ResponseCache(tmp_path / "replies.sqlite")
-    rounds(load(base, None, "cpu", batch_size=3, store=store), [0])
-    resumed = rounds(load(base, None, "cpu", batch_size=3, store=store), [0, 1, 2])
+    rounds(load(base, None, "cpu", prompts_at_once=3, cache=store), [0])
+    resumed = rounds(load(base, None, "cpu", prompts_at_once=3, cache=store), [0, 1, 2])
     assert all((one == other).all() for one, other in zip(unbroken, resumed))
 
 
 def test_heads_that_would_fill_the_memory_are_not_kept(base):
     model = load(base, None, device="cpu")
-    model.tokens_of_heads = 100
-    assert model.read_heads(on_one_target(n=3)) is None
+    model.tokens_of_prefixes = 100
+    assert model.read_prefixes(on_one_target(n=3)) is None
 
 
 def test_prompts_that_are_shortened_differently_share_no_head_and_are_weighed_right(base):
@@ -181,7 +185,7 @@ def test_prompts_that_are_shortened_differently_share_no_head_and_are_weighed_ri
     asked = [prompts.predictor("Album", "Paper Rain", history, reason) for reason in reasons]
     short = load(base, None, device="cpu", max_length=300)
     alone = [short.choice_probabilities([prompt], RATINGS, RATING_PREFIX) for prompt in asked]
-    together = short.choice_probabilities(asked, RATINGS, RATING_PREFIX, heads=short.read_heads(asked[:1]))
+    together = short.choice_probabilities(asked, RATINGS, RATING_PREFIX, prefix_cache=short.read_prefixes(asked[:1]))
     np.testing.assert_allclose(together, np.concatenate(alone), atol=2e-5)
 
 
@@ -199,7 +203,7 @@ def full_above(model, most, seen):
 def test_a_batch_that_fills_the_memory_is_halved_and_later_ones_begin_smaller(base):
     asked = some_prompts(16)
     expected = load(base, None, device="cpu").generate(asked, max_new_tokens=8)
-    model, seen = load(base, None, device="cpu", batch_size=8), []
+    model, seen = load(base, None, device="cpu", prompts_at_once=8), []
     longest = max(len(chat_ids(model.tokenizer, prompt.text)) for prompt in asked)
     full_above(model, 4 * longest, seen)
     assert model.generate(asked, max_new_tokens=8) == expected
@@ -209,21 +213,21 @@ def test_a_batch_that_fills_the_memory_is_halved_and_later_ones_begin_smaller(ba
 
 
 def test_a_single_prompt_that_fills_the_memory_ends_the_step(base):
-    model = load(base, None, device="cpu", batch_size=8)
+    model = load(base, None, device="cpu", prompts_at_once=8)
     full_above(model, 10, [])
     with pytest.raises(torch.OutOfMemoryError):
         model.choice_probabilities(some_prompts(3), RATINGS, RATING_PREFIX)
 
 
 def test_a_batch_has_as_many_prompts_as_fit_and_the_longest_go_first(model):
-    ours = load_like(model, batch_size=None, tokens_at_once=100)
+    ours = load_like(model, prompts_at_once=None, tokens_at_once=100)
     batches = ours._split([bytes(n * ID_BYTES) for n in (5, 50, 20, 20, 20, 49)], room=100)
     assert [[len(row) // ID_BYTES for row in batch] for batch in batches] == [[50, 49], [20, 20, 20, 5]]
     assert [len(batch) for batch in ours._split([bytes(200 * ID_BYTES)] * 2, room=100)] == [1, 1]
 
 
 def load_like(model, **changes):
-    return LocalModel(**(vars(model) | changes))
+    return LocalModel(**({one.name: getattr(model, one.name) for one in fields(model)} | changes))
 
 
 def test_the_tokens_of_an_8b_model_that_fit_into_a_card_are_plausible():
@@ -327,7 +331,7 @@ def test_a_prompt_that_could_not_be_asked_was_found_after_those_before_it_were_a
     with pytest.raises(InputError, match="half a character|too long"):
         model.choice_probabilities(asked, RATINGS, RATING_PREFIX)
     with pytest.raises(InputError, match="half a character|too long"):
-        model.choice_probabilities(asked[:2], RATINGS, RATING_PREFIX, said=["Fine. ", text])
+        model.choice_probabilities(asked[:2], RATINGS, RATING_PREFIX, reply_prefixes=["Fine. ", text])
 
 
 @pytest.mark.parametrize("lengths", [(4, 3), (4, 5), (8, 9)])
@@ -340,8 +344,8 @@ def test_replies_begun_are_as_many_as_the_prompts(model, lengths, monkeypatch):
 
 def test_the_bar_counts_every_prompt_once(base, tmp_path, monkeypatch):
     monkeypatch.setattr(base_module, "WINDOW", 3)
-    bars = noted_bars(monkeypatch, base_module)
-    model = load(base, None, device="cpu", batch_size=2, store=ResponseCache(tmp_path / "replies.sqlite"))
+    bars = noted_bars(monkeypatch)
+    model = load(base, None, device="cpu", prompts_at_once=2, cache=ResponseCache(tmp_path / "replies.sqlite"))
     asked = some_prompts(5)
     asked = [*asked, asked[0], asked[4], asked[4]]
     for _ in range(2):
@@ -354,19 +358,19 @@ def test_a_prompt_that_comes_again_in_a_later_window_is_answered_once(base, tmp_
     monkeypatch.setattr(base_module, "WINDOW", 3)
     asked = some_prompts(5)
     asked = [*asked[:3], asked[2], *asked[3:], asked[0], asked[1]]
-    model = load(base, None, device="cpu", store=ResponseCache(tmp_path / "replies.sqlite"))
-    kept, put = [], model.store.put
-    monkeypatch.setattr(model.store, "put", lambda values: kept.extend(values) or put(values))
+    model = load(base, None, device="cpu", cache=ResponseCache(tmp_path / "replies.sqlite"))
+    kept, put = [], model.cache.put
+    monkeypatch.setattr(model.cache, "put", lambda values: kept.extend(values) or put(values))
     texts = model.generate(asked, max_new_tokens=4)
     assert len(kept) == len(set(kept)) == 5
-    model.store = None
+    model.cache = None
     assert texts == [model.generate([prompt], max_new_tokens=4)[0] for prompt in asked]
 
 
 def test_a_run_that_is_cut_off_goes_on_where_it_was(base, tmp_path):
     asked = some_prompts(12)
-    unbroken = load(base, None, device="cpu", batch_size=4).generate(asked, max_new_tokens=12)
-    cut = load(base, None, device="cpu", batch_size=4, store=ResponseCache(tmp_path / "replies.sqlite"))
+    unbroken = load(base, None, device="cpu", prompts_at_once=4).generate(asked, max_new_tokens=12)
+    cut = load(base, None, device="cpu", prompts_at_once=4, cache=ResponseCache(tmp_path / "replies.sqlite"))
     generate, calls = cut.model.generate, []
 
     def dies_in_the_third_batch(**inputs):
@@ -475,8 +479,8 @@ def test_a_trained_head_was_rounded_to_bf16_when_its_adapter_was_loaded(base, tm
 def test_memory_that_was_full_while_heads_were_read_ended_in_a_key_error(base):
     asked = on_one_target(n=3)
     expected = load(base, None, device="cpu").choice_probabilities(asked, RATINGS, RATING_PREFIX)
-    model, seen = load(base, None, device="cpu", batch_size=2), []
-    heads = model.read_heads(asked[::5])
+    model, seen = load(base, None, device="cpu", prompts_at_once=2), []
+    prefix_cache = model.read_prefixes(asked[::5])
 
     def fails_once(module, args, inputs):
         seen.append(inputs["input_ids"].shape)
@@ -484,7 +488,7 @@ def test_memory_that_was_full_while_heads_were_read_ended_in_a_key_error(base):
             raise torch.OutOfMemoryError("full")
 
     model.model.register_forward_pre_hook(fails_once, with_kwargs=True)
-    found = model.choice_probabilities(asked, RATINGS, RATING_PREFIX, heads=heads)
+    found = model.choice_probabilities(asked, RATINGS, RATING_PREFIX, prefix_cache=prefix_cache)
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
@@ -502,6 +506,6 @@ def test_a_prompt_was_shortened_because_another_reply_was_long(base):
 
 
 def test_splitting_many_prompts_took_the_square_of_their_number(model):
-    ours = load_like(model, batch_size=1)
+    ours = load_like(model, prompts_at_once=1)
     items = [k.to_bytes(4, "little") for k in range(60_000)]
     assert len(ours._split(items, room=1)) == 60_000

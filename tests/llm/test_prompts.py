@@ -200,7 +200,7 @@ def test_the_prompts_of_many_targets_are_a_sequence_of_those_of_each():
         pd.Series([f"Fine {k}." for k in range(5)], index=[9, 3, 1, 0, 7]),
     )
     each = [prompt(*row) for row in zip(titles, reviews)]
-    assert list(texts(each)) == [one.text for one in each]
+    assert list(texts_of(each)) == [one.text for one in each]
     asked = OnDemand(prompt, titles, reviews)
     assert list(asked) == each
     assert (len(asked), asked[1], asked[-1], asked[1:3], asked[4:9]) == (5, each[1], each[4], each[1:3], each[4:])

@@ -111,8 +111,8 @@ def test_ratings_of_a_server_are_those_in_process(server, ask, expected, api, he
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_ratings_after_what_was_said_are_those_in_process(local, ask, api):
     said = [f"The user likes the {word}.\n" for word in ("bass", "mood", "voice", "bass", "price", "words")]
-    found = rated(ask(api=api), said=said)
-    np.testing.assert_allclose(found, rated(local, said=said), atol=1e-5)
+    found = rated(ask(api=api), reply_prefixes=said)
+    np.testing.assert_allclose(found, rated(local, reply_prefixes=said), atol=1e-5)
     assert not np.allclose(found, rated(local), atol=1e-3)
 
 
@@ -174,7 +174,7 @@ def test_a_prompt_that_is_too_long_is_shortened_as_in_process(base, adapter, ser
 @pytest.mark.parametrize("at_once", [1, 64])
 def test_many_prompts_go_to_the_server_in_windows_and_each_is_asked_once(server, local, ask, monkeypatch, at_once):
     monkeypatch.setattr(base_module, "WINDOW", 4)
-    bars = noted_bars(monkeypatch, base_module)
+    bars = noted_bars(monkeypatch)
     asked = some_prompts(9)
     asked, alive = counted_alive(texts_of([*asked[:6], asked[0], *asked[6:], asked[1], asked[1]]), Noted)
     model = ask(at_once=at_once)
@@ -184,7 +184,9 @@ def test_many_prompts_go_to_the_server_in_windows_and_each_is_asked_once(server,
     assert max(alive) <= 4
     assert texts == local.generate(asked, max_new_tokens=6)
     said = [f"Because of {k}.\n" for k in range(len(asked))]
-    np.testing.assert_allclose(rated(model, asked, said=said), rated(local, asked, said=said), atol=1e-5)
+    np.testing.assert_allclose(
+        rated(model, asked, reply_prefixes=said), rated(local, asked, reply_prefixes=said), atol=1e-5
+    )
     assert {(bar.n, bar.total) for bar in bars} == {(12, 12)}
 
 
@@ -229,35 +231,35 @@ def test_that_special_tokens_are_broken_was_said_after_all_was_asked(server, ask
 
 @pytest.mark.parametrize("api", ["completions", "chat"])
 def test_a_rerun_asks_nothing_twice(server, ask, store, expected, api):
-    first = ask(api=api, store=store)
+    first = ask(api=api, cache=store)
     texts, ratings = first.generate(ASKED, max_new_tokens=6), rated(first)
     asked = len(server.asked)
     assert asked == 2 * len(ASKED)
-    again = ask(api=api, store=store, top_logprobs=7)
+    again = ask(api=api, cache=store, top_logprobs=7)
     assert again.generate(ASKED, max_new_tokens=6) == texts
     np.testing.assert_array_equal(rated(again), ratings)
     assert len(server.asked) == asked
     again.generate(ASKED[:1], max_new_tokens=7)
-    rated(again, said=["So.\n"] * len(ASKED))
+    rated(again, reply_prefixes=["So.\n"] * len(ASKED))
     assert len(server.asked) == asked + 1 + len(ASKED)
 
 
 def test_kept_replies_are_those_of_one_name_one_api_and_one_adapter(base, server, ask, store, tmp_path):
     server.names = server.knows = ("Predictor", "other")
-    rated(ask(store=store), ASKED[:1])
-    rated(ask(store=store, name="other"), ASKED[:1])
-    rated(ask(store=store, api="chat"), ASKED[:1])
+    rated(ask(cache=store), ASKED[:1])
+    rated(ask(cache=store, name="other"), ASKED[:1])
+    rated(ask(cache=store, api="chat"), ASKED[:1])
     other = served.put_adapter(tmp_path / "other", base, lm_head=False)
-    rated(server_module.connect(server.address, "Predictor", other, 1024, store=store), ASKED[:1])
+    rated(server_module.connect(server.address, "Predictor", other, 1024, cache=store), ASKED[:1])
     assert len(server.asked) == 4
 
 
 def test_a_run_that_loses_its_server_keeps_what_it_has(server, ask, store, monkeypatch):
     monkeypatch.setattr(server_module, "RETRIES", 0)
     server.mood = lambda path, body, number: "hang up" if number > 3 else None
-    assert "replies so far are kept" in complaint_of(rated, ask(store=store, at_once=1))
+    assert "replies so far are kept" in complaint_of(rated, ask(cache=store, at_once=1))
     asked, server.mood = len(server.asked), None
-    rated(ask(store=store, at_once=1))
+    rated(ask(cache=store, at_once=1))
     assert len(server.asked) == asked + len(ASKED) - 3
 
 
@@ -447,5 +449,5 @@ def test_choices_of_several_tokens_are_refused_before_anything_is_asked(server, 
 
 def test_the_server_keeps_common_heads_itself(ask):
     model = ask()
-    assert model.read_heads(ASKED) is None
-    assert rated(model, ASKED[:1], heads=model.read_heads(ASKED)).shape == (1, 5)
+    assert model.read_prefixes(ASKED) is None
+    assert rated(model, ASKED[:1], prefix_cache=model.read_prefixes(ASKED)).shape == (1, 5)

@@ -16,9 +16,9 @@ from reason4rec.data.history import Entry, History
 from reason4rec.demo import rules, stand_in, world
 from reason4rec.errors import InputError
 from reason4rec.llm import base
-from reason4rec.llm import teacher as teacher_module
 from reason4rec.llm.cache import ResponseCache
-from reason4rec.llm.teacher import STAND_IN, Teacher
+from reason4rec.llm.teacher import Teacher
+from reason4rec.llm.usage import STAND_IN
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARIES
 
@@ -311,7 +311,7 @@ def test_the_card_counts_this_run_and_prices_known_models_only(server, store, mo
     Teacher(store, model).ask(asked[:1], 0.2)
     teacher = Teacher(store, model)
     teacher.ask(asked, 0.2)
-    assert teacher.card() == {
+    assert teacher.usage() == {
         "requests": 2,
         "kept_replies": 1,
         "retried": 0,
@@ -374,7 +374,7 @@ def test_calls_of_several_threads_share_the_requests_in_flight(server, store):
 def test_many_prompts_are_asked_in_windows_and_each_once(server, store, monkeypatch):
     """Once the requests of all prompts lay in memory: 4 KB for each review."""
     monkeypatch.setattr(base, "WINDOW", 4)
-    bars, plain = noted_bars(monkeypatch, teacher_module), summaries(10)
+    bars, plain = noted_bars(monkeypatch), summaries(10)
     plain = [*plain[:6], plain[0], *plain[6:], plain[9]]
     asked, alive = counted_alive(plain, NotedText)
     teacher = Teacher(store, STAND_IN, at_once=3)

@@ -76,7 +76,7 @@ def wait_for(url, process, log):
 def test_it_writes_what_the_adapter_writes_in_process(base, adapter, server, tmp_path):
     local = load(base, adapter, device="cpu", max_length=1024)
     model = server_module.connect(
-        *server, adapter, 1024, at_once=2, api="chat", store=ResponseCache(tmp_path / "replies.sqlite")
+        *server, adapter, 1024, at_once=2, api="chat", cache=ResponseCache(tmp_path / "replies.sqlite")
     )
     texts = model.generate(ASKED, max_new_tokens=24)
     assert texts == local.generate(ASKED, max_new_tokens=24)

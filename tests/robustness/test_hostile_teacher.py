@@ -18,7 +18,8 @@ from helpers import files_in, serving
 
 from reason4rec.errors import InputError
 from reason4rec.llm.cache import ResponseCache
-from reason4rec.llm.teacher import EMPTY_REPLIES, MAX_NEW_TOKENS, REFUSED_AT_FIRST, REPLY_LIMIT, Teacher
+from reason4rec.llm.client import EMPTY_REPLIES, MAX_NEW_TOKENS, REPLY_LIMIT
+from reason4rec.llm.teacher import REFUSED_AT_FIRST, Teacher
 
 KEY = "sk-zqxjv-KWVZQ-jxqzk-VVKQX"
 HTML = b"<html><body>Bad gateway</body></html>"
@@ -310,13 +311,13 @@ def test_a_refused_prompt_is_a_row_without_a_reply_and_is_never_asked_again(serv
     expected = [None if k == 2 else rule(prompt) for k, prompt in enumerate(asked)]
     assert first.ask(asked, 0.2) == expected
     assert first.refused == {asked[2]: reason}
-    assert first.card()["refused"] == 1
+    assert first.usage()["refused"] == 1
     assert server.asked[asked[2]] == (EMPTY_REPLIES if "without" in reason else 1)
     server.asked.clear()
     again = teacher(store)
     assert again.ask(asked, 0.2) == expected
     assert again.refused == {asked[2]: reason}
-    assert again.card()["refused"] == 1
+    assert again.usage()["refused"] == 1
     assert again.kept == 5
     assert not server.asked
 
@@ -384,15 +385,15 @@ def test_another_model_name_in_the_replies_is_named_in_the_card(server, store):
     server.behave = lambda prompt, attempt: Answer(content=chat("Fine.", model="m-2025-01-01"))
     dated = teacher(store)
     assert dated.ask(prompts(2), 0.2) == ["Fine.", "Fine."]
-    assert dated.card()["answered_by"] == "m-2025-01-01"
+    assert dated.usage()["answered_by"] == "m-2025-01-01"
     server.behave = lambda prompt, attempt: Answer(content=chat("Fine.", model=f"m {KEY}"))
     odd = teacher(store, seed=1)
     odd.ask(prompts(2), 0.2)
-    assert_no_key(str(odd.card()))
+    assert_no_key(str(odd.usage()))
     server.behave = lambda prompt, attempt: Answer(content=chat("Fine.", model=KEY))
     echo = teacher(store, seed=2)
     echo.ask(prompts(2), 0.2)
-    assert_no_key(str(echo.card()))
+    assert_no_key(str(echo.usage()))
 
 
 @pytest.mark.parametrize(
@@ -442,7 +443,7 @@ def test_the_key_is_in_no_log_line_traceback_file_or_name(server, tmp_path, monk
             asking.ask(prompts(2), 0.2)
         except InputError as caught:
             told += traceback.format_exception(caught)
-        told += [repr(asking), repr(asking._client), str(asking.card()), str(asking.refused)]
+        told += [repr(asking), repr(asking._client), str(asking.usage()), str(asking.refused)]
         store.close()
     assert len(told) > 60
     assert_no_key("".join(told) + caplog.text + "".join(capfd.readouterr()))

@@ -144,7 +144,7 @@ def crash(where, script, flags):
     runpy.run_path(script, run_name="__main__")
 
 
-CRASHES = (("reason4rec.llm.cache", "json"), ("reason4rec.llm.teacher", "json"), ("reason4rec.llm.teacher", "httpx2"))
+CRASHES = (("reason4rec.llm.cache", "json"), ("reason4rec.llm.teacher", "json"), ("reason4rec.llm.client", "httpx2"))
 
 
 @pytest.mark.parametrize("where", CRASHES)

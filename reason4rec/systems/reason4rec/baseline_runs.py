@@ -68,7 +68,7 @@ def _zero_shot_teacher(step: ExpertStep, targets: pd.DataFrame) -> tuple[np.ndar
     replies = teacher.ask(texts_of(_direct_prompts(step, targets)), TEACHER_TEMPERATURE)
     found = np.array([[rating_in(reply or "")] for reply in replies])
     about = {"teacher_model": teacher.model, "temperature": TEACHER_TEMPERATURE}
-    return found, about | {"unusable": int(np.isnan(found).sum())} | teacher.card()
+    return found, about | {"unusable": int(np.isnan(found).sum())} | teacher.usage()
 
 
 ASKED = {"zero_shot": _zero_shot, "zero_shot_teacher": _zero_shot_teacher}

@@ -56,7 +56,7 @@ class Costs:
 
     def dollars(self, tokens_in: float, tokens_out: float) -> float | None:
         """Price of requests to the teacher in US dollars; NaN where it is not known, None where there is none."""
-        from reason4rec.llm.teacher import PRICES
+        from reason4rec.llm.usage import PRICES
 
         if self.teacher == facts.STAND_IN:
             return None
@@ -174,7 +174,7 @@ class Plan(Costs):
         return found
 
     def _on_teacher(self, lines: Sequence[Line], teacher: Line | None) -> list[str]:
-        from reason4rec.llm.teacher import BATCH_PRICE, PRICES
+        from reason4rec.llm.usage import BATCH_PRICE, PRICES
 
         found = []
         if teacher and any(line.step == "2/4" for line in lines if line.by == "teacher"):

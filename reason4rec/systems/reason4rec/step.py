@@ -130,7 +130,7 @@ class ExpertStep(Step):
         if not (Servers in self.options and self[Servers].address):
             found = {name: value for name, value in found.items() if name not in _SERVERS}
         if Servers in self.used and self[Servers].address:
-            from reason4rec.llm.teacher import address_of
+            from reason4rec.llm.client import address_of
 
             found["base_url"] = ",".join(address_of(url.strip()) for url in self[Servers].address.split(","))
             found.pop("device", None)

@@ -13,7 +13,7 @@ from reason4rec.data import schema
 from reason4rec.demo import rules, stand_in
 from reason4rec.errors import InputError
 from reason4rec.llm import shape
-from reason4rec.llm.teacher import PRICES
+from reason4rec.llm.usage import PRICES
 from reason4rec.run import __main__ as run
 from reason4rec.run import cost, files
 from reason4rec.systems.reason4rec import artifacts, estimates

@@ -319,7 +319,7 @@ def distilling_script():
 
 
 class Reader:
-    def read_heads(self, asked, at_once):
+    def read_prefixes(self, asked, at_once):
         return None
 
 

@@ -1,0 +1,157 @@
+"""Rows of token ids through a local model in batches: padded, split, halved where memory is full, and kept on disk."""
+
+import gc
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from reason4rec.llm.base import PromptBar, progress, windows
+from reason4rec.llm.cache import ResponseCache, key_of
+from reason4rec.llm.prefix_cache import PrefixCache
+from reason4rec.llm.prompt import Prompt
+from reason4rec.llm.rows import Row, length, packed, positions, unpacked
+from reason4rec.llm.tokens import encode
+
+CPU_TOKENS = 2**15  # of prompts and replies in a batch on a CPU
+ROWS = 512  # in a batch at most
+
+Answer = Callable[[list[Row]], tuple[list, int]]
+
+
+@dataclass
+class BatchRunner:
+    """A base model in 4 bits with at most one adapter, its tokenizer, and how its batches are made.
+
+    `name` stands for its weights in the keys of kept replies; `shortened` counts prompts that lost history to fit. A
+    batch holds `prompts_at_once` prompts, or, where that is None, as many as have `tokens_at_once` tokens together.
+    Prefixes of at most `tokens_of_prefixes` tokens are kept from call to call.
+    """
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    max_length: int = 4096
+    prompts_at_once: int | None = None
+    tokens_at_once: float = CPU_TOKENS
+    tokens_of_prefixes: float = CPU_TOKENS
+    cache: ResponseCache | None = None
+    shortened: int = 0
+    tokens_that_fit: float = math.inf
+
+    def __post_init__(self) -> None:
+        self._bar: PromptBar | None = None
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.model.device.type != "cuda"
+
+    @property
+    def _room_to_read(self) -> float:
+        # On CUDA a prefix that was read lies in memory beside its copies in the rows. On a CPU it is read alone.
+        return 1 if self._on_cpu else self.tokens_at_once / 2
+
+    def _encode_all(self, prompts: Sequence[Prompt], longest: Sequence[int], count: bool = True) -> list[bytes]:
+        """Packed token ids of each prompt in the chat format, shortened to at most as many as `longest` says."""
+        encoded = []
+        for prompt, most in zip(prompts, longest, strict=True):
+            ids, cut = encode(self.tokenizer, prompt, most)
+            self.shortened += count and cut > 0
+            encoded.append(packed(ids))
+        return encoded
+
+    def _padded(self, batch: Sequence[bytes]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rows, longest) token ids of packed rows, padded on the left, and which of them count."""
+        rows = [torch.tensor(unpacked(row), dtype=torch.long) for row in batch]
+        pad = self.tokenizer.pad_token_id
+        ids = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def _states(self, prefixes: PrefixCache) -> dict[bytes, torch.Tensor]:
+        """Keys and values of every prefix, (its tokens, layers x 2 x key heads x size); read now if not yet."""
+
+        def read(batch: list[bytes]) -> tuple[list[torch.Tensor], int]:
+            ids, mask = self._padded(batch)
+            cache = self.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions(mask), logits_to_keep=1, use_cache=True
+            ).past_key_values
+            states = torch.stack([tensor for layer in cache.layers for tensor in (layer.keys, layer.values)], dim=1)
+            states = states.permute(0, 3, 1, 2, 4).flatten(2)
+            return [row[-length(prefix) :].clone() for row, prefix in zip(states, batch)], ids.numel()
+
+        for batch in prefixes.batches:
+            if batch[0] not in prefixes.states:
+                prefixes.states.update(zip(batch, self._halving(read, batch)[0]))
+        return prefixes.states
+
+    def _split(self, items: list, room: float, more: int = 0, size: Callable = length) -> list[list]:
+        """Items in batches, the largest first, each with at most `room` tokens and `more` a row; always the same."""
+        items, batches, start = sorted(items, key=lambda item: (-size(item), item)), [], 0
+        # The most tokens of an item from each place on.
+        longest = list(itertools.accumulate(map(length, reversed(items)), max))[::-1]
+        while start < len(items):
+            fit = self.prompts_at_once or max(1, min(ROWS, int(room / (longest[start] + more))))
+            batches.append(items[start : start + fit])
+            start += fit
+        return batches
+
+    def _answers(
+        self,
+        total: int,
+        rows_of: Callable[[slice], list[Row]],
+        settings: dict,
+        what: str,
+        batches: Callable[[list[Row]], Iterator[tuple[list[Row], Answer]]],
+    ) -> list:
+        """The answers to rows, in their order, each distinct one asked once and kept before the next batch begins.
+
+        `rows_of` makes the rows of one window of prompts at a time. A batch of which anything is missing is computed
+        whole, so that a resumed run gives what an unbroken one does.
+        """
+        answers: dict[str, object] = {}
+        wanted: list[str] = []
+        with progress(what, total) as bar:
+            self._bar = bar
+            for window in windows(total):
+                rows = rows_of(window)
+                times = Counter(rows)
+                keys = {row: key_of(model=self.name, ids=unpacked(row.ids), **settings) for row in times}
+                wanted += [keys[row] for row in rows]
+                new = [row for row in keys if keys[row] not in answers]
+                bar.answered(len(rows) - sum(times[row] for row in new))
+                for batch, answer in batches(new):
+                    kept = self.cache.get_all([keys[row] for row in batch]) if self.cache else {}
+                    computed = 0
+                    if len(kept) < len(batch):
+                        with torch.inference_mode():
+                            found, computed = self._halving(answer, batch)
+                        kept = {keys[row]: value for row, value in zip(batch, found, strict=True)}
+                        if self.cache:
+                            self.cache.put(kept)
+                    answers |= kept
+                    bar.answered(sum(times[row] for row in batch), computed)
+        return [answers[key] for key in wanted]
+
+    def _halving(self, answer: Callable, batch: list) -> tuple[list, int]:
+        """The answers to a batch and the tokens they took; where the GPU's memory is full, those to its halves."""
+        size = len(batch) * max(map(length, batch))
+        if size <= self.tokens_that_fit or len(batch) == 1:
+            try:
+                return answer(batch)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                self.tokens_that_fit = size / 2
+            # Outside the handler, whose traceback holds on to what filled the memory.
+            gc.collect()
+            torch.cuda.empty_cache()
+        middle = len(batch) // 2
+        (first, n), (second, m) = (self._halving(answer, half) for half in (batch[:middle], batch[middle:]))
+        return first + second, n + m
