@@ -20,8 +20,7 @@ import pandas as pd
 
 import utils
 from reason4rec.llm.prompt import OnDemand
-from reason4rec.systems.reason4rec import prompts
-from reason4rec.systems.reason4rec import reason_quality as quality
+from reason4rec.systems.reason4rec import prompts, reason_quality, reason_scores
 from reason4rec.systems.reason4rec.artifacts import REASON, REASON_QUALITY, REASON_QUALITY_ROWS, SUMMARIES, TEST_REASONS
 from reason4rec.systems.reason4rec.options import Quality
 
@@ -34,30 +33,30 @@ def run(step: utils.ExpertStep) -> None:
     histories = step.histories(rows)
     # A row whose review is empty has nothing to be compared with.
     reviewed = rows[rows["reviews"].str.strip() != ""]
-    scores = quality.against_reviews(step, reviewed)
+    scores = reason_quality.against_reviews(step, reviewed)
     if teacher:
         question = partial(prompts.judge, step.product_class, folder=step.templates)
         questions = OnDemand(question, reviewed["title"], reviewed["reviews"], reviewed[REASON])
         replies = pd.Series(utils.chat_with_gpt(teacher, questions, TEMPERATURE), index=reviewed.index)
         utils.print_refused(reviewed, questions, replies, teacher)
-        scores["gptscore"] = replies.fillna("").map(quality.judged_score)
+        scores["gptscore"] = replies.fillna("").map(reason_scores.judged_score)
         scores["gptscore_unusable"] = scores["gptscore"].isna().astype(float)
 
-    by_itself, texts = quality.by_itself(rows, histories, step.read(SUMMARIES), seed)
+    by_itself, texts = reason_quality.by_itself(rows, histories, step.read(SUMMARIES), seed)
     scores = scores.reindex(rows.index).assign(**by_itself)
     if teacher:
         texts["judge_reply"] = replies.reindex(rows.index)
-    table = quality.table(scores, rows[REASON], rows["user_id"], seed)
+    table = reason_quality.table(scores, rows[REASON], rows["user_id"], seed)
     step.write(REASON_QUALITY, {"table": table, "settings": step.provenance["settings"]})
     every = pd.concat([rows, scores, pd.DataFrame(texts)], axis=1).astype(object)
     step.write(REASON_QUALITY_ROWS, every.where(every.notna(), None).to_dict("records"))
-    print(quality.as_text(table))
+    print(reason_quality.as_text(table))
     usage = teacher.usage() if teacher else {}
     step.summary(len(rows), len(rows), without_review=len(rows) - len(reviewed), **usage)
 
 
 def show(step: utils.ExpertStep) -> None:
-    print(quality.as_text(json.loads(step.path(REASON_QUALITY).read_text(encoding="utf-8"))["table"]))
+    print(reason_quality.as_text(json.loads(step.path(REASON_QUALITY).read_text(encoding="utf-8"))["table"]))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reason4rec.data import schema
 from reason4rec.data.history import Entry, History
 from reason4rec.errors import InputError
-from reason4rec.llm.prompt import WORDS_PER_CUT, OnDemand, Prompt, shorten, training_row
+from reason4rec.llm.prompt import WORDS_PER_CUT, OnDemand, Prompt, shorten, texts_of, training_row
 from reason4rec.run import files
 from reason4rec.systems.reason4rec import prompts
 

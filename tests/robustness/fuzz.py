@@ -44,7 +44,7 @@ from reason4rec.errors import InputError
 from reason4rec.llm import tokens
 from reason4rec.llm.prompt import training_row
 from reason4rec.run import files as files_module
-from reason4rec.systems.reason4rec import baseline_runs, prompts, reason_quality
+from reason4rec.systems.reason4rec import baseline_runs, prompts, reason_checks, reason_scores
 from reason4rec.training import trainer
 
 SLOW = 1  # seconds of processor time that inputs of these sizes may take on average
@@ -382,14 +382,14 @@ def summaries(text: str) -> None:
 @drawn(words, st.integers(1, 5), st.integers(0, 100), n=500)
 def ratings_and_scores(text: str, rating: int, score: int) -> None:
     """A rating is of 1 to 5 or missing, a score of 0 to 100; the last rating counts, and a score alone is found."""
-    found, judged = baseline_runs.rating_in(text), reason_quality.judged_score(text)
+    found, judged = baseline_runs.rating_in(text), reason_scores.judged_score(text)
     assert np.isnan(found) or 1 <= found <= 5
     assert np.isnan(judged) or 0 <= judged <= 100
     assert baseline_runs.rating_in(f"{text}\n{prompts.rating_answer(rating)}") == rating
     if "score" not in text.lower():
-        assert reason_quality.judged_score(f"Why: {text}\nScore: {score}") == score
-    reason_quality.rating_in_words(text), reason_quality.aspects(text)
-    reason_quality.named_aspects(text, {("x",)}), reason_quality.checks([text, text], [text, "x"])
+        assert reason_scores.judged_score(f"Why: {text}\nScore: {score}") == score
+    reason_checks.rating_in_words(text), reason_checks.aspects(text)
+    reason_checks.named_aspects(text, {("x",)}), reason_checks.checks([text, text], [text, "x"])
 
 
 @drawn(words, n=30)

@@ -22,7 +22,7 @@ from reason4rec.data.schema import TEST
 from reason4rec.demo import rules, stand_in
 from reason4rec.errors import InputError
 from reason4rec.run import files
-from reason4rec.systems.reason4rec import artifacts, prompts, reason_quality
+from reason4rec.systems.reason4rec import artifacts, prompts, reason_checks, reason_quality, reason_scores
 from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, SUMMARY, TEST_REASONS
 
 SCRIPT = "3_Predictor/7_reason_quality.py"
@@ -34,7 +34,7 @@ texts = st.text(alphabet="ab é日.'- \n", max_size=40)
 
 
 def test_rouge_counts_common_words_pairs_and_subsequences():
-    found = reason_quality.rouge(
+    found = reason_scores.rouge(
         ["the cat sat", "the cat", "dog", "", "sat the cat"], ["the cat", "the cat", "cat", "cat", ""]
     )
     assert found["rouge_1"] == pytest.approx([0.8, 1, 0, 0, 0])
@@ -44,7 +44,7 @@ def test_rouge_counts_common_words_pairs_and_subsequences():
 
 def test_meteor_matches_words_and_stems_and_no_synonyms():
     reasons = ["The cats sat on mats.", "the cat sat on mat", "a car", "mat the", ""]
-    found = reason_quality.meteor(reasons, ["the cat sat on mat"] * 2 + ["an automobile", "the mat", "x"])[
+    found = reason_scores.meteor(reasons, ["the cat sat on mat"] * 2 + ["an automobile", "the mat", "x"])[
         "meteor_exact_stem"
     ]
     one_chunk = 1 - 0.5 * (1 / 5) ** 3
@@ -52,7 +52,7 @@ def test_meteor_matches_words_and_stems_and_no_synonyms():
 
 
 def test_chrf_is_the_f_score_of_common_runs_of_characters():
-    found = reason_quality.chrf(["abc", "ab", "xyz", ""], ["abc", "abc", "abc", "abc"])["chrf"]
+    found = reason_scores.chrf(["abc", "ab", "xyz", ""], ["abc", "abc", "abc", "abc"])["chrf"]
     recall = (2 / 3 + 1 / 2) / 2
     assert found == pytest.approx([1, 5 * recall / (4 + recall), 0, 0])
 
@@ -60,7 +60,7 @@ def test_chrf_is_the_f_score_of_common_runs_of_characters():
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
 def test_every_score_of_any_text_lies_between_0_and_1(pairs):
-    for score in reason_quality.NO_DOWNLOAD.values():
+    for score in reason_scores.NO_DOWNLOAD.values():
         for column in score(*map(list, zip(*pairs))).values():
             assert len(column) == len(pairs)
             assert all(0 <= value <= 1 + 1e-9 for value in column)
@@ -110,7 +110,7 @@ PAIRS = (
 
 
 def bertscore(encoder, reasons, reviews, layer=None, batch_size=2):
-    found = reason_quality.bertscore(reasons, reviews, encoder[0], layer, "cpu", batch_size)
+    found = reason_scores.bertscore(reasons, reviews, encoder[0], layer, "cpu", batch_size)
     return [np.array(found[name]) for name in ("bertscore_p", "bertscore_r", "bertscore")]
 
 
@@ -161,7 +161,7 @@ def test_a_layer_that_an_encoder_lacks_is_refused(encoder):
 
 def test_bleurt_is_the_output_for_review_and_reason(checkpoint, tokenizer):
     folder, model = checkpoint(BertForSequenceClassification, num_labels=1)
-    found = reason_quality.bleurt(*PAIRS, folder, "cpu", 3)["bleurt"]
+    found = reason_scores.bleurt(*PAIRS, folder, "cpu", 3)["bleurt"]
     for reason, review, value in zip(*PAIRS, found):
         with torch.no_grad():
             wanted = model(**tokenizer(review, reason, return_tensors="pt", truncation=True)).logits.item()
@@ -171,12 +171,12 @@ def test_bleurt_is_the_output_for_review_and_reason(checkpoint, tokenizer):
 
 def test_a_folder_that_is_no_bleurt_is_refused(checkpoint, tmp_path):
     with pytest.raises(InputError, match="one output, this one 3"):
-        reason_quality.bleurt(*PAIRS, checkpoint(BertForSequenceClassification, num_labels=3)[0], "cpu", 2)
+        reason_scores.bleurt(*PAIRS, checkpoint(BertForSequenceClassification, num_labels=3)[0], "cpu", 2)
     with pytest.raises(InputError, match=r"lack classifier\.bias, so it is another kind"):
-        reason_quality.bleurt(*PAIRS, checkpoint(BertModel, num_labels=1)[0], "cpu", 2)
+        reason_scores.bleurt(*PAIRS, checkpoint(BertModel, num_labels=1)[0], "cpu", 2)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="no model that transformers can load"):
-        reason_quality.bleurt(*PAIRS, tmp_path, "cpu", 2)
+        reason_scores.bleurt(*PAIRS, tmp_path, "cpu", 2)
 
 
 @pytest.mark.parametrize("score", ["bertscore", "bleurt"])
@@ -184,20 +184,20 @@ def test_what_needs_a_download_says_so_and_what_needs_none(score, tmp_path):
     none = {"bertscore": None, "bleurt": None}
     for asked, folders in (([score], none), (["rouge"], none | {score: tmp_path / "nothing"})):
         with pytest.raises(InputError) as error:
-            reason_quality.asked_scores(asked, folders)
+            reason_scores.asked_scores(asked, folders)
         assert f"--{score}" in str(error.value)
         assert "huggingface.co" in str(error.value)
         assert "rouge, meteor, chrf need no download" in str(error.value)
 
 
 def test_a_folder_adds_its_score(encoder):
-    assert reason_quality.asked_scores([], {"bertscore": None, "bleurt": None}) == []
-    assert reason_quality.asked_scores(["chrf"], {"bertscore": encoder[0], "bleurt": None}) == ["chrf", "bertscore"]
+    assert reason_scores.asked_scores([], {"bertscore": None, "bleurt": None}) == []
+    assert reason_scores.asked_scores(["chrf"], {"bertscore": encoder[0], "bleurt": None}) == ["chrf", "bertscore"]
 
 
 @pytest.mark.parametrize("package", ["rouge_score", "nltk", "sacrebleu"])
 def test_a_missing_package_is_named(package, monkeypatch):
-    score = dict(zip(("rouge_score", "nltk", "sacrebleu"), reason_quality.NO_DOWNLOAD.values()))[package]
+    score = dict(zip(("rouge_score", "nltk", "sacrebleu"), reason_scores.NO_DOWNLOAD.values()))[package]
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, package, None)
@@ -222,7 +222,7 @@ def test_a_missing_package_is_named(package, monkeypatch):
     ],
 )
 def test_a_judges_score_is_read(reply, score):
-    assert reason_quality.judged_score(reply) == score
+    assert reason_scores.judged_score(reply) == score
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_judges_score_is_read(reply, score):
     + ["Score: 20 and then Score: 80", "a score of 50", "85", "underscore: 5"],
 )
 def test_a_reply_without_one_clear_score_has_none(reply):
-    assert math.isnan(reason_quality.judged_score(reply))
+    assert math.isnan(reason_scores.judged_score(reply))
 
 
 def judged(review, reason):
@@ -248,14 +248,14 @@ def test_the_stand_in_judges_by_aspects_and_verdict():
         "What matters to this user is bass. The user will dislike it.",
         "What matters to this user is piano. The user will dislike it.",
     )
-    assert [reason_quality.judged_score(judged(LIKED, reason)) for reason in reasons] == [100, 50, 50, 0]
+    assert [reason_scores.judged_score(judged(LIKED, reason)) for reason in reasons] == [100, 50, 50, 0]
     assert re.fullmatch(r"Why: .+\.\nScore: 100", judged(LIKED, reasons[0]))
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_the_stand_in_judges_any_review_and_reason(review, reason):
-    assert 0 <= reason_quality.judged_score(judged(review, reason)) <= 100
+    assert 0 <= reason_scores.judged_score(judged(review, reason)) <= 100
 
 
 def test_the_stand_in_tells_the_prompts_apart_whatever_stands_in_a_review():
@@ -286,13 +286,13 @@ def history(user=(), item=()):
 
 
 def test_aspects_are_the_keywords_of_the_three_lines_by_stems():
-    found = reason_quality.aspects(
+    found = reason_checks.aspects(
         summary("Warm Voices, the guitar solo; GREAT price", "None", "None mentioned, 5, the user's")
     )
     assert list(found) == [("warm", "voic"), ("guitar", "solo"), ("great", "price")]
-    assert not reason_quality.aspects(summary("N/A", "Not stated.", "none, , user"))
-    assert not reason_quality.aspects("The bass, the piano\nGood Positive Aspects: bass")
-    assert list(reason_quality.aspects("Positive Aspects: Stimme, 歌声, café noir")) == [
+    assert not reason_checks.aspects(summary("N/A", "Not stated.", "none, , user"))
+    assert not reason_checks.aspects("The bass, the piano\nGood Positive Aspects: bass")
+    assert list(reason_checks.aspects("Positive Aspects: Stimme, 歌声, café noir")) == [
         ("stimm",),
         ("歌声",),
         ("café", "noir"),
@@ -303,7 +303,7 @@ def test_named_are_whole_phrases_the_longest_first():
     vocabulary = {("warm", "voic"), ("voic",), ("bass",), ("guitar", "solo")}
 
     def named(text):
-        return list(reason_quality.named_aspects(text, vocabulary).values())
+        return list(reason_checks.named_aspects(text, vocabulary).values())
 
     assert named("The WARM voices, the bassoon and a voice.") == ["warm voices", "voice"]
     assert named("Warm. Voice") == ["voice"]
@@ -316,9 +316,9 @@ def test_a_keyword_is_an_aspect_where_the_reviews_that_name_it_list_it():
     listed = [summary("deep bass")] * 2 + [summary()] * 58 + [summary("like, deep cello")] + [summary("oboe")] * 6
     train = pd.DataFrame({"reviews": reviews, SUMMARY: listed})
     # The bass itself is no keyword. "like" is listed by 1 of the 61 reviews that name it.
-    assert reason_quality.vocabulary(train, 0) == {("deep", "bass"), ("deep", "cello"), ("obo",)}
+    assert reason_checks.vocabulary(train, 0) == {("deep", "bass"), ("deep", "cello"), ("obo",)}
     train.loc[10, SUMMARY] = summary(wanted="bass")
-    assert ("bass",) in reason_quality.vocabulary(train, 0)
+    assert ("bass",) in reason_checks.vocabulary(train, 0)
 
 
 def test_faithful_is_what_stands_in_the_histories_of_the_row():
@@ -329,7 +329,7 @@ def test_faithful_is_what_stands_in_the_histories_of_the_row():
     ]
     reasons = ["Likes a guitar solo, voices and the piano.", "The piano and the bass of it.", "Nothing."]
     known = {("voic",), ("piano",), ("bass",), ("guitar", "solo")}
-    columns, texts = reason_quality.faithfulness(reasons, histories, known, seed=0)
+    columns, texts = reason_checks.faithfulness(reasons, histories, known, seed=0)
     assert columns["aspects_named"] == [3, 2, 0]
     assert columns["faithfulness"][:2] == pytest.approx([2 / 3, 1 / 2])
     assert math.isnan(columns["faithfulness"][2])
@@ -342,23 +342,23 @@ def test_by_chance_is_against_the_histories_of_another_row():
     names = ["The alpha.", "The beta.", "The gamma.", "The delta."]
     known = {("alpha",), ("beta",), ("gamma",), ("delta",)}
     for seed in range(5):
-        columns, _ = reason_quality.faithfulness(names, own, known, seed)
+        columns, _ = reason_checks.faithfulness(names, own, known, seed)
         assert columns["faithfulness"] == [1, 1, 1, 1]
         assert columns["faithfulness_by_chance"] == [0, 0, 0, 0]
-    same, _ = reason_quality.faithfulness(names[:2], [own[0]] * 2, known, 0)
+    same, _ = reason_checks.faithfulness(names[:2], [own[0]] * 2, known, 0)
     assert same["faithfulness_by_chance"] == same["faithfulness"] == [1, 0]
-    alone, _ = reason_quality.faithfulness(names[:1], own[:1], known, 0)
+    alone, _ = reason_checks.faithfulness(names[:1], own[:1], known, 0)
     assert alone["faithfulness"] == [1] and math.isnan(alone["faithfulness_by_chance"][0])
 
 
 def test_titles_name_no_aspect_where_they_are_written_as_titles():
     shown = history([summary()])
-    assert reason_quality.without_titles("Voice (like Old One) has a fine voice.", "Voice", shown).split() == (
+    assert reason_checks.without_titles("Voice (like Old One) has a fine voice.", "Voice", shown).split() == (
         "; (like ;) has a fine voice.".split()
     )
-    assert reason_quality.without_titles("Voices of Old Ones", "Voice", shown) == "Voices of Old Ones"
-    assert reason_quality.without_titles("What? (Deluxe) rocks", "What? (Deluxe)", shown) == "; rocks"
-    assert reason_quality.without_titles("A text", "", shown) == "A text"
+    assert reason_checks.without_titles("Voices of Old Ones", "Voice", shown) == "Voices of Old Ones"
+    assert reason_checks.without_titles("What? (Deluxe) rocks", "What? (Deluxe)", shown) == "; rocks"
+    assert reason_checks.without_titles("A text", "", shown) == "A text"
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_titles_name_no_aspect_where_they_are_written_as_titles():
     ],
 )
 def test_a_rating_told_in_words_is_found(reason, found):
-    assert reason_quality.rating_in_words(reason) == found
+    assert reason_checks.rating_in_words(reason) == found
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_a_rating_told_in_words_is_found(reason, found):
     + ["two star-crossed lovers", "gives joy to no one.", "the first ten years", "overrated for one"],
 )
 def test_numbers_that_are_no_rating_are_left_alone(reason):
-    assert reason_quality.rating_in_words(reason) == ""
+    assert reason_checks.rating_in_words(reason) == ""
 
 
 def test_a_reason_is_measured_by_itself():
@@ -422,7 +422,7 @@ def test_a_reason_is_measured_by_itself():
         "a\0b\ufffd",
     ]
     reviews = ["I say the bass is fine now.", "bass", "x", "", "so and no", "yes", ""]
-    found = reason_quality.checks(reasons, reviews)
+    found = reason_checks.checks(reasons, reviews)
     assert found["words"] == [4, 4, 0, 0, 7, 3, 2]
     assert found["empty"] == [0, 0, 1, 1, 0, 0, 0]
     assert found["unfinished"] == [0, 1, 0, 0, 1, 0, 1]
@@ -435,7 +435,7 @@ def test_a_reason_is_measured_by_itself():
 
 
 def test_accents_emoji_and_line_breaks_are_no_garbage():
-    found = reason_quality.checks(["Für Élise, 日本語 👍🏽 👩‍👩‍👧\n\tnaïve…"], ["x"])
+    found = reason_checks.checks(["Für Élise, 日本語 👍🏽 👩‍👩‍👧\n\tnaïve…"], ["x"])
     assert found["unprintable"] == [0] and found["unfinished"] == [0]
 
 
@@ -451,20 +451,20 @@ def test_near_duplicates_are_those_with_most_trigrams_in_common(reasons):
         return a == b or (bool(union) and len(grams(a) & grams(b)) >= 0.8 * len(union) - 1e-9)
 
     wanted = [float(any(near(reasons[j], text) for j in range(k))) for k, text in enumerate(reasons)]
-    assert reason_quality.checks(reasons, reasons)["near_duplicate"] == wanted
+    assert reason_checks.checks(reasons, reasons)["near_duplicate"] == wanted
 
 
 def test_near_duplicates_are_found_across_blocks():
     reasons = [f"reason number w{k} stands here all by itself w{k}" for k in range(600)] + [
         "reason number w3 stands here all by itself w3 indeed"
     ]
-    assert np.flatnonzero(reason_quality.checks(reasons, reasons)["near_duplicate"]).tolist() == [600]
+    assert np.flatnonzero(reason_checks.checks(reasons, reasons)["near_duplicate"]).tolist() == [600]
 
 
 def test_distinct_counts_ngrams_over_all_reasons():
-    assert reason_quality.distinct(["a b a", "b"], 1) == 2 / 4
-    assert reason_quality.distinct(["a b a", "a b"], 2) == 2 / 3
-    assert math.isnan(reason_quality.distinct(["", "a"], 2))
+    assert reason_checks.distinct(["a b a", "b"], 1) == 2 / 4
+    assert reason_checks.distinct(["a b a", "a b"], 2) == 2 / 3
+    assert math.isnan(reason_checks.distinct(["", "a"], 2))
 
 
 def test_the_table_has_means_with_intervals_of_the_rows_that_have_the_score():
@@ -564,7 +564,7 @@ def test_the_judge_is_asked_once_about_each_row_with_a_review(toy):
     assert rows[4]["gptscore"] is None and rows[4]["judge_reply"] is None
     for row in rows[:4]:
         assert row["judge_reply"] == judged(row["reviews"], row["reasoner_reply"])
-        assert row["gptscore"] == reason_quality.judged_score(row["judge_reply"])
+        assert row["gptscore"] == reason_scores.judged_score(row["judge_reply"])
     assert rows[1]["gptscore"] < table["gptscore"]["value"]
 
 
