@@ -6,11 +6,11 @@
 
 The last only shows that this script works. Nothing is downloaded: the weights are random, in 4 bits like those of a
 real base, and kept in the folder; the tokenizer is the demo's. Each part prints its table when it is done, as Markdown
-for RESULTS.md. --write_rates puts what was measured into reason4rec/rates.json, from which `bash run_all.sh --dry_run`
+for RESULTS.md. --write_rates puts what was measured into rates.json, from which `bash run_all.sh --dry_run`
 tells the hours of a run.
 
 ceilings    what the card gives at best: bf16 matrix multiplies, copies in its memory
-training    the four recipes through reason4rec.training.sft.build_trainer, one process each
+training    the four recipes through reason4rec.training.trainer.build_trainer, one process each
 generation  LocalModel.generate beside a loop over single prompts
 scoring     LocalModel.choice_probabilities, twelve prompts a target, beside a loop with the logits of all positions
 """
@@ -46,7 +46,7 @@ from reason4rec.systems.reason4rec import estimates, prompts, workload
 from reason4rec.systems.reason4rec.distillation import BLOCK
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
-from reason4rec.training.recipe import MAX_LENGTH
+from reason4rec.training.recipe import MAX_LENGTH, OPTIMIZER
 
 PARTS = ("ceilings", "training", "generation", "scoring")
 DEMO_BASE = ROOT / "reason4rec" / "demo" / "base"
@@ -248,7 +248,7 @@ class Texts:
         if adapter == "Reasoner":
             return training_row(prompts.reasoner(CLASS, title, self.history()), self.of("reason"))
         text = self.of("review", spread=0.75) if adapter == "reason_reward_model" else self.of("reason")
-        return training_row(prompts.predictor(CLASS, title, self.history(), text), estimates.ANSWER)
+        return training_row(prompts.predictor(CLASS, title, self.history(), text), prompts.rating_answer(4.0))
 
     def scored(self, targets: int) -> list[Prompt]:
         """Twelve prompts for each of some targets."""
@@ -370,6 +370,7 @@ def trained(args: argparse.Namespace, adapter: str, way: str, checkpointing: boo
         "sharded": False,
         "gradient_accumulation": 1,
         "gradient_checkpointing": checkpointing,
+        "optimizer": OPTIMIZER,
     }
     times, batches = [], []
 
@@ -456,7 +457,7 @@ def generation(args: argparse.Namespace, _: float | None) -> dict[str, tuple[flo
     model.generate(asked[:4], max_new_tokens=2, what="")
     fixed = seconds(most)
     model.model.generate = ending
-    drawn = seconds(round(estimates.NEW_TOKENS * SCALE[args.shape]))
+    drawn = seconds(round(1024 * SCALE[args.shape]))
     model.model.generate = own
 
     alone = []
@@ -561,15 +562,18 @@ def scoring(args: argparse.Namespace, _: float | None) -> dict[str, tuple[float,
 
 def project(args: argparse.Namespace, rates: dict[str, tuple[float, str]]) -> None:
     """Prints what a run of Music_data would take at these rates, and writes them where that is asked for."""
-    parser = argparse.ArgumentParser()
-    estimates.steps.common_flags(parser, "Music_data", None)
-    estimates.flags(parser)
-    plan = estimates.Plan(parser.parse_args([]))
+    from reason4rec.run import __main__ as run
+    from reason4rec.systems.reason4rec.pipeline import PIPELINE
+
+    given, command = run.parse(PIPELINE, ["--dataset", "Music_data", "--from", "1/1"])
+    steps = run.selected(PIPELINE, given)
+    survey = cost.Survey(PIPELINE, steps, lambda step: run.handed_on(PIPELINE, step, command, given))
+    plan = PIPELINE.plan(survey)
     plan.rates = with_rates(plan.rates, rates, args)
     print(f"\n### A run of Music_data\n\nAimed at: less than {AIMS['hours']} hours. At the rates above:\n")
     if args.shape != "8b":
         print("The rates are those of a tiny model: these hours mean nothing.\n")
-    print(f"```\n{cost.as_text(plan)}\n```", flush=True)
+    print(f"```\n{cost.as_text(survey, plan)}\n```", flush=True)
     if args.write_rates:
         files.write_text(estimates.RATES, json.dumps(plan.rates, indent=1) + "\n")
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tokenizers import Tokenizer
 
-from reason4rec.data import preprocess, schema
+from reason4rec.data import schema
 from reason4rec.data.history import WARM, Entry, History, HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
@@ -323,6 +323,9 @@ def _entries_shown(reviews: float, most: int) -> int:
 
 def _demo_splits(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train and test of the demo's world as steps 0/3 and 0/2 make them, before the 5-core filter."""
+    # By name, so that a dry run of other datasets does not load the engine of the preprocessing.
+    from reason4rec.data import preprocess
+
     world = importlib.import_module(DEMO_WORLD)
     train, _, test = preprocess.split(world.as_frame(*world.raw_records(world.USERS, world.ITEMS, seed)))
     return train, test
