@@ -300,6 +300,9 @@ def guarded(run: Callable[[], None]) -> None:
     except Pending as error:
         print(error.write())
         sys.exit(WAITING)
+    except BrokenPipeError:
+        # Whoever reads the output has enough; what is left of it must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(_complain(f"{where}{error.strerror or error}; free the disk or mend the path, and run again"))

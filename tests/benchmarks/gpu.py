@@ -557,7 +557,7 @@ def scoring(args: argparse.Namespace, _: float | None) -> dict[str, tuple[float,
         f"in blocks, as distillation scores. The probabilities are at most {apart:.1e} apart.",
         flush=True,
     )
-    return {"reading": (read / seconds, "measured while scoring with shared heads")}
+    return {"reading": (read / seconds, "measured while scoring with shared prefixes")}
 
 
 def project(args: argparse.Namespace, rates: dict[str, tuple[float, str]]) -> None:
