@@ -18,6 +18,7 @@ from reason4rec.evaluation import figures, ratings
 from reason4rec.run.project import own
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, METRICS
 from reason4rec.systems.reason4rec.experts import EXPERTS
+from reason4rec.systems.reason4rec.figures import tau_curve
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 
@@ -53,7 +54,7 @@ def draw(args: argparse.Namespace) -> None:
     # Without the kept reasons of a run, put in place by a person, a row has no number of accepted ones.
     taus = [row for row in read(ablations) if row.get("tau") is not None and "accepted" in row]
     if taus:
-        drawn["tau"] = figures.tau_curve(taus)
+        drawn["tau"] = tau_curve(taus)
     if any(curves.values()):
         drawn["training"] = figures.training_losses(curves)
     for name, figure in drawn.items():

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 def readme_commands():
     """The commands in README's bash blocks and step tables, each once, in their order."""
-    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "0_Data/README.md"))
+    pages = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     lines = [line.strip() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     lines += re.findall(r"\| `((?:bash|python) [^`]+)`", text)
     return list(dict.fromkeys(line for line in lines if line and not line.startswith(("#", *NOT_HERE))))
@@ -33,7 +34,7 @@ def readme_commands():
 
 def is_toy_step(command):
     found = STEP.search(command)
-    elsewhere = ("1_download", "3_make_demo_data", "--batch_", "--base_url", "--dry_run")
+    elsewhere = ("1_download", "3_make_demo_data", "--batch_", "--base_url", "--dry_run", "My_data", "--config")
     return bool(found) and not any(word in command for word in elsewhere)
 
 

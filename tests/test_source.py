@@ -56,8 +56,29 @@ def test_prompts_go_to_the_device_of_the_model():
     assert ids.device.type == mask.device.type == "meta"
 
 
-def test_every_test_that_readme_names_is_there():
-    named = re.findall(r"`tests/(test_\w+)\.py::(test_\w+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+def test_every_test_that_the_docs_name_is_there():
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    named = re.findall(r"`tests/([\w/]*test_\w+)\.py::(test_\w+)`", pages)
     assert len(named) > 15
     for file, test in named:
         assert f"\ndef {test}(" in (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8"), (file, test)
+
+
+def test_every_link_between_the_pages_leads_somewhere():
+    for page in (ROOT / "README.md", ROOT / "0_Data" / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        anchors = {
+            re.sub(r"[^\w -]", "", line[2:].strip().lower()).replace(" ", "-")
+            for line in re.findall(r"(?m)^##? .*", text)
+        }
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if target.startswith("http"):
+                continue
+            path, _, anchor = target.partition("#")
+            assert (page.parent / path).exists(), (page.name, target)
+            if anchor and not path:
+                assert anchor in {one.strip("-") for one in anchors}, (page.name, target)
+
+
+def test_readme_fits_in_one_reading():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200

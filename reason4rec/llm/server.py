@@ -6,27 +6,23 @@ counted here. The key comes from REASON4REC_API_KEY. Every reply is on disk befo
 of vLLM 0.33.0's source. Our decision.
 """
 
-import functools
-import re
-from array import array
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
 import openai
-from transformers import PreTrainedTokenizerBase
 
 from reason4rec.errors import InputError
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
 from reason4rec.llm.base import progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.client import address_of, key_in
-from reason4rec.llm.prompt import OnDemand, Prompt, shorten
-from reason4rec.llm.tokens import chat_ids, check, choice_ids, encode, load_tokenizer, plain_ids
+from reason4rec.llm.prompt import OnDemand, Prompt
+from reason4rec.llm.served_prompts import Asked, ServedPrompts
+from reason4rec.llm.tokens import choice_ids, load_tokenizer
 from reason4rec.run.files import sha256
 
 KEY = "REASON4REC_API_KEY"
@@ -34,36 +30,11 @@ NO_KEY = "none"  # the client insists on one
 RETRIES = 8  # of one request, with back-off
 RETRIES_AT_FIRST = 2  # a wrong address is told soon
 TIMEOUT = openai.Timeout(600, connect=10)  # seconds, for one reply among many
-MINUS_INFINITY = -9999.0  # as vLLM writes it in JSON
-
-
-class _Asked(NamedTuple):
-    """A prompt in the API's terms, the client that is to send it, and how many tokens it has."""
-
-    client: openai.OpenAI
-    said: dict[str, Sequence]
-    length: int
 
 
 @dataclass
-class ServedModel:
-    """An adapter that servers hold under the name `served`, each behind a client; all must hold the same.
-
-    `name` stands for the weights in the keys of kept replies; `shortened` counts prompts that lost history to fit,
-    `altered` those in which the chat API would have read special tokens. At most `at_once` requests are in flight.
-    """
-
-    clients: Sequence[openai.OpenAI]
-    served: str
-    tokenizer: PreTrainedTokenizerBase
-    name: str
-    max_length: int
-    at_once: int
-    api: str
-    top_logprobs: int
-    cache: ResponseCache | None
-    shortened: int = 0
-    altered: int = 0
+class ServedModel(ServedPrompts):
+    """An adapter at servers; its fields are those of `ServedPrompts`."""
 
     def generate(
         self,
@@ -85,7 +56,7 @@ class ServedModel:
         def text_of(choice: object, address: str) -> str:
             return ((choice.text if self.api == "completions" else choice.message.content) or "").strip()
 
-        def asked_of(window: slice) -> list[_Asked]:
+        def asked_of(window: slice) -> list[Asked]:
             return [self._asked(prompt, "", self.max_length - max_new_tokens) for prompt in prompts[window]]
 
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
@@ -121,7 +92,7 @@ class ServedModel:
 
         begun = OnDemand(lambda text: text + prefix, [""] * len(prompts) if reply_prefixes is None else reply_prefixes)
 
-        def asked_of(window: slice) -> list[_Asked]:
+        def asked_of(window: slice) -> list[Asked]:
             return [self._asked(*pair, self.max_length) for pair in zip(prompts[window], begun[window], strict=True)]
 
         def weights_of(choice: object, address: str) -> list[float]:
@@ -147,86 +118,10 @@ class ServedModel:
     def read_prefixes(self, prompts: Sequence[Prompt], at_once: int = 1) -> None:
         """Nothing: the server keeps what prompts have in common in its own prefix cache."""
 
-    def _check(self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]) -> None:
-        """InputError if a prompt cannot be asked, before any is; says whether the chat API changes any."""
-        altered = self.altered
-        for prompt, reply in zip(prompts, replies, strict=True):
-            check(self.tokenizer, prompt, longest, reply)
-            text = prompt.text + reply
-            self.altered += self.api == "chat" and self._harmless(text) != text
-        if self.altered and not altered:
-            print(
-                f"note: {self.altered} prompts hold special tokens of the model in a user's text; --api chat sends "
-                f"them with a space inside, --api completions would send them as they are"
-            )
-
-    def _asked(self, prompt: Prompt, reply: str, longest: int) -> _Asked:
-        """A prompt and the beginning of its reply in the API's terms, at most `longest` tokens together."""
-        encode_one = self._as_ids if self.api == "completions" else self._as_messages
-        said, length = encode_one(prompt, longest - len(plain_ids(self.tokenizer, reply)), reply)
-        return _Asked(self._client_of(prompt), said, length)
-
-    def _as_ids(self, prompt: Prompt, longest: int, reply: str) -> tuple[dict[str, list], int]:
-        ids, cut = encode(self.tokenizer, prompt, longest)
-        self.shortened += cut > 0
-        ids = ids + plain_ids(self.tokenizer, reply)
-        # As numbers of Python, those of a window would take ten times the memory.
-        return {"prompt": array("i", ids)}, len(ids)
-
-    def _as_messages(self, prompt: Prompt, longest: int, reply: str) -> tuple[dict[str, list], int]:
-        def length(text: str) -> int:
-            return len(chat_ids(self.tokenizer, self._harmless(text)))
-
-        text = prompt.text
-        if length(text) > longest:
-            text, _ = shorten(prompt, lambda text: length(text) <= longest)
-            self.shortened += 1
-        text, begun = self._harmless(text).strip(), self._harmless(reply.rstrip())
-        messages = [{"role": "user", "content": text}]
-        if begun:
-            messages.append({"role": "assistant", "content": begun})
-        return {"messages": messages}, length(text) + len(plain_ids(self.tokenizer, begun))
-
-    def _harmless(self, text: str) -> str:
-        """The text with a space after the first character of each special token in it, which a server would obey."""
-        special = _special_tokens(self.tokenizer)
-        text = special.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", text)
-        if special.search(text):
-            raise InputError("a prompt holds special tokens of the model that cannot be broken: use --api completions")
-        return text
-
-    def _rest(self, prefix: str) -> list[int]:
-        """The tokens of a prefix that a template that trims would take from its end."""
-        ids, begun = plain_ids(self.tokenizer, prefix), plain_ids(self.tokenizer, prefix.rstrip())
-        if ids[: len(begun)] != begun:
-            raise InputError(f"the tokenizer joins the end of {prefix!r} with what is before it: use --api completions")
-        return ids[len(begun) :]
-
-    def _names(self, id_: int) -> tuple[str, str]:
-        """How a server may write a token."""
-        return f"token_id:{id_}", self.tokenizer.decode([id_])
-
-    def _weigh(
-        self, found: dict[str, float], choices: Sequence[str], columns: Sequence[int], address: str
-    ) -> list[float]:
-        """The softmax over the choices' log-probabilities; InputError names a choice that has none."""
-        logs = []
-        for choice, id_ in zip(choices, columns):
-            value = next((found[name] for name in self._names(id_) if name in found), None)
-            if value is None or value <= MINUS_INFINITY:
-                raise InputError(
-                    f"the server at {address} gave no log-probability of {choice!r}, only of {len(found)} tokens: "
-                    f"ask for more with --top_logprobs N (now {self.top_logprobs}) and let the server give them "
-                    f"(vLLM: --max-logprobs N)"
-                )
-            logs.append(value)
-        weights = np.exp(np.array(logs) - max(logs))
-        return (weights / weights.sum()).tolist()
-
     def _answers(
         self,
         total: int,
-        asked_of: Callable[[slice], list[_Asked]],
+        asked_of: Callable[[slice], list[Asked]],
         request: Callable[[dict], dict],
         kept_under: dict,
         read: Callable[[object, str], object],
@@ -241,7 +136,7 @@ class ServedModel:
         answers: dict[str, object] = {}
         wanted: list[str] = []
 
-        def ask(key: str, asked: _Asked) -> tuple[str, object, int]:
+        def ask(key: str, asked: Asked) -> tuple[str, object, int]:
             said = _plain(asked.said)
             value, written = self._ask(asked.client, said | request(said), asked.length, read, rating)
             if self.cache:
@@ -273,10 +168,6 @@ class ServedModel:
             finally:
                 pool.shutdown(cancel_futures=True)
         return [answers[key] for key in wanted]
-
-    def _client_of(self, prompt: Prompt) -> openai.OpenAI:
-        number = int(key_of(head=prompt.text[: prompt.head] or prompt.text)[:8], 16)
-        return self.clients[number % len(self.clients)]
 
     def _ask(
         self, client: openai.OpenAI, body: dict, length: int, read: Callable[[object, str], object], rating: bool
@@ -434,9 +325,3 @@ def _plain(said: dict[str, Sequence]) -> dict[str, list]:
 def _order(body: dict) -> list:
     """What sorts prompts with the same beginning next to each other."""
     return body["prompt"] if "prompt" in body else [message["content"] for message in body["messages"]]
-
-
-@functools.lru_cache(maxsize=8)
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern:
-    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))

@@ -111,7 +111,7 @@ class Step:
     def provenance(self) -> Provenance:
         """The sha256 of each input and all settings, from which the outputs are made; InputError if an input lacks."""
         for item in self.reads:
-            self._require(item)
+            _require(self, item)
         inputs = {self._name(item): files.sha256(self.path(item)) for item in self.reads}
         settings = self.recorded() | dict(self.spec.settings(self) if self._settings is None else self._settings)
         names = {one.name for group in self.used for one in fields(group)} | {"seed", "limit"}
@@ -150,7 +150,7 @@ class Step:
         InputError if another process is making one of them.
         """
         status = self.status()
-        if not status.done or self._traces():
+        if not status.done or _traces(self):
             holders = {path: locks.lock(path) for path in self.outputs}
             taken = next((path for path in self.outputs if holders[path]), None)
             if taken is None:
@@ -169,25 +169,8 @@ class Step:
                     f"{taken} is being made by another run ({holders[taken]}): wait until it has ended or stop it, "
                     f"then run this command again"
                 )
-        self._print(status)
+        _print(self, status)
         return status.done
-
-    def _print(self, status: Status) -> None:
-        if status.manual:
-            print(f"kept: {status.manual} was put there by hand; --overwrite replaces it")
-        elif status.done:
-            print(f"complete: {', '.join(map(str, self.outputs))}; --overwrite does it again")
-        elif status.changed:
-            print(f"out of date ({status.changed}): doing it again")
-        if not status.done:
-            shown = {name: value for name, value in self.provenance["settings"].items() if not _is_hash(value)}
-            print(f"{self.common.dataset}: {', '.join(f'{name}={value}' for name, value in shown.items())}", flush=True)
-
-    def _traces(self) -> bool:
-        """Whether a run that was killed, or one that works at this moment, left files beside the outputs."""
-        both = [path for output in self.outputs for path in (output, records.record_path(output))]
-        left = (*map(files.staged_path, both), *map(locks.lock_path, self.outputs), *self.scratch)
-        return any(path.exists() for path in left)
 
     def read(self, artifact: Artifact) -> object:
         """The checked content of an artifact; InputError says who writes one that is missing."""
@@ -213,18 +196,8 @@ class Step:
         return json.loads(json.dumps(found, default=str))
 
     def summary(self, rows_in: int, rows_out: int, **numbers: object) -> None:
-        """The closing line: rows, seconds, rates, memory and what else the step counted."""
-        seconds = time.perf_counter() - self.started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        parts = [
-            f"rows in {rows_in:,}",
-            f"rows out {rows_out:,}",
-            f"{seconds:.1f} s",
-            f"{rows_out / seconds:.1f} rows/s",
-            f"peak {peak:.2f} GB",
-            *(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in numbers.items()),
-        ]
-        print(f"[{self.spec.adapter or Path(self.spec.script).stem}] {' | '.join(parts)}")
+        """Prints the closing line: rows, seconds, rates, memory and what else the step counted."""
+        _print_summary(self, rows_in, rows_out, numbers)
 
     def _name(self, item: Artifact | Path) -> str:
         if isinstance(item, Artifact):
@@ -234,13 +207,47 @@ class Step:
         alike = [other for other in self.reads if isinstance(other, Path) and other.name == item.name]
         return item.name if len(alike) == 1 else str(item)
 
-    def _require(self, item: Artifact | Path) -> None:
-        path = self.path(item)
-        if path.exists():
-            return
-        if isinstance(item, Artifact):
-            raise self.pipeline.missing(path, item)
-        raise InputError(f"{path} is missing: 0_Data/1_download.py says where to get public files")
+
+def _require(step: Step, item: Artifact | Path) -> None:
+    path = step.path(item)
+    if path.exists():
+        return
+    if isinstance(item, Artifact):
+        raise step.pipeline.missing(path, item)
+    raise InputError(f"{path} is missing: 0_Data/1_download.py says where to get public files")
+
+
+def _print(step: Step, status: Status) -> None:
+    if status.manual:
+        print(f"kept: {status.manual} was put there by hand; --overwrite replaces it")
+    elif status.done:
+        print(f"complete: {', '.join(map(str, step.outputs))}; --overwrite does it again")
+    elif status.changed:
+        print(f"out of date ({status.changed}): doing it again")
+    if not status.done:
+        shown = {name: value for name, value in step.provenance["settings"].items() if not _is_hash(value)}
+        print(f"{step.common.dataset}: {', '.join(f'{name}={value}' for name, value in shown.items())}", flush=True)
+
+
+def _traces(step: Step) -> bool:
+    """Whether a run that was killed, or one that works at this moment, left files beside the outputs."""
+    both = [path for output in step.outputs for path in (output, records.record_path(output))]
+    left = (*map(files.staged_path, both), *map(locks.lock_path, step.outputs), *step.scratch)
+    return any(path.exists() for path in left)
+
+
+def _print_summary(step: Step, rows_in: int, rows_out: int, numbers: Mapping[str, object]) -> None:
+    seconds = time.perf_counter() - step.started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    parts = [
+        f"rows in {rows_in:,}",
+        f"rows out {rows_out:,}",
+        f"{seconds:.1f} s",
+        f"{rows_out / seconds:.1f} rows/s",
+        f"peak {peak:.2f} GB",
+        *(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in numbers.items()),
+    ]
+    print(f"[{step.spec.adapter or Path(step.spec.script).stem}] {' | '.join(parts)}")
 
 
 def _rebuilt(system: str, name: str, *parts: object) -> Step:

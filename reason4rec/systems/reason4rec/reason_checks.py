@@ -15,7 +15,7 @@ from tqdm import tqdm
 from reason4rec.data.history import History
 from reason4rec.systems.reason4rec.artifacts import SUMMARY
 from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
-from reason4rec.systems.reason4rec.reason_scores import _needed
+from reason4rec.systems.reason4rec.reason_scores import _needed, words
 
 if TYPE_CHECKING:
     pass
@@ -26,7 +26,6 @@ LONGEST_ASPECT = 5  # words of a reason that are looked up together; longer keyw
 NEAR = 0.8  # share of common word trigrams (Jaccard) from which on two reasons are nearly the same
 # Words of the task and of "None mentioned", which no keyword is about.
 TASK_WORDS = set("user users item items review reviews reviewer rating ratings mentioned stated specified".split())
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 _START = r"(?<![\w.,$/])"
 _DIGITS = r"(?:10|\d)(?:\.\d+)?(?: 1/2|½)?"
@@ -54,11 +53,6 @@ RATING = re.compile(
     ),
     re.IGNORECASE | re.MULTILINE,
 )
-
-
-def words(text: str) -> list[str]:
-    """The words of a text of any script in lower case; hyphens separate words, apostrophes do not."""
-    return WORD.findall(text.lower())
 
 
 def aspects(summary: str) -> dict[tuple[str, ...], None]:

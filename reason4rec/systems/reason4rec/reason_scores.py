@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from reason4rec.errors import InputError
-from reason4rec.systems.reason4rec.reason_checks import words
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +25,12 @@ LONGEST_TEXT = 512  # tokens that an encoder reads of a text; BERT's limit
 JUDGED = re.compile(
     r"\bscore\b(?:\s*\([^)]*\))?[\s*_:=]*(\d++(?:\.\d++)?+)(?!\s*(?:-|–|to)\s*\d)(?:\s*(?:/|out of)\s*(\d+))?", re.I
 )
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text of any script in lower case; hyphens separate words, apostrophes do not."""
+    return WORD.findall(text.lower())
 
 
 def asked_scores(scores: Sequence[str], folders: dict[str, Path | None]) -> list[str]:

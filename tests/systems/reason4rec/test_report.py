@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from helpers import ROOT, put_toy_dataset, run_script
+from helpers import put_toy_dataset, run_script
 
 from reason4rec.errors import InputError
 from reason4rec.run import records
@@ -12,21 +12,23 @@ from reason4rec.systems.reason4rec import report
 from reason4rec.systems.reason4rec.artifacts import METRICS
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [path.read_text(encoding="utf-8") for path in report.PAGES]
 
 
 def test_readmes_tables_are_those_of_the_published_results():
-    assert report.with_tables(README) == README, "run python -m reason4rec.systems.reason4rec.report"
+    for page in PAGES:
+        assert report.with_tables(page) == page, "run python -m reason4rec.systems.reason4rec.report"
+    assert report.STEPS.search(PAGES[0])
 
 
 def test_readme_has_a_table_of_every_published_dataset():
-    named = {name.removesuffix("_ablations") for _, name, _ in report.MARKS.findall(README)}
+    named = {name.removesuffix("_ablations") for _, name, _ in report.MARKS.findall("".join(PAGES))}
     assert named == {"reported", *(path.name for path in report.FOLDER.iterdir() if path.is_dir())}
 
 
 def test_no_result_is_typed_into_readme():
     """Outside the tables, no number looks like an error of ours."""
-    prose = report.MARKS.sub("", README)
+    prose = report.MARKS.sub("", "".join(PAGES))
     assert not re.findall(r"\b(?:MAE|RMSE) (?:of )?\d\.\d{3,}", prose)
 
 
