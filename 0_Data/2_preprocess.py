@@ -37,7 +37,7 @@ def run(step: utils.ExpertStep) -> None:
     print(data_card.as_text(card))
     for reading in splits.readings:
         if reading.broken:
-            print(f"note: {preprocess.told(reading)} and kept out")
+            print(f"note: {preprocess.broken_lines(reading)} and kept out")
     sizes = {name: card["stages"][name]["reviews"] for name in ("train", "valid", "test")}
     step.summary(splits.stages["raw"].reviews, sum(sizes.values()), **sizes)
 

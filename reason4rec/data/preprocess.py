@@ -323,7 +323,7 @@ def _read(
     reading = Reading(dump, lines, broken, dict(db.execute(shown).fetchall()))
     if broken * PER_BROKEN > lines:
         raise InputError(
-            f"{told(reading)}; more than 1 in {PER_BROKEN:,} is no dump to trust: mend it, fetch it again, or name "
+            f"{broken_lines(reading)}; more than 1 in {PER_BROKEN:,} is no dump to trust: mend it, fetch it again, or name "
             f"its fields with --columns"
         )
     if not lines:
@@ -331,7 +331,7 @@ def _read(
     return reading
 
 
-def told(reading: Reading) -> str:
+def broken_lines(reading: Reading) -> str:
     """How many lines of a dump are broken, and which, in words."""
     shown = ", ".join(f"line {number}: {fault}" for number, fault in reading.faults.items())
     more = ", ..." if reading.broken > len(reading.faults) else ""

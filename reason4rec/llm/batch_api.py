@@ -92,10 +92,10 @@ def import_batch(teacher: "Teacher", path: Path) -> dict[str, int]:
         teacher.doubtful |= {key: {"refused": reply.refused} for key, reply in refused.items()}
         doubtful = teacher.doubts() if teacher.answered else {}
     teacher.store.put(doubtful, replace=False)
-    said = f"{counts['taken']:,} replies taken, {counts['kept before']:,} kept before, {len(refused):,} refused"
+    counted = f"{counts['taken']:,} replies taken, {counts['kept before']:,} kept before, {len(refused):,} refused"
     again = f"{counts['failed']:,} failed{f' ({trouble})' if trouble else ''} and {counts['empty']:,} empty"
     odd = "".join(f", {counts[name]:,} {name}" for name in ("unknown", "cut off") if counts[name])
-    print(f"{path}: {said}; to be asked again: {again}{odd}")
+    print(f"{path}: {counted}; to be asked again: {again}{odd}")
     return {name: counts[name] for name in COUNTS}
 
 

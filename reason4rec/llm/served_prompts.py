@@ -23,7 +23,7 @@ class Asked(NamedTuple):
     """A prompt in the API's terms, the client that is to send it, and how many tokens it has."""
 
     client: openai.OpenAI
-    said: dict[str, Sequence]
+    body: dict[str, Sequence]
     length: int
 
 
@@ -63,8 +63,8 @@ class ServedPrompts:
     def _asked(self, prompt: Prompt, reply: str, longest: int) -> Asked:
         """A prompt and the beginning of its reply in the API's terms, at most `longest` tokens together."""
         encode_one = self._as_ids if self.api == "completions" else self._as_messages
-        said, length = encode_one(prompt, longest - len(plain_ids(self.tokenizer, reply)), reply)
-        return Asked(self._client_of(prompt), said, length)
+        body, length = encode_one(prompt, longest - len(plain_ids(self.tokenizer, reply)), reply)
+        return Asked(self._client_of(prompt), body, length)
 
     def _as_ids(self, prompt: Prompt, longest: int, reply: str) -> tuple[dict[str, list], int]:
         ids, cut = encode(self.tokenizer, prompt, longest)

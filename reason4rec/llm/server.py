@@ -47,11 +47,11 @@ class ServedModel(ServedPrompts):
         """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
         options = {"max_tokens": max_new_tokens, "temperature": temperature}
 
-        def request(said: dict) -> dict:
+        def request(body: dict) -> dict:
             if temperature == 0:
                 return options
             # Where the model's generation_config.json holds a top_p, a server heeds it; the in-process path does not.
-            return options | {"top_p": 1.0, "seed": int(key_of(seed=seed, **said)[:7], 16)}
+            return options | {"top_p": 1.0, "seed": int(key_of(seed=seed, **body)[:7], 16)}
 
         def text_of(choice: object, address: str) -> str:
             return ((choice.text if self.api == "completions" else choice.message.content) or "").strip()
@@ -137,8 +137,8 @@ class ServedModel(ServedPrompts):
         wanted: list[str] = []
 
         def ask(key: str, asked: Asked) -> tuple[str, object, int]:
-            said = _plain(asked.said)
-            value, written = self._ask(asked.client, said | request(said), asked.length, read, rating)
+            body = _plain(asked.body)
+            value, written = self._ask(asked.client, body | request(body), asked.length, read, rating)
             if self.cache:
                 self.cache.put({key: value})
             return key, value, 0 if rating else written
@@ -153,13 +153,13 @@ class ServedModel(ServedPrompts):
             try:
                 for window in windows(total):
                     batch = asked_of(window)
-                    keys = [key_of(model=self.name, asked=_plain(asked.said), **kept_under) for asked in batch]
+                    keys = [key_of(model=self.name, asked=_plain(asked.body), **kept_under) for asked in batch]
                     answers |= self.cache.get_all(keys) if self.cache else {}
                     missing = {key: asked for key, asked in zip(keys, batch) if key not in answers}
                     wanted += keys
                     bar.answered(len(keys) - len(missing))
                     answers |= dict.fromkeys(missing)  # begun
-                    for key in sorted(missing, key=lambda key: _order(missing[key].said)):
+                    for key in sorted(missing, key=lambda key: _order(missing[key].body)):
                         if len(flying) >= 2 * self.at_once:
                             done, flying = wait(flying, return_when=FIRST_COMPLETED)
                             take(done)
@@ -299,8 +299,8 @@ def _refusal(error: openai.APIStatusError, client: openai.OpenAI, served: str, h
     for secret in (client.api_key, url.username, url.password):
         if secret and secret != NO_KEY:
             words = words.replace(secret, "***")
-    said = f" ({words})" if words else ""
-    return f"answers {error.status_code} to a request for {served!r}{said}{hint}"
+    body = f" ({words})" if words else ""
+    return f"answers {error.status_code} to a request for {served!r}{body}{hint}"
 
 
 def _positions(choice: object, api: str) -> list[tuple[str, dict[str, float]]]:
@@ -318,8 +318,8 @@ def _positions(choice: object, api: str) -> list[tuple[str, dict[str, float]]]:
     ]
 
 
-def _plain(said: dict[str, Sequence]) -> dict[str, list]:
-    return {name: list(value) for name, value in said.items()}
+def _plain(body: dict[str, Sequence]) -> dict[str, list]:
+    return {name: list(value) for name, value in body.items()}
 
 
 def _order(body: dict) -> list:

@@ -112,7 +112,7 @@ class Step:
         """The sha256 of each input and all settings, from which the outputs are made; InputError if an input lacks."""
         for item in self.reads:
             _require(self, item)
-        inputs = {self._name(item): files.sha256(self.path(item)) for item in self.reads}
+        inputs = {_name(self, item): files.sha256(self.path(item)) for item in self.reads}
         settings = self.recorded() | dict(self.spec.settings(self) if self._settings is None else self._settings)
         names = {one.name for group in self.used for one in fields(group)} | {"seed", "limit"}
         origins = {name: where for name, where in self.options.origins.items() if name in names and where != "default"}
@@ -199,13 +199,14 @@ class Step:
         """Prints the closing line: rows, seconds, rates, memory and what else the step counted."""
         _print_summary(self, rows_in, rows_out, numbers)
 
-    def _name(self, item: Artifact | Path) -> str:
-        if isinstance(item, Artifact):
-            return item.path
-        if item.is_relative_to(self.folder):
-            return str(item.relative_to(self.folder))
-        alike = [other for other in self.reads if isinstance(other, Path) and other.name == item.name]
-        return item.name if len(alike) == 1 else str(item)
+
+def _name(step: Step, item: Artifact | Path) -> str:
+    if isinstance(item, Artifact):
+        return item.path
+    if item.is_relative_to(step.folder):
+        return str(item.relative_to(step.folder))
+    alike = [other for other in step.reads if isinstance(other, Path) and other.name == item.name]
+    return item.name if len(alike) == 1 else str(item)
 
 
 def _require(step: Step, item: Artifact | Path) -> None:

@@ -116,12 +116,12 @@ def train_sft(
         return None
     print(", ".join(f"{name}={value}" for name, value in execution.items()), flush=True)
     folder = training_folder(out)
-    made_from = together(state, provenance)
-    together(state, lambda: state.is_main_process and prepare_folder(folder, made_from | {"execution": execution}))
+    origin = together(state, provenance)
+    together(state, lambda: state.is_main_process and prepare_folder(folder, origin | {"execution": execution}))
 
     def ready() -> tuple[int, object, int]:
         rows = read_rows()
-        return len(rows), *build_trainer(rows, made_from["settings"] | execution, seed, folder)
+        return len(rows), *build_trainer(rows, origin["settings"] | execution, seed, folder)
 
     n_rows, trainer, shortened = together(state, ready)
     try:
@@ -130,7 +130,7 @@ def train_sft(
         if not state.is_main_process:
             return None
         curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
-        save(trainer.model, weights, trainer.processing_class, out, made_from, execution, curve)
+        save(trainer.model, weights, trainer.processing_class, out, origin, execution, curve)
     except OSError as error:
         error.filename = error.filename or str(out)
         raise
@@ -154,10 +154,10 @@ def training_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.training")
 
 
-def prepare_folder(folder: Path, made_from: dict) -> None:
+def prepare_folder(folder: Path, provenance: dict) -> None:
     """Keeps the checkpoints of a training of the same rows, settings and execution, and removes those of another."""
-    mark = folder / "made_from.json"
-    text = json.dumps({name: part for name, part in made_from.items() if name != "origins"}, sort_keys=True)
+    mark = folder / "provenance.json"
+    text = json.dumps({name: part for name, part in provenance.items() if name != "origins"}, sort_keys=True)
     if folder.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == text):
         print(f"starting anew: the checkpoints in {folder} are those of other rows, settings or ways, and are removed")
         shutil.rmtree(folder)

@@ -164,7 +164,9 @@ def run_steps(variant: Variant, step: ExpertStep) -> None:
         variables = {**os.environ, "PYTHON": sys.executable, SERVERS: ""}
         done = subprocess.run(command, env=variables, check=False)
         if done.returncode:
-            raise InputError(f"{variant.name}: {spec.script} failed, as said above; mend it and run this again")
+            raise InputError(
+                f"{variant.name}: {spec.script} failed, as the lines above say; mend it and run this again"
+            )
 
 
 def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str, object]:

@@ -70,7 +70,7 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
     base_model = settings["base_model"]
     check_base(base_model, settings.get("base_sha256"), base)
     tokenizer = load_tokenizer(adapter)
-    made_from = {
+    provenance = {
         "inputs": {"adapter": files.sha256(adapter / adapters.ADAPTER_WEIGHTS)},
         "settings": {
             "merged_into": base,
@@ -105,7 +105,7 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
                 f"{out}: the merged model differs by {largest:.3g} from base and adapter in a log-probability, more "
                 f"than {TOLERANCE[dtype]}, and was not kept: try --dtype float32, or run the adapter in process"
             )
-        records.write_record(out, made_from, files.sha256(draft))
+        records.write_record(out, provenance, files.sha256(draft))
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

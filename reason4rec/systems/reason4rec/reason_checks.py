@@ -162,18 +162,18 @@ def checks(reasons: Sequence[str], reviews: Sequence[str]) -> dict[str, list[flo
     longest run that stands in the review too, which the Reasoner has not seen; `unprintable`: share of characters that
     no text holds (control, private or lone surrogate code points, the replacement character).
     """
-    said = [words(reason) for reason in reasons]
+    tokens = [words(reason) for reason in reasons]
     seen: set[tuple[str, ...]] = set()
-    duplicate = [tuple(row) in seen or seen.add(tuple(row)) is not None for row in said]
-    near = _near_duplicates(said)
+    duplicate = [tuple(row) in seen or seen.add(tuple(row)) is not None for row in tokens]
+    near = _near_duplicates(tokens)
     return {
-        "words": [float(len(row)) for row in said],
+        "words": [float(len(row)) for row in tokens],
         "empty": [float(not reason.strip()) for reason in reasons],
         "unfinished": [float(_is_unfinished(reason)) for reason in reasons],
-        "repetition": [_repetition(row) for row in said],
+        "repetition": [_repetition(row) for row in tokens],
         "duplicate": [float(same) for same in duplicate],
         "near_duplicate": [float(same or alike) for same, alike in zip(duplicate, near)],
-        "shared_with_review": [float(_longest_common_run(row, words(review))) for row, review in zip(said, reviews)],
+        "shared_with_review": [float(_longest_common_run(row, words(review))) for row, review in zip(tokens, reviews)],
         "unprintable": [_share(_is_garbage(character) for character in reason) for reason in reasons],
     }
 
@@ -223,12 +223,12 @@ def _share(marks: Iterable[bool]) -> float:
     return sum(marks) / len(marks) if marks else np.nan
 
 
-def _ngrams(said: Sequence[str], n: int) -> list[str]:
-    return [" ".join(said[k : k + n]) for k in range(len(said) - n + 1)]
+def _ngrams(tokens: Sequence[str], n: int) -> list[str]:
+    return [" ".join(tokens[k : k + n]) for k in range(len(tokens) - n + 1)]
 
 
-def _repetition(said: Sequence[str]) -> float:
-    grams = _ngrams(said, 3)
+def _repetition(tokens: Sequence[str]) -> float:
+    grams = _ngrams(tokens, 3)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
@@ -241,22 +241,22 @@ def _is_garbage(character: str) -> bool:
     return character == "\ufffd" or (category(character) in ("Cc", "Co", "Cs") and character not in "\n\r\t")
 
 
-def _longest_common_run(said: Sequence[str], other: Sequence[str]) -> int:
-    return SequenceMatcher(None, said, other, autojunk=False).find_longest_match().size
+def _longest_common_run(tokens: Sequence[str], other: Sequence[str]) -> int:
+    return SequenceMatcher(None, tokens, other, autojunk=False).find_longest_match().size
 
 
-def _near_duplicates(said: Sequence[Sequence[str]]) -> np.ndarray:
+def _near_duplicates(tokens: Sequence[Sequence[str]]) -> np.ndarray:
     """(rows,) whether an earlier row has at least the share `NEAR` of the word trigrams in common."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     vectorizer = HashingVectorizer(
         analyzer=lambda row: _ngrams(row, 3), binary=True, norm=None, alternate_sign=False, dtype=np.float32
     )
-    grams = vectorizer.transform(said)
+    grams = vectorizer.transform(tokens)
     sizes = np.asarray(grams.sum(axis=1)).ravel()
-    near = np.zeros(len(said), dtype=bool)
-    for start in range(0, len(said), 512):
-        block = slice(start, min(start + 512, len(said)))
+    near = np.zeros(len(tokens), dtype=bool)
+    for start in range(0, len(tokens), 512):
+        block = slice(start, min(start + 512, len(tokens)))
         common = (grams[block] @ grams.T).toarray()
         alike = common >= NEAR * np.maximum(sizes[block, None] + sizes - common, 1)
         near[block] = np.tril(alike, start - 1).any(axis=1)
