@@ -323,8 +323,8 @@ def _read(
     reading = Reading(dump, lines, broken, dict(db.execute(shown).fetchall()))
     if broken * PER_BROKEN > lines:
         raise InputError(
-            f"{broken_lines(reading)}; more than 1 in {PER_BROKEN:,} is no dump to trust: mend it, fetch it again, or name "
-            f"its fields with --columns"
+            f"{broken_lines(reading)}; more than 1 in {PER_BROKEN:,} is no dump to trust: mend it, fetch it again, or "
+            f"name its fields with --columns"
         )
     if not lines:
         raise InputError(f"{dump.name}: nothing in it")
