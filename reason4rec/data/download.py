@@ -8,11 +8,10 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
-from tqdm import tqdm
-
 from reason4rec.data.catalog import Download
 from reason4rec.errors import InputError
 from reason4rec.run.files import atomic_write, sha256
+from reason4rec.run.progress import Bar
 
 PART = 2**18
 SILENCE = 60  # seconds without a byte after which a host is given up
@@ -25,7 +24,7 @@ def fetch(download: Download, url: str, path: Path) -> str:
     announced = response.headers["Content-Length"]
     size = int(announced) if announced else None
     with response, atomic_write(path) as draft:
-        with draft.open("wb") as file, tqdm(total=size, desc=download.name, unit="B", unit_scale=True) as bar:
+        with draft.open("wb") as file, Bar(download.name, size, "B", unit_scale=True) as bar:
             while True:
                 with _reaching(url):
                     part = response.read(PART)

@@ -23,9 +23,9 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from reason4rec.errors import InputError
+from reason4rec.run.progress import Bar
 
 SCHEMA = pa.schema([("number", pa.int64()), ("line", pa.string())])  # a line that is no text or no record is null
 PART = 2**24  # bytes at a time
@@ -118,7 +118,7 @@ def batches(dump: Dump, limit: int | None = None) -> Iterator[pa.RecordBatch]:
 def _reading(path: Path, quiet: bool = False) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
     """The plain files of a dump, with a bar over its bytes."""
     try:
-        bar = tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, disable=quiet)
+        bar = Bar(path.name, path.stat().st_size, "B", quiet, unit_scale=True)
         with bar, io.BufferedReader(_Counted(path, bar), 2**20) as file:
             yield _plain(file, "")
     except FileNotFoundError:
@@ -136,7 +136,7 @@ def _reading(path: Path, quiet: bool = False) -> Iterator[Iterator[tuple[str, Bi
 class _Counted(io.FileIO):
     """A file that tells a bar how far it was read."""
 
-    def __init__(self, path: Path, bar: tqdm):
+    def __init__(self, path: Path, bar: Bar):
         super().__init__(path)
         self.bar = bar
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from reason4rec.data.history import History
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, check_frame
@@ -24,6 +23,7 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics
 from reason4rec.evaluation.statistics import holm, intervals, paired_p
 from reason4rec.evaluation.tables import ALL_TEST_ROWS
+from reason4rec.run.progress import counted
 from reason4rec.run.records import read_record
 
 BINS = np.linspace(0.1, 0.9, 9)  # of the probability of the most probable rating
@@ -171,7 +171,7 @@ def compare(
         if against is None or not chosen.any():
             continue
         others = [model for model in names if model != against]
-        shown = tqdm(others, desc=f"paired tests, {rows} rows", leave=False, disable=None)
+        shown = counted(others, f"paired tests, {rows} rows", "model")
         p = [paired_p(absolute[model], absolute[against], users, seed) for model in shown]
         for model, raw, corrected in zip(others, p, holm(p)):
             low, high = ends[2, :, names.index(model)]

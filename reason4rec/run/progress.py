@@ -7,10 +7,13 @@ time moves inside a batch that takes minutes. Our decision.
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 REDRAW_TERMINAL = 5.0  # seconds
 REDRAW_LOG = 60.0  # seconds
@@ -65,3 +68,11 @@ def progress(what: str, total: int | None, unit: str, quiet: bool = False) -> It
     """A bar for the time of a block."""
     with Bar(what, total, unit, quiet) as bar:
         yield bar
+
+
+def counted(items: Iterable[Item], what: str, unit: str, total: int | None = None) -> Iterator[Item]:
+    """The items, each counted by a bar when the next one is wanted."""
+    with progress(what, len(items) if total is None and isinstance(items, Sized) else total, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()

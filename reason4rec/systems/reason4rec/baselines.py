@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import KEYS
 from reason4rec.evaluation import metrics
+from reason4rec.run.progress import counted
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def choose(
     best, lowest = next(learned) if not baseline.grid else None, None
     if best is None:
         total = int(np.prod([len(values) for values in baseline.grid.values()]))
-        for settings, predict in tqdm(learned, desc=name, total=total, unit="setting"):
+        for settings, predict in counted(learned, name, "setting", total):
             error = float(np.abs(_clipped(predict, valid) - valid["ratings"].to_numpy(dtype=float)).mean())
             if lowest is None or error < lowest:
                 best, lowest = (settings, predict), error

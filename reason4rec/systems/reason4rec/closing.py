@@ -21,6 +21,8 @@ def closing(options: Resolved) -> str:
     lines = [tables.closing(result, result["settings"]["model"]), ""]
     lines += [f"{name}: {path}" for name, path in places.items() if path.exists()]
     flags = f"--dataset {common.dataset}"
+    roots = {"data_root": common.data_root, "checkpoint_root": common.checkpoint_root}
+    flags += "".join(f" --{name} {path}" for name, path in roots.items() if path)
     lines += [
         f"figures: python figs/draw_results.py {flags}",
         f"next: python 3_Predictor/6_ablations.py {flags} shows what each part is worth",

@@ -10,9 +10,9 @@ from unicodedata import category
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from reason4rec.data.history import History
+from reason4rec.run.progress import counted
 from reason4rec.systems.reason4rec.artifacts import SUMMARY
 from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
 from reason4rec.systems.reason4rec.reason_scores import _needed, words
@@ -103,7 +103,7 @@ def vocabulary(train: pd.DataFrame, seed: int) -> set[tuple[str, ...]]:
     keywords = {aspect for summary in train[SUMMARY].unique() for aspect in aspects(summary)}
     sample = train.sample(n=min(len(train), COUNTED), random_state=seed)
     listed = Counter(phrase for summary in sample[SUMMARY] for phrase in _phrases(summary))
-    reviews = tqdm(sample["reviews"], desc="aspects in reviews", unit="review")
+    reviews = counted(sample["reviews"].tolist(), "aspects in reviews", "review")
     named = Counter(aspect for review in reviews for aspect in named_aspects(review, keywords))
     return {aspect for aspect in keywords if listed[aspect] >= LISTED * named[aspect]}
 

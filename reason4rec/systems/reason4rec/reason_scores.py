@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from reason4rec.errors import InputError
+from reason4rec.run.progress import counted
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +118,7 @@ def bertscore(
         return [(row[mask], ~marks[mask]) for row, mask, marks in zip(hidden, masks, special)]
 
     found = []
-    for start in tqdm(range(0, len(reasons), batch_size), desc="BERTScore", unit="batch"):
+    for start in counted(range(0, len(reasons), batch_size), "BERTScore", "batch"):
         batch = slice(start, start + batch_size)
         for (reason, in_reason), (review, in_review) in zip(vectors(reasons[batch]), vectors(reviews[batch])):
             if not (in_reason.any() and in_review.any()):
@@ -147,7 +147,7 @@ def bleurt(
         raise InputError(f"--bleurt {folder}: a BLEURT checkpoint has one output, this one {model.config.num_labels}")
     found = []
     with torch.inference_mode():
-        for start in tqdm(range(0, len(reasons), batch_size), desc="BLEURT", unit="batch"):
+        for start in counted(range(0, len(reasons), batch_size), "BLEURT", "batch"):
             batch = slice(start, start + batch_size)
             inputs, _ = _tokens(tokenizer, model, reviews[batch], reasons[batch])
             found += model(**inputs).logits[:, 0].float().tolist()
@@ -170,7 +170,7 @@ def _needed(package: str) -> Iterator[None]:
 
 
 def _pairs(what: str, reasons: Sequence[str], reviews: Sequence[str]) -> Iterable[tuple[str, str]]:
-    return tqdm(zip(reasons, reviews), total=len(reasons), desc=what, unit="reason")
+    return counted(zip(reasons, reviews), what, "reason", len(reasons))
 
 
 def _local_model(
