@@ -468,7 +468,10 @@ def predict(folder, name, error, probabilities=False, made_from=None, rows=None)
     if probabilities or name is TEST_RATINGS:
         frame[list(PROBABILITIES)] = np.eye(5)[frame["ratings"].astype(int) - 1]
     artifact = name if name is TEST_RATINGS else predictions_of(name)
-    records.write_recorded(folder / artifact.path, frame, made_from)
+    if made_from is None:
+        files_module.write_pickle(folder / artifact.path, frame)
+    else:
+        records.write_recorded(folder / artifact.path, frame, made_from)
 
 
 def rows_of(result, rows="all"):
