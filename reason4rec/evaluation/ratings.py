@@ -20,10 +20,8 @@ import pandas as pd
 from reason4rec.data.history import History
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, check_frame
 from reason4rec.errors import InputError
-from reason4rec.evaluation import metrics
-from reason4rec.evaluation.statistics import holm, intervals, paired_p
+from reason4rec.evaluation import metrics, statistics
 from reason4rec.evaluation.tables import ALL_TEST_ROWS
-from reason4rec.run.progress import counted
 from reason4rec.run.records import read_record
 
 BINS = np.linspace(0.1, 0.9, 9)  # of the probability of the most probable rating
@@ -31,6 +29,8 @@ HISTORY = {0: "0", 1: "1-4", 5: "5-9", 10: "10-19", 20: "20-49", 50: "50+"}  # f
 SIMPLE = {"global_mean": "global mean", "global_median": "global median", "user_mean": "user mean"}
 SIMPLE |= {"item_mean": "item mean", "user_item_bias": "user + item bias"}
 FIXED = "user + item bias"  # the best of the simple ones as a rule; none is chosen by its error on the test rows
+TABLE = ("model", "rows", "n", "unusable", "seeds", "mae", "mae_low", "mae_high", "mae_std")
+TABLE += ("rmse", "rmse_low", "rmse_high", "rmse_std", "mae_usable", "rmse_usable")
 SECTIONS = ("table", "paired", "by_rating", "by_history", "calibration", "settings")
 
 Runs = Mapping[str, Sequence[pd.DataFrame]]
@@ -48,15 +48,15 @@ def aligned(predictions: pd.DataFrame, test: pd.DataFrame, where: str) -> pd.Dat
     for column in columns:
         if not pd.api.types.is_numeric_dtype(predictions[column]):
             raise InputError(f"{where}: column {column} holds text, not numbers; leave an unusable one empty (NaN)")
-    keys, given = (pd.MultiIndex.from_frame(frame[list(KEYS)]) for frame in (test, predictions))
-    places = keys.get_indexer(given)
+    keys, predicted = (pd.MultiIndex.from_frame(frame[list(KEYS)]) for frame in (test, predictions))
+    positions = keys.get_indexer(predicted)
     for wrong, what in (
-        (places < 0, "is not in the test split"),
-        (predictions["ratings"].to_numpy() != test["ratings"].to_numpy()[places], "has another rating in test"),
+        (positions < 0, "is not in the test split"),
+        (predictions["ratings"].to_numpy() != test["ratings"].to_numpy()[positions], "has another rating in test"),
     ):
         if wrong.any():
             row = int(wrong.argmax())
-            user, item, time = given[row]
+            user, item, time = predicted[row]
             raise InputError(f"{where}: row {row} (user {user}, item {item}, time {time}) {what}; predict it again")
     values = predictions[columns].to_numpy(dtype=float)
     sums, negative = values[:, 1:].sum(axis=1), (values[:, 1:] < 0).any(axis=1)
@@ -64,7 +64,7 @@ def aligned(predictions: pd.DataFrame, test: pd.DataFrame, where: str) -> pd.Dat
         row = int(wrong.argmax())
         raise InputError(f"{where}: p1 to p5 of row {row} are not probabilities that sum to 1; predict it again")
     result = np.full((len(test), len(columns)), np.nan)
-    result[places] = values
+    result[positions] = values
     return pd.DataFrame(result, columns=columns)
 
 
@@ -74,9 +74,9 @@ def model_of(name: str) -> str:
 
 
 def rows_in_all(test: pd.DataFrame, predictions: Sequence[pd.DataFrame]) -> np.ndarray:
-    """The places of the test rows that every one of these frames has; without frames of all."""
-    keys, *given = (pd.MultiIndex.from_frame(frame[list(KEYS)]) for frame in (test, *predictions))
-    return np.flatnonzero(np.all([np.ones(len(test), dtype=bool), *map(keys.isin, given)], axis=0))
+    """The positions of the test rows that every one of these frames has; of all rows where there are no frames."""
+    keys, *of_frames = (pd.MultiIndex.from_frame(frame[list(KEYS)]) for frame in (test, *predictions))
+    return np.flatnonzero(np.all([np.ones(len(test), dtype=bool), *map(keys.isin, of_frames)], axis=0))
 
 
 def made_with_limit(path: Path) -> bool:
@@ -114,11 +114,11 @@ def evaluate(
 
     def errors_by(what: str, values: np.ndarray, order: Sequence) -> list[dict]:
         return [
-            {"model": model, "rows": rows, what: value} | {key: found[key] for key in ("n", "mae", "rmse")}
+            {"model": model, "rows": rows, what: value} | {key: errors[key] for key in ("n", "mae", "rmse")}
             for rows, chosen in groups.items()
             for model, of_model in runs.items()
             for value in order
-            if (found := _errors(of_model, ratings, chosen & (values == value)))["n"]
+            if (errors := _errors(of_model, ratings, chosen & (values == value)))["n"]
         ]
 
     return {
@@ -127,11 +127,11 @@ def evaluate(
         "by_rating": errors_by("rating", ratings, np.unique(ratings).tolist()),
         "by_history": errors_by("history", lengths, list(HISTORY.values())),
         "calibration": [
-            {"model": model, "rows": rows} | calibration(np.tile(ratings[chosen], len(of_model)), given)
+            {"model": model, "rows": rows} | calibration(np.tile(ratings[chosen], len(of_model)), probabilities)
             for rows, chosen in groups.items()
             for model, of_model in runs.items()
             if chosen.any() and all(PROBABILITIES[0] in run for run in of_model)
-            for given in [np.concatenate([run.loc[chosen, list(PROBABILITIES)].to_numpy() for run in of_model])]
+            for probabilities in [np.concatenate([run.loc[chosen, list(PROBABILITIES)].to_numpy() for run in of_model])]
         ],
     }
 
@@ -160,30 +160,21 @@ def compare(
             model: np.stack([metrics.row_errors(ratings, run[PREDICTION].to_numpy())[chosen] for run in of_model])
             for model, of_model in runs.items()
         }
-        names = list(runs)
-        reference = names.index(against) if against else 0
-        ends = intervals(list(absolute.values()), users, seed, reference)
-        for k, (model, of_model) in enumerate(runs.items()):
-            found = _errors(of_model, ratings, chosen)
-            for name, (low, high) in zip(("mae", "rmse"), ends[:, :, k]):
-                found |= {f"{name}_low": low, f"{name}_high": high}
-            table.append({"model": model, "rows": rows} | {key: found[key] for key in TABLE})
-        if against is None or not chosen.any():
-            continue
-        others = [model for model in names if model != against]
-        shown = counted(others, f"paired tests, {rows} rows", "model")
-        p = [paired_p(absolute[model], absolute[against], users, seed) for model in shown]
-        for model, raw, corrected in zip(others, p, holm(p)):
-            low, high = ends[2, :, names.index(model)]
-            difference = float(absolute[model].mean() - absolute[against].mean())
-            row = {"model": model, "against": against, "rows": rows, "n": int(chosen.sum())}
-            row |= {"mae_difference": difference, "low": low, "high": high}
-            paired.append(row | {"p": raw, "p_corrected": float(corrected)})
+        squared = {model: errors**2 for model, errors in absolute.items()}
+        maes = statistics.compare(absolute, users, against, seed=seed, what=f"paired tests, {rows} rows")
+        rmses = statistics.compare(squared, users, aggregate=np.sqrt, seed=seed)
+        for mae, rmse in zip(maes, rmses):
+            row = {"model": mae["model"], "rows": rows} | _errors(runs[mae["model"]], ratings, chosen)
+            row |= {"mae_low": mae["low"], "mae_high": mae["high"], "rmse_low": rmse["low"], "rmse_high": rmse["high"]}
+            table.append({key: row[key] for key in TABLE})
+        paired += [
+            {"model": mae["model"], "against": mae["against"], "rows": rows, "n": mae["n"]}
+            | {"mae_difference": mae["difference"], "low": mae["difference_low"], "high": mae["difference_high"]}
+            | {"p": mae["p"], "p_corrected": mae["p_corrected"]}
+            for mae in maes
+            if "p" in mae
+        ]
     return table, paired
-
-
-TABLE = ("n", "unusable", "seeds", "mae", "mae_low", "mae_high", "mae_std")
-TABLE += ("rmse", "rmse_low", "rmse_high", "rmse_std", "mae_usable", "rmse_usable")
 
 
 def calibration(ratings: np.ndarray, probabilities: np.ndarray) -> dict:
@@ -241,10 +232,10 @@ def _groups(histories: Sequence[History]) -> dict[str, np.ndarray]:
 
 def _errors(of_model: Sequence[pd.DataFrame], ratings: np.ndarray, chosen: np.ndarray) -> dict:
     """The errors of a model on some rows, over its seeds."""
-    found = [metrics.errors(ratings[chosen], run[PREDICTION].to_numpy()[chosen]) for run in of_model]
-    result = {"n": found[0]["n"], "unusable": sum(run["unusable"] for run in found), "seeds": len(found)}
+    of_seeds = [metrics.errors(ratings[chosen], run[PREDICTION].to_numpy()[chosen]) for run in of_model]
+    result = {"n": of_seeds[0]["n"], "unusable": sum(run["unusable"] for run in of_seeds), "seeds": len(of_seeds)}
     for name in ("mae", "rmse", "mae_usable", "rmse_usable"):
-        values = [run[name] for run in found]
+        values = [run[name] for run in of_seeds]
         result[name] = None if None in values else float(np.mean(values))
         result[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 and None not in values else None
     return result

@@ -16,6 +16,7 @@ from reason4rec.evaluation import figures
 from reason4rec.evaluation import ratings as ratings_module
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, METRICS
 from reason4rec.systems.reason4rec.experts import EXPERTS
+from reason4rec.systems.reason4rec.figures import tau_curve
 
 SCRIPT = "figs/draw_results.py"
 OURS = "Reason4Rec (demo model: not meaningful)"
@@ -59,8 +60,8 @@ def drawn():
         "history_one": figures.errors_by_history(one),
         "calibration": figures.calibration(many),
         "calibration_one": figures.calibration(one),
-        "tau": figures.tau_curve(TAUS[2:]),
-        "tau_one": figures.tau_curve([TAUS[2] | {"mae_low": None, "mae_high": None}]),
+        "tau": tau_curve(TAUS[2:]),
+        "tau_one": tau_curve([TAUS[2] | {"mae_low": None, "mae_high": None}]),
         "training": figures.training_losses({name: curve(3_000) for name in EXPERTS}),
         "training_one": figures.training_losses({"Reasoner": curve(1)}),
     }

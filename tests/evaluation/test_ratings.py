@@ -7,15 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import complaint, put_toy_dataset, run_script
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import bootstrap, permutation_test
 
 from reason4rec.data import schema
 from reason4rec.data.history import History
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN
 from reason4rec.errors import InputError
-from reason4rec.evaluation import metrics, statistics, tables
+from reason4rec.evaluation import metrics, tables
 from reason4rec.evaluation import ratings as ratings_module
 from reason4rec.run import files as files_module
 from reason4rec.run import records
@@ -130,130 +127,7 @@ def test_the_history_of_a_row_is_counted_over_user_and_item():
     ]
 
 
-# Intervals.
-
-
-def by_users(rng, rows=60, users=30, share=0.5):
-    """Users and (1, rows) absolute errors of which a share is the user's own; their expectation."""
-    of_user = rng.gamma(2.0, 0.3, users)
-    drawn = rng.choice(users, rows, p=np.arange(1, users + 1) / np.arange(1, users + 1).sum())
-    errors = (1 - share) * np.abs(rng.normal(size=rows)) + share * of_user[drawn]
-    expected = (1 - share) * (2 / np.pi) ** 0.5 + share * 0.6
-    return np.unique(drawn, return_inverse=True)[1], errors[None], expected
-
-
-def test_the_interval_covers_the_true_error_in_95_of_100_data_sets_only_if_users_are_drawn_whole():
-    rng, n = np.random.default_rng(1), 300
-    covered = {"users": 0, "rows": 0}
-    for k in range(n):
-        users, errors, expected = by_users(rng)
-        for name, drawn in (("users", users), ("rows", np.arange(60))):
-            low, high = statistics.intervals([errors], drawn, k, resamples=299)[0, :, 0]
-            covered[name] += low <= expected <= high
-    assert 0.90 <= covered["users"] / n <= 0.99
-    assert covered["rows"] / n < 0.90
-
-
-def test_the_interval_of_a_difference_covers_it():
-    rng, n, covered = np.random.default_rng(2), 300, 0
-    for k in range(n):
-        users, errors, _ = by_users(rng)
-        worse = errors + 0.2 + rng.normal(0, 0.4, users.max() + 1)[users] + rng.normal(0, 0.3, 60)
-        low, high = statistics.intervals([errors, worse], users, k, resamples=299)[2, :, 1]
-        covered += low <= 0.2 <= high
-    assert 0.90 <= covered / n <= 0.99
-
-
-def test_with_one_row_a_user_the_interval_is_the_plain_bootstraps():
-    errors = np.random.default_rng(3).gamma(2.0, 0.3, 200)
-    plain = bootstrap((errors,), np.mean, n_resamples=9_999, method="percentile", rng=5).confidence_interval
-    found = statistics.intervals([errors[None]], np.arange(200), 4)
-    assert found[0, :, 0].astype(float) == pytest.approx([plain.low, plain.high], abs=0.01)
-    squares = bootstrap((errors**2,), np.mean, n_resamples=9_999, method="percentile", rng=5).confidence_interval
-    assert found[1, :, 0].astype(float) == pytest.approx(np.sqrt([squares.low, squares.high]), abs=0.01)
-
-
-def test_the_interval_of_two_users_is_between_their_errors():
-    # Drawn are one of them twice, with probability 1/4 each, or both: 1 + 1 + 1 over 3 rows, or 1 and 0.
-    found = statistics.intervals([np.array([[1.0, 1.0, 0.0]])], np.array([0, 0, 1]), 1, resamples=999)
-    assert found[0, :, 0].tolist() == [0.0, 1.0]
-
-
-def test_the_interval_is_the_same_for_the_same_seed_and_none_for_a_single_user():
-    errors = [np.random.default_rng(4).random((2, 40)), np.random.default_rng(5).random((1, 40))]
-    users = np.arange(40) % 17
-    first, again, other = (statistics.intervals(errors, users, seed, resamples=199) for seed in (1, 1, 2))
-    assert first.tolist() == again.tolist() != other.tolist()
-    assert first[2, :, 0].tolist() == [0.0, 0.0]
-    assert statistics.intervals(errors, np.zeros(40, dtype=int), 1).tolist() == [[[None] * 2] * 2] * 3
-
-
-# The paired test.
-
-
-def test_the_paired_test_keeps_its_level_only_if_users_are_swapped_whole():
-    rng, n = np.random.default_rng(6), 300
-    rejected = {"users": 0, "rows": 0}
-    for k in range(n):
-        users, errors, _ = by_users(rng)
-        equal = errors + rng.normal(0, 0.4, users.max() + 1)[users] + rng.normal(0, 0.3, 60)
-        for name, swapped in (("users", users), ("rows", np.arange(60))):
-            rejected[name] += statistics.paired_p(equal, errors, swapped, k, resamples=299) < 0.05
-    assert 0.02 <= rejected["users"] / n <= 0.09
-    assert rejected["rows"] / n > 0.09
-
-
-def test_the_paired_test_finds_a_difference_that_is_there():
-    rng, n, found = np.random.default_rng(7), 60, 0
-    for k in range(n):
-        users, errors, _ = by_users(rng)
-        found += statistics.paired_p(errors + 0.2 + rng.normal(0, 0.3, 60), errors, users, k, resamples=299) < 0.05
-    assert found / n > 0.9
-
-
-def test_the_paired_test_agrees_with_the_exact_one():
-    differences = np.array([0.9, -0.2, 0.4, 0.7, -0.1, 0.3, 0.5, -0.6])
-    exact = permutation_test((differences,), np.sum, permutation_type="samples", vectorized=False, n_resamples=np.inf)
-    a, b = differences[None] + 2, np.full((1, 8), 2.0)
-    found = statistics.paired_p(a, b, np.arange(8), 1)
-    assert found == pytest.approx(exact.pvalue, abs=0.02)
-    assert found == statistics.paired_p(a, b, np.arange(8), 1)
-    assert statistics.paired_p(b, a, np.arange(8), 1) == pytest.approx(found, abs=0.02)
-
-
-def test_a_model_does_not_differ_from_its_like():
-    errors = np.random.default_rng(8).random((3, 50))
-    assert statistics.paired_p(errors, errors[[2, 0, 1]], np.arange(50) % 9, 1, resamples=99) == 1.0
-
-
-def test_five_users_are_too_few_for_a_difference():
-    assert statistics.paired_p(np.ones((1, 5)), np.zeros((1, 5)), np.arange(5), 1) == pytest.approx(2 / 32, abs=0.01)
-
-
-def test_holm_of_a_worked_example():
-    # Sorted: 0.005 x 4, 0.01 x 3, 0.03 x 2, and 0.04 x 1, which must not be below the one before.
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
-    assert statistics.holm([]).tolist() == []
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_never_rejects_more_than_the_plain_test_nor_less_than_bonferroni(p):
-    plain, corrected = np.array(p), statistics.holm(p)
-    assert (corrected >= plain).all() and (corrected <= np.minimum(plain * len(p), 1) + 1e-12).all()
-    assert (np.diff(corrected[plain.argsort()]) >= 0).all()
-
-
-def test_among_five_equal_models_holm_rarely_finds_one_that_differs():
-    rng, n = np.random.default_rng(9), 150
-    plain = corrected = 0
-    for k in range(n):
-        errors = rng.random((5, 1, 40))
-        p = [statistics.paired_p(other, errors[0], np.arange(40), k, resamples=499) for other in errors[1:]]
-        plain += min(p) < 0.05
-        corrected += statistics.holm(p).min() < 0.05
-    assert corrected / n <= 0.09 < plain / n
+# Paired tests.
 
 
 def test_every_other_model_is_tested_against_the_one_named_and_a_worse_one_is_above_0():
@@ -438,6 +312,44 @@ def test_columns_on_seeds_and_on_unusable_predictions_are_there_where_they_are_n
         "| RMSE | std | 95% interval | RMSE usable |"
     )
     assert first.startswith("| ours | all | 2 | 2 | 1 | 2.0000 | 0.7071 | ")
+
+
+def test_where_all_rows_are_warm_the_table_is_printed_once_and_says_so():
+    runs = {"ours": runs_of([4.0, 2.0]), "other": runs_of([5.0, 1.0])}
+    for histories, groups in (([WARM, WARM], {"all"}), ([WARM, COLD], {"all", "warm"})):
+        result = ratings_module.evaluate(runs, targets_of([5.0, 1.0]), histories, "ours", 1)
+        text = tables.as_text(result)
+        lines = [line.split() for line in text.splitlines() if line.startswith(("ours ", "other "))]
+        assert {line[1] for line in lines} == groups
+        assert len(lines) == 3 * len(groups)  # two of the table, one of the paired tests
+        assert (tables.ALL_ARE_WARM in text) == (groups == {"all"})
+        assert {row["rows"] for row in result["table"]} == {"all", "warm"}  # the file keeps both
+
+
+def named_lines(text):
+    return [line.split("  ")[0] for line in text.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("cold, group", [(0, "warm"), (1, "warm"), (3, "all")])
+def test_a_run_ends_with_our_row_and_the_best_three_others(cold, group):
+    runs = {f"m{k}": runs_of([5.0 - k / 2] * 3) for k in range(5)} | {"ours": runs_of([1.0] * 3)}
+    result = ratings_module.evaluate(runs, targets_of([5.0] * 3), [COLD] * cold + [WARM] * (3 - cold), "ours", 1)
+    result["table"] += ratings_module.whole_table(runs, targets_of([5.0] * 3), [WARM] * 3, 1)
+    text = tables.closing(result, "ours")
+    assert text.startswith("Ours and the best 3 others by MAE; lower is better:\n")
+    assert named_lines(text) == ["ours", "m0", "m1", "m2"]
+    assert {line.split()[1] for line in text.splitlines()[2:]} == {group}
+
+
+def test_the_end_of_a_run_without_our_model_or_without_others_says_what_it_shows():
+    runs = {"b": runs_of([4.0]), "a": runs_of([5.0])}
+    result = ratings_module.evaluate(runs, targets_of([5.0]), [WARM], "a", 1)
+    text = tables.closing(result, "ours")
+    assert text.startswith("The best 2 others by MAE; ") and named_lines(text) == ["a", "b"]
+    assert tables.closing(result, "a").startswith("Ours and the best other by MAE; ")
+    alone = {"table": [row for row in result["table"] if row["model"] == "a"]}
+    assert tables.closing(alone, "a").startswith("Ours; lower is better:\n")
+    assert tables.closing({"table": []}, "a") == "No test row was judged."
 
 
 # As a user runs it.
