@@ -43,7 +43,11 @@ def save(
     execution: dict,
     curve: list[dict],
 ) -> None:
-    """Writes the adapter, reopens it, compares every trained tensor, and only then lets it take its place."""
+    """Writes an adapter with its record, whole or not at all: its weights are read again and compared before that.
+
+    `weights` are those of `trained_weights`; `execution` and the loss `curve` are kept beside it. InputError where a
+    trained tensor was not saved as it is.
+    """
     staged = files.staged_path(out)
     shutil.rmtree(staged, ignore_errors=True)
     model.save_pretrained(staged, state_dict=weights)

@@ -26,7 +26,7 @@ def flatten(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor | tu
     lengths = tuple(len(row["input_ids"]) for row in rows)
     return {
         "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
-        # The first token of a row must not be foretold from the row before.
+        # The first token of a row must not be predicted from the row before.
         "labels": torch.tensor([[label for row in rows for label in (-100, *row["labels"][1:])]]),
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
         "row_lengths": lengths,

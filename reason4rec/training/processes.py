@@ -1,4 +1,4 @@
-"""Training in one process or in several that were launched together: they fail together, and one of them speaks."""
+"""Training in one process or in several that were launched together: they fail together, and one of them prints."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ def one_speaks(state: "PartialState") -> contextlib.AbstractContextManager:
 
 
 def together(state: "PartialState", work: Callable[[], Result]) -> Result:
-    """What `work` gives, done in every process; if it fails in any, the first to fail says why and all end."""
+    """The result of `work`, done in every process; if it fails in any, the first to fail says why and all end."""
     from accelerate.utils import gather_object
 
     failure = None
@@ -42,14 +42,14 @@ def together(state: "PartialState", work: Callable[[], Result]) -> Result:
     if failure is not None and failed.index(True) == state.process_index:
         raise failure
     if any(failed):
-        # A launcher ends all processes when one has ended, which must not be before the reason is said.
+        # A launcher ends all processes when one has ended, which must not be before the message is printed.
         time.sleep(WAIT)
         sys.exit(2)
     return result
 
 
 def any_is(state: "PartialState", work: Callable[[], bool]) -> bool:
-    """Whether the main process finds something true, known to all; the others do not look."""
+    """Whether `work` is true in the main process, known to all; the others do not call it."""
     from accelerate.utils import gather_object
 
     return any(gather_object([together(state, lambda: state.is_main_process and work())]))

@@ -53,9 +53,9 @@ def execution_of(
     padding_free: bool | None = None,
     gradient_checkpointing: bool | None = None,
 ) -> dict[str, object]:
-    """How the weights are computed, by the names in the record; InputError for options that conflict.
+    """The settings that change no result, only how it is computed, by the names in the record.
 
-    It is recorded, but another way to the same weights does not put them out of date.
+    They are recorded, but an adapter trained with others is not out of date. InputError for options that conflict.
     """
     engine = resolve_engine(engine, device, processes)
     rows_at_once(batch_size, gradient_accumulation, processes)
@@ -71,7 +71,7 @@ def execution_of(
 
 
 def is_sharded() -> bool:
-    """Whether accelerate was told to shard the base model."""
+    """Whether accelerate shards the base model, which its launcher decides."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
@@ -88,7 +88,7 @@ def resolve_engine(engine: str, device: str, processes: int = 1) -> str:
 
 
 def resolve_padding_free(padding_free: bool | None, engine: str) -> bool | None:
-    """Whether the rows of a batch are laid end to end: yes unless told otherwise; None where unsloth decides."""
+    """Whether the rows of a batch are laid end to end: yes by default; None where unsloth decides."""
     if engine == "unsloth":
         if padding_free is not None:
             raise InputError("--padding_free and --no-padding_free are for --engine transformers; unsloth has its own")
@@ -105,13 +105,13 @@ def train_sft(
     read_rows: Callable[[], list[dict]],
     state: "PartialState",
 ) -> dict[str, float] | None:
-    """Trains an adapter and puts it at `out`; None where nothing is to be done, or in all processes but one.
+    """Trains an adapter and writes it to `out`; None where nothing is to be done, or in all processes but one.
 
-    `provenance` gives the sha256 of the inputs and the settings of `settings_of`; `done` says whether the adapter is
-    there and holds it for this process where it is not; `read_rows` gives the training rows. In the main process it
+    `provenance` returns the sha256 of the inputs and the settings of `settings_of`; `done` whether the adapter is there
+    and current, and where it is not it locks it for this process; `read_rows` the training rows. The main process
     returns `rows`, `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend.
     """
-    # One process decides, since what it finds beside the adapter it may also recover.
+    # One process decides, since it may also recover an adapter that a killed run left unfinished.
     if any_is(state, done):
         return None
     print(", ".join(f"{name}={value}" for name, value in execution.items()), flush=True)
@@ -150,7 +150,7 @@ def train_sft(
 
 
 def training_folder(out: Path) -> Path:
-    """Where the checkpoints of an unfinished training lie: beside its adapter's place."""
+    """The folder of the checkpoints of an unfinished training, beside its adapter."""
     return out.with_name(f".{out.name}.training")
 
 
@@ -159,7 +159,7 @@ def prepare_folder(folder: Path, provenance: dict) -> None:
     mark = folder / "provenance.json"
     text = json.dumps({name: part for name, part in provenance.items() if name != "origins"}, sort_keys=True)
     if folder.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == text):
-        print(f"starting anew: the checkpoints in {folder} are those of other rows, settings or ways, and are removed")
+        print(f"starting anew: {folder} holds checkpoints of other rows, settings or execution, which are removed")
         shutil.rmtree(folder)
     files.write_text(mark, text)
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
+from reason4rec.run.progress import progress
 from reason4rec.training.adapters import keep_updates
 from reason4rec.training.recipe import SCHEDULE, TARGET_MODULES, Recipe
 
@@ -26,37 +27,44 @@ def rows_at_once(batch_size: int, gradient_accumulation: int, processes: int) ->
     return batch_size // (gradient_accumulation * processes)
 
 
-def fit_rows(rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> tuple[list[dict], int]:
+def fit_rows(
+    rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length: int, quiet: bool = False
+) -> tuple[list[dict], int]:
     """Rows as `input_ids` and `labels` (-100 up to the answer), at most `max_length` long, and how many were shortened.
 
     A row that is too long loses its oldest history, never the instruction or the answer. Every trainer takes these as
-    they are, and tokenizes nothing itself.
+    they are, and tokenizes nothing itself. A bar shows how far it is unless `quiet`. InputError names a row whose
+    instruction and answer alone are longer than `max_length`.
     """
     from reason4rec.llm.tokens import answer_ids, encode
 
     fitted, shortened = [], 0
-    for number, row in enumerate(rows):
-        user, assistant = (message["content"] for message in row["messages"])
-        answer = answer_ids(tokenizer, assistant)
-        prompt = Prompt(user, tuple(map(tuple, row.get("optional", ()))))
-        try:
-            before, cut = encode(tokenizer, prompt, max_length - len(answer))
-        except InputError as error:
-            raise InputError(f"training row {number}: {error}") from error
-        shortened += cut > 0
-        fitted.append({"input_ids": before + answer, "labels": [IGNORED] * len(before) + answer})
+    with progress("tokenising", len(rows), "row", quiet) as bar:
+        for number, row in enumerate(rows):
+            user, assistant = (message["content"] for message in row["messages"])
+            answer = answer_ids(tokenizer, assistant)
+            prompt = Prompt(user, tuple(map(tuple, row.get("optional", ()))))
+            try:
+                before, cut = encode(tokenizer, prompt, max_length - len(answer))
+            except InputError as error:
+                raise InputError(f"training row {number}: {error}") from error
+            shortened += cut > 0
+            fitted.append({"input_ids": before + answer, "labels": [IGNORED] * len(before) + answer})
+            bar.update()
     return fitted, shortened
 
 
 def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> tuple["SFTTrainer", int]:
     """A trainer that is ready to train, and how many rows were shortened.
 
-    `settings` holds a recipe's fields, `base_model`, `max_length`, and those of `sft.execution_of`.
+    `settings` holds a recipe's fields, `base_model`, `max_length`, `optimizer`, and those of `sft.execution_of`.
+    InputError where a row cannot be shortened enough, or where the loss would be on more than the answer.
     """
     if settings["engine"] == "unsloth":
         # It patches trl and transformers at import, so it must come first, and only where it is used.
         import unsloth  # noqa: F401
     import torch
+    from accelerate import PartialState
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
     from transformers import PrinterCallback, ProgressCallback
@@ -69,8 +77,8 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
     tokenizer = load_tokenizer(settings["base_model"])
     tokenizer.padding_side = "right"
-    print(f"tokenising {len(rows):,} rows, loading base model {settings['base_model']}", flush=True)
-    fitted, shortened = fit_rows(rows, tokenizer, settings["max_length"])
+    fitted, shortened = fit_rows(rows, tokenizer, settings["max_length"], quiet=not PartialState().is_main_process)
+    print(f"loading base model {settings['base_model']}", flush=True)
     at_once = rows_at_once(recipe.batch_size, settings["gradient_accumulation"], settings["processes"])
     blanks = -len(fitted) % (settings["processes"] * at_once) if settings["processes"] > 1 else 0
     blank = {"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}
@@ -104,6 +112,7 @@ def trainer_class(n_rows: int, blanks: int) -> type["SFTTrainer"]:
         return SFTTrainer
 
     class FilledTrainer(SFTTrainer):
+        # Its public caller, `get_train_dataloader`, would have to be written anew for another sampler.
         def _get_train_sampler(self, *_: object) -> Filled:
             return Filled(n_rows, n_rows + blanks)
 
@@ -157,13 +166,12 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
 
 def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path) -> "SFTConfig":
     """trl's configuration of a training."""
-    import torch
-    from trl import SFTConfig
+    from reason4rec.training.config import OneDeviceConfig
 
     unsloth, cuda = settings["engine"] == "unsloth", settings["device"] == "cuda"
     # The rows fit already, and logits are of the answers' tokens only, 256 at a time; unsloth has its own loss and cap.
     of_engine = {"max_length": settings["max_length"]} if unsloth else {"max_length": None, "loss_type": "chunked_nll"}
-    config = SFTConfig(
+    return OneDeviceConfig(
         output_dir=str(folder),
         **of_engine,
         num_train_epochs=recipe.epochs,
@@ -186,14 +194,6 @@ def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path) -> "SFTCo
         logging_strategy="steps",
         report_to="none",
     )
-    # With several cards in sight the trainer would multiply the batch by their number and train on one. There is no
-    # public option for it.
-    config.device  # noqa: B018  (reading it resolves the number of cards)
-    config._n_gpu = min(config._n_gpu, 1)
-    if not cuda:
-        # To the `cpu:0` of several processes torch loads no checkpoint.
-        vars(config)["_setup_devices"] = torch.device("cpu")
-    return config
 
 
 def check_labels(trainer: "SFTTrainer", expected: list[int]) -> None:

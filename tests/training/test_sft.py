@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import trl
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import TrainingArguments
 
 from reason4rec.data.history import Entry, History
 from reason4rec.demo.pretrain import Examples
@@ -22,14 +24,14 @@ from reason4rec.errors import InputError
 from reason4rec.llm.bases import load_base
 from reason4rec.llm.local import load
 from reason4rec.llm.prompt import Prompt, training_row
-from reason4rec.run import files
+from reason4rec.run import files, records
 from reason4rec.run.options import words
 from reason4rec.run.step import parse
 from reason4rec.systems.reason4rec import prompts, train
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
-from reason4rec.training import adapters, sft
+from reason4rec.training import adapters, processes, sft
 from reason4rec.training import trainer as trainer_module
 from reason4rec.training.batches import attend_row_by_row
 from reason4rec.training.recipe import OPTIMIZER, Recipe
@@ -58,9 +60,9 @@ def rows_for(adapter, n=8):
 def settings_for(base, recipe=SMALL, **changes):
     fixed = {"base_model": base, "engine": "transformers", "device": "cpu", "max_length": 1024}
     fixed["optimizer"] = OPTIMIZER
-    way = {"processes": 1, "sharded": False, "gradient_accumulation": 1}
-    way |= {"padding_free": True, "gradient_checkpointing": False}
-    return fixed | way | recipe.__dict__ | changes
+    execution = {"processes": 1, "sharded": False, "gradient_accumulation": 1}
+    execution |= {"padding_free": True, "gradient_checkpointing": False}
+    return fixed | execution | recipe.__dict__ | changes
 
 
 def trainer_for(rows, base, folder, **changes):
@@ -230,6 +232,63 @@ def test_a_head_in_fp32_stands_on_a_base_in_bf16(base, tmp_path):
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
+def train_rows(base, out, rows, capsys, done=False, **changes):
+    """Trains on rows with no system and no step: what `train_sft` returns, and what was printed."""
+    recipe = replace(SMALL, **changes)
+    state = processes.started("cpu")
+    provenance = {"inputs": {}, "settings": sft.settings_of("any", recipe, base, 1024)}
+    execution = sft.execution_of(recipe.batch_size, "cpu", state.num_processes)
+    capsys.readouterr()
+    summary = sft.train_sft(out, lambda: provenance, execution, 42, lambda: done, lambda: rows, state)
+    return summary, capsys.readouterr()
+
+
+def test_any_rows_are_trained_on_without_a_system(base, tmp_path, capsys):
+    rows, out = rows_for("Predictor"), tmp_path / "adapter"
+    summary, printed = train_rows(base, out, rows, capsys)
+    curve = json.loads((out / "loss_curve.json").read_text())
+    assert (summary["rows"], summary["rows_shortened"], summary["steps"]) == (8, 0, 2)
+    assert (summary["first_loss"], summary["last_loss"]) == tuple(round(entry["loss"], 4) for entry in curve)
+    record = records.read_record(out)
+    assert record["made_from"]["settings"]["adapter"] == "any"
+    assert record["made_from"]["execution"]["engine"] == "transformers"
+    assert record["sha256"] == files.sha256(out)
+    assert not sft.training_folder(out).exists()
+    assert train_rows(base, out, rows, capsys, done=True)[0] is None
+
+
+def test_a_training_shows_rows_steps_epoch_loss_and_rate_from_its_first_second_on(base, tmp_path, capsys):
+    _, printed = train_rows(base, tmp_path / "adapter", rows_for("Predictor"), capsys, epochs=2)
+    shown = printed.err.splitlines()
+    tokenising = [line for line in shown if line.startswith("tokenising:")]
+    training = [line for line in shown if line.startswith("training:")]
+    assert "0/8" in tokenising[0] and "8/8" in tokenising[-1]
+    assert "0/4" in training[0] and "4/4" in training[-1]
+    assert "step/s" in training[-1] and "epoch 2.00 of 2, loss " in training[-1] and ", lr " in training[-1]
+    assert f"loading base model {base}" in printed.out.splitlines()
+
+
+def test_settings_that_change_no_result_are_no_settings_of_an_adapter(base):
+    settings = sft.settings_of("any", SMALL, base, 1024)
+    assert list(settings) == [
+        *("adapter", "base_model", "base_sha256", "max_length", "target_modules", "optimizer", "schedule"),
+        *("rank", "alpha", "dropout", "lr", "warmup", "epochs", "batch_size", "lm_head"),
+    ]
+    assert not settings.keys() & sft.execution_of(4, "cpu").keys()
+
+
+def test_a_process_takes_one_card_however_many_it_sees(tmp_path, monkeypatch):
+    settings = settings_for("any", gradient_accumulation=2)
+    config = trainer_module.config_of(SMALL, settings, 42, tmp_path)
+    assert (config.n_gpu, config.train_batch_size, config.device) == (0, 2, torch.device("cpu"))
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
+    monkeypatch.setattr(TrainingArguments, "device", property(lambda self: torch.device("cpu:0")))
+    config = trainer_module.config_of(SMALL, settings, 42, tmp_path)
+    assert (config.n_gpu, config.train_batch_size, str(config.device)) == (1, 2, "cpu")
+    monkeypatch.setattr(TrainingArguments, "device", property(lambda self: torch.device("cuda:1")))
+    assert config.device == torch.device("cuda:1")
+
+
 @pytest.mark.parametrize("adapter", EXPERTS)
 def test_the_losses_of_a_training_are_the_known_ones(base, tmp_path, adapter):
     run(command(base, tmp_path, adapter=adapter))
@@ -276,14 +335,14 @@ def test_gradient_checkpointing_changes_neither_loss_nor_gradients(base, tmp_pat
 
 
 def test_parts_padding_and_checkpointing_train_the_same_weights(base, tmp_path):
-    ways = [
+    executions = [
         {"padding_free": False},
         {"padding_free": True},
         {"padding_free": True, "gradient_checkpointing": True, "gradient_accumulation": 2},
     ]
     weights = []
-    for k, way in enumerate(ways):
-        trainer = trainer_for(rows_for("Reasoner"), base, tmp_path / str(k), **way)
+    for k, execution in enumerate(executions):
+        trainer = trainer_for(rows_for("Reasoner"), base, tmp_path / str(k), **execution)
         trainer.train()
         weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters() if p.requires_grad]))
     torch.testing.assert_close(weights[1], weights[0], atol=2e-4, rtol=0)
