@@ -8,7 +8,8 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,21 +125,13 @@ def train_sft(
         return len(rows), *build_trainer(rows, origin["settings"] | execution, seed, folder)
 
     n_rows, trainer, shortened = together(state, ready)
-    try:
+    with write_failures(out):
         trainer.train(resume_from_checkpoint=last_complete(folder))
         weights = trained_weights(trainer.model)
         if not state.is_main_process:
             return None
         curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
         save(trainer.model, weights, trainer.processing_class, out, origin, execution, curve)
-    except OSError as error:
-        error.filename = error.filename or str(out)
-        raise
-    except Exception as error:
-        # Neither safetensors nor torch says by its class that the disk is full.
-        if not any(sign in str(error) for sign in WRITE_FAILURES):
-            raise
-        raise InputError(f"{out}: cannot be written ({error}); free the disk and run again") from error
     shutil.rmtree(folder)
     return {
         "rows": n_rows,
@@ -147,6 +140,21 @@ def train_sft(
         "first_loss": round(curve[0]["loss"], 4),
         "last_loss": round(curve[-1]["loss"], 4),
     }
+
+
+@contextmanager
+def write_failures(out: Path) -> Iterator[None]:
+    """Names what could not be written: an OSError gets the file, what says a full disk otherwise is an InputError."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(out)
+        raise
+    except Exception as error:
+        # Neither safetensors nor torch says by its class that the disk is full.
+        if not any(sign in str(error) for sign in WRITE_FAILURES):
+            raise
+        raise InputError(f"{out}: cannot be written ({error}); free the disk and run again") from error
 
 
 def training_folder(out: Path) -> Path:

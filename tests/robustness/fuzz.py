@@ -414,7 +414,7 @@ def shortened_prompts(text: str, times: int, longest: int) -> None:
         assert least.startswith(prompt.text[: spans[0][0]] if spans else prompt.text)
         head = tokens.head_length(TOKENIZER, prompt, ids)
         assert 0 <= head < len(ids)
-        rows, n = trainer.fit_rows([training_row(prompt, "Yes.")], TOKENIZER, longest + 10)
+        rows, n = trainer.fit_rows([training_row(prompt, "Yes.")], TOKENIZER, longest + 10, quiet=True)
         assert n in (0, 1) and len(rows[0]["input_ids"]) <= longest + 10
 
 
