@@ -21,6 +21,16 @@ def base() -> str:
     return str(ROOT / "reason4rec" / "demo" / "base")
 
 
+@pytest.fixture
+def store(tmp_path):
+    """An empty response cache."""
+    from reason4rec.llm.cache import ResponseCache
+
+    store = ResponseCache(tmp_path / "replies.sqlite")
+    yield store
+    store.close()
+
+
 LONGEST_FIRST = ("test_demo", "test_readme", "test_kill")
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from reason4rec.llm.client import Reply
+if TYPE_CHECKING:
+    from reason4rec.llm.client import Reply
 
 PRICES = {  # US dollars per million tokens in and out, as listed in 2025
     "gpt-3.5-turbo": (0.50, 1.50),
@@ -30,14 +32,14 @@ class Usage:
     refused: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     answered_by: set[str] = field(default_factory=set, init=False, repr=False)
 
-    def count(self, reply: Reply) -> None:
+    def count(self, reply: "Reply") -> None:
         """Counts a reply to a request."""
         self.requests += 1
         self.tokens_in += reply.tokens_in
         self.tokens_out += reply.tokens_out
         self.answered_by |= {reply.model} - {""}
 
-    def count_batch(self, replies: Iterable[Reply]) -> None:
+    def count_batch(self, replies: Iterable["Reply"]) -> None:
         """Counts the replies of a batch."""
         for reply in replies:
             self.batch_replies += 1

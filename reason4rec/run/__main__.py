@@ -12,13 +12,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from reason4rec.errors import InputError
 from reason4rec.run import options
-from reason4rec.run.options import Options, Parser, Resolved, option, options_of
+from reason4rec.run.options import Options, Parser, Resolved, names_of, option
 from reason4rec.run.pipeline import Pipeline, StepSpec, load
-from reason4rec.run.project import ROOT
 from reason4rec.run.step import Common, guarded, read_config
 
 
@@ -51,7 +50,7 @@ def parse(pipeline: Pipeline, words: Sequence[str]) -> tuple[Resolved, dict[str,
         __doc__, groups_of(pipeline), defaults, FLAGS, "bash run_all.sh", f"steps, in their order:\n{listed}"
     )
     command = vars(parser.parse_args(list(words)))
-    for one in (one for group in groups_of(pipeline) for one in options_of(group)):
+    for one in (one for group in groups_of(pipeline) for one in fields(group)):
         for old in set(one.metadata["old_names"]) & set(command):
             print(f"note: --{old} is another option now; the one that some steps had by this name is --{one.name}")
     content = read_config(pipeline, command.get("config"))
@@ -70,36 +69,24 @@ def selected(pipeline: Pipeline, given: Resolved) -> list[StepSpec]:
 
 def handed_on(pipeline: Pipeline, step: StepSpec, command: Mapping[str, object], given: Resolved) -> dict[str, object]:
     """The options of the command line that a step takes, by name; the dataset also where it is the run's default."""
-    used = (*pipeline.common, *step.used(given))
-    taken = {one.name for group in used for one in options_of(group)} - set(step.not_handed_on)
+    taken = names_of((*pipeline.common, *step.used(given))) - set(step.not_handed_on)
     found = {name: value for name, value in command.items() if name in taken}
     return ({"dataset": given[Common].dataset} if given.origins["dataset"] == "default" else {}) | found
 
 
 def check_single(pipeline: Pipeline, steps: Sequence[StepSpec], command: Mapping[str, object], given: Resolved) -> None:
     """InputError where an option that is for one step would go to none or to several."""
-    every = {one.name: one for group in groups_of(pipeline) for one in options_of(group)}
+    every = {one.name: one for group in groups_of(pipeline) for one in fields(group)}
     for name in command:
         if name not in every or not every[name].metadata["one_step"]:
             continue
         taking = [step.name for step in steps if name in handed_on(pipeline, step, command, given)]
         if len(taking) != 1:
-            known = [step.name for step in pipeline if any(name in hints for hints in map(_names, step.options))]
+            known = [step.name for step in pipeline if name in names_of(step.options)]
             raise InputError(
                 f"--{name} is for one step of {', '.join(known)}, and this run has {' and '.join(taking) or 'none'}: "
                 f"choose with --only STEP, or with --from and --to"
             )
-
-
-def _names(group: type[Options]) -> set[str]:
-    return {one.name for one in options_of(group)}
-
-
-def command_of(step: StepSpec, values: Mapping[str, object]) -> list[str]:
-    """The command of a step."""
-    script = str(ROOT / step.script)
-    first = "bash" if script.endswith(".sh") else os.environ.get("PYTHON") or sys.executable
-    return [first, script, *options.words(values)]
 
 
 def run(words: Sequence[str]) -> int:
@@ -113,12 +100,13 @@ def run(words: Sequence[str]) -> int:
 
         print(dry_run(pipeline, steps, lambda step: handed_on(pipeline, step, command, given)))
         return 0
+    python = os.environ.get("PYTHON") or sys.executable
     with pipeline.around(given) as variables:
         environment = os.environ | dict(variables)
         for step in steps:
             print(f"== {step.name} {step.script}: {step.what}", flush=True)
             values = handed_on(pipeline, step, command, given)
-            done = subprocess.run(command_of(step, values), env=environment, check=False)
+            done = subprocess.run(step.command(values, python), env=environment, check=False)
             if done.returncode:
                 return done.returncode if done.returncode > 0 else 1
     print(pipeline.closing(given), flush=True)

@@ -14,7 +14,7 @@ from reason4rec.run import records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import words
 from reason4rec.run.pipeline import Pipeline, StepSpec
-from reason4rec.run.step import Step, parse
+from reason4rec.run.step import Step, step_of
 
 COLUMNS = 120
 DONE = "done"
@@ -48,13 +48,10 @@ class Survey:
         values: Callable[[StepSpec], Mapping[str, object]],
     ):
         self.pipeline, self.selected = pipeline, selected
-        self._steps = {spec.name: self._step(spec, values(spec)) for spec in pipeline if spec.estimate}
+        self._steps = {spec.name: step_of(pipeline, spec, words(values(spec))) for spec in pipeline if spec.estimate}
         self.notes: list[str] = []
         self.to_do: set[str] = set()
         self._look()
-
-    def _step(self, spec: StepSpec, values: Mapping[str, object]) -> Step:
-        return self.pipeline.step(self.pipeline, spec, parse(self.pipeline, spec, words(values)))
 
     def step(self, name: str) -> Step:
         """A step with the options that it would get."""
@@ -96,15 +93,13 @@ class Survey:
         """Why the outputs of a step do not stand, empty if there are none; None if they do."""
         if step.common.overwrite:
             return "--overwrite"
+        anew = [item for item in step.spec.reads if self.made(item)]
+        if not anew and all(step.path(item).exists() for item in step.spec.reads):
+            status = step.status()
+            return None if status.done else status.changed
         if records.put_there(step.outputs):
             return None
-        anew = [item for item in step.spec.reads if self.made(item)]
-        if anew:
-            return f"{anew[0].path} is made anew"
-        if not all(step.path(item).exists() for item in step.spec.reads):
-            return ""
-        status = step.status()
-        return None if status.done else status.changed
+        return f"{anew[0].path} is made anew" if anew else ""
 
 
 def dry_run(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,13 @@ def read_pickle(path: Path) -> object:
 def staged_path(path: Path) -> Path:
     """Where a file or folder is written before it takes its place."""
     return path.with_name(f".{path.name}.part")
+
+
+def take_place(path: Path) -> None:
+    """Moves a staged file or folder to its place; a folder that was there is gone then."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    staged_path(path).replace(path)
 
 
 @contextmanager

@@ -102,11 +102,11 @@ class Parser(argparse.ArgumentParser):
             argument_default=argparse.SUPPRESS,
         )
         self.known: set[str] = set()
-        self.names = {one.name for group in groups for one in options_of(group)}
+        self.names = names_of(groups)
         self.flags = flags or {}
         for group in groups:
             heading = self.add_argument_group((group.__doc__ or "").strip().splitlines()[0].rstrip("."))
-            for one in options_of(group):
+            for one in fields(group):
                 if one.name not in self.known:
                     self._add(heading, group, one, (defaults or {}).get(one.name, one.default))
 
@@ -152,9 +152,9 @@ def hints(group: type[Options]) -> dict[str, object]:
     return get_type_hints(group, include_extras=True)
 
 
-def options_of(group: type[Options]) -> tuple[Field, ...]:
-    """The options of a group."""
-    return fields(group)
+def names_of(groups: Iterable[type[Options]]) -> set[str]:
+    """The names of all options of groups."""
+    return {one.name for group in groups for one in fields(group)}
 
 
 def _plain(hint: object) -> object:
@@ -215,7 +215,7 @@ def resolve(
     origins: dict[str, str] = {}
     for group in groups:
         values: dict[str, object] = {}
-        for one in options_of(group):
+        for one in fields(group):
             if one.name in command:
                 values[one.name] = checked(group, one.name, command[one.name], f"--{one.name}")
                 origins[one.name] = "command line"
@@ -236,11 +236,11 @@ def with_facts(resolved: Resolved, facts: Mapping[str, object]) -> Resolved:
     for group, values in resolved.groups.items():
         new = {
             one.name: facts[one.metadata["fact"]]
-            for one in options_of(group)
+            for one in fields(group)
             if one.metadata["fact"] in facts and origins[one.name] == "default"
         }
         origins |= dict.fromkeys(new, "dataset")
-        groups[group] = type(values)(**{one.name: getattr(values, one.name) for one in options_of(group)} | new)
+        groups[group] = type(values)(**{one.name: getattr(values, one.name) for one in fields(group)} | new)
     return Resolved(groups, origins)
 
 

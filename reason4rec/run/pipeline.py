@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
 from reason4rec.run.files import Artifact
-from reason4rec.run.options import Options, Resolved, options_of
+from reason4rec.run.options import Options, Resolved, names_of, words
 from reason4rec.run.project import ROOT
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ class StepSpec:
     not_handed_on: tuple[str, ...] = ()
     adapter: str = ""
     estimate: Callable | None = None
+
+    @property
+    def is_shell(self) -> bool:
+        """Whether the script is one of the shell's, not of Python's."""
+        return self.script.endswith(".sh")
+
+    def command(self, values: Mapping[str, object], python: str) -> list[str]:
+        """The command that runs the step with options by name, from any folder."""
+        return ["bash" if self.is_shell else python, str(ROOT / self.script), *words(values)]
 
     def used(self, options: Resolved) -> tuple[type[Options], ...]:
         """The groups of options that decide something, with these values."""
@@ -163,7 +172,7 @@ class Pipeline:
     @cached_property
     def option_names(self) -> frozenset[str]:
         """The names of all options of all steps."""
-        return frozenset(one.name for step in self.steps for group in self.groups(step) for one in options_of(group))
+        return frozenset(names_of(group for step in self.steps for group in self.groups(step)))
 
     def select(self, first: str = "", last: str = "", only: Iterable[str] = ()) -> tuple[StepSpec, ...]:
         """The steps from one to another in the order in which they run, or only those named; InputError if in vain."""

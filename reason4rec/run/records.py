@@ -87,9 +87,7 @@ def recover(path: Path) -> None:
     """Ends what a killed run left: a staged output that is whole takes its place, any other is removed."""
     staged = staged_path(path)
     if is_staged(path):
-        if path.is_dir():
-            shutil.rmtree(path)
-        staged.replace(path)
+        files.take_place(path)
     for left in (staged, staged_path(record_path(path))):
         if left.is_dir():
             shutil.rmtree(left)

@@ -34,7 +34,7 @@ class Common(Options):
     dataset: str = option("Music_data", "folder of the dataset in the data root", changes_output=False)
     data_root: Path | None = option(None, "folder of all datasets (default: 0_Data)", changes_output=False)
     checkpoint_root: Path | None = option(None, "folder of all adapters (default: checkpoints)", changes_output=False)
-    seed: int = option(42, "seed of everything random")
+    seed: int = option(42, "seed of everything random")  # released code
     limit: options.Positive | None = option(None, "only the first N targets, for trials")
     overwrite: bool = option(False, "do the step again although its output is there", changes_output=False)
     config: Path | None = option(None, "YAML file of a run; the command line wins", changes_output=False)
@@ -114,7 +114,7 @@ class Step:
             _require(self, item)
         inputs = {_name(self, item): files.sha256(self.path(item)) for item in self.reads}
         settings = self.recorded() | dict(self.spec.settings(self) if self._settings is None else self._settings)
-        names = {one.name for group in self.used for one in fields(group)} | {"seed", "limit"}
+        names = options.names_of(self.used) | {"seed", "limit"}
         origins = {name: where for name, where in self.options.origins.items() if name in names and where != "default"}
         return {"inputs": inputs, "settings": json.loads(json.dumps(settings)), "origins": origins}
 
@@ -266,6 +266,11 @@ def parse(pipeline: Pipeline, spec: StepSpec, words: Sequence[str], doc: str = "
     return options.with_facts(resolved, pipeline.facts(resolved))
 
 
+def step_of(pipeline: Pipeline, spec: StepSpec, words: Sequence[str], doc: str = "") -> Step:
+    """A step with the options of a command line; InputError as in `parse`."""
+    return pipeline.step(pipeline, spec, parse(pipeline, spec, words, doc))
+
+
 def read_config(pipeline: Pipeline, path: str | None) -> dict[str, object]:
     """A run's YAML file, if there is one; InputError if it cannot be used."""
     if path is None:
@@ -288,7 +293,7 @@ def main(
     """
 
     def run() -> None:
-        step = pipeline.step(pipeline, spec, parse(pipeline, spec, sys.argv[1:] if words is None else words, doc))
+        step = step_of(pipeline, spec, sys.argv[1:] if words is None else words, doc)
         if step.outputs and not (spec.also_writes or spec.adapter) and step.done():
             if show:
                 show(step)

@@ -57,9 +57,7 @@ def save(
     files.write_text(staged / "settings.json", json.dumps(settings, indent=1, sort_keys=True))
     files.write_text(staged / "loss_curve.json", json.dumps(curve, indent=1))
     write_record(out, provenance | {"execution": execution}, files.sha256(staged))
-    if out.exists():
-        shutil.rmtree(out)
-    staged.rename(out)
+    files.take_place(out)
 
 
 def compare(weights: dict[str, "torch.Tensor"], folder: Path) -> None:

@@ -21,4 +21,3 @@ TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"
 OPTIMIZER = "adamw_8bit"  # released code
 SCHEDULE = "linear"  # transformers' default; the released code's is not known
 MAX_LENGTH = 4096  # released code
-SEED = 42  # released code

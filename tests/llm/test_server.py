@@ -13,7 +13,6 @@ from reason4rec.demo.pretrain import Examples
 from reason4rec.errors import InputError
 from reason4rec.llm import base as base_module
 from reason4rec.llm import server as server_module
-from reason4rec.llm.cache import ResponseCache
 from reason4rec.llm.local import load
 from reason4rec.llm.prompt import OnDemand, Prompt, texts_of
 from reason4rec.systems.reason4rec import prompts
@@ -65,13 +64,6 @@ def key(monkeypatch):
 def server(local):
     with serving(served.Server(local)) as server:
         yield server
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = ResponseCache(tmp_path / "replies.sqlite")
-    yield store
-    store.close()
 
 
 @pytest.fixture

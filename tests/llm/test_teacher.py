@@ -16,7 +16,6 @@ from reason4rec.data.history import Entry, History
 from reason4rec.demo import rules, stand_in, world
 from reason4rec.errors import InputError
 from reason4rec.llm import base
-from reason4rec.llm.cache import ResponseCache
 from reason4rec.llm.teacher import Teacher
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.systems.reason4rec import prompts
@@ -72,13 +71,6 @@ def server(monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("OPENAI_BASE_URL", server.address)
         yield server
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = ResponseCache(tmp_path / "replies.sqlite")
-    yield store
-    store.close()
 
 
 def summaries(n):

@@ -134,13 +134,6 @@ def server(monkeypatch):
         yield server
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = ResponseCache(tmp_path / "replies.sqlite")
-    yield store
-    store.close()
-
-
 def teacher(store, **options):
     return Teacher(store, "m", **{"at_once": 4, "backoff": 0.002, "timeout": 30.0, **options})
 

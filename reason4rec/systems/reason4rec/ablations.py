@@ -24,10 +24,9 @@ from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.run import files, options, records
 from reason4rec.run.files import Artifact
-from reason4rec.run.options import options_of
+from reason4rec.run.options import names_of
 from reason4rec.run.pipeline import Pipeline, StepSpec
-from reason4rec.run.project import ROOT
-from reason4rec.run.step import parse
+from reason4rec.run.step import step_of
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import (
     REASON_TARGETS,
@@ -44,6 +43,7 @@ from reason4rec.training.recipe import Recipe
 
 FOLDER, FULL = "ablations", "full"
 ACCEPTS_ALL = 9.0  # a tau above every score: two ratings of 1 to 5 differ by 4 at most
+FACTS = frozenset(one.name for one in fields(Dataset))
 SHARED = (SUMMARIES, REWARD_TARGETS, REASON_TARGETS)  # every variant is about the same targets and summaries
 
 
@@ -98,7 +98,7 @@ def variant(name: str) -> Variant:
 
 def steps_of(variant: Variant, pipeline: Pipeline) -> list[StepSpec]:
     """The steps that a variant changes, down to the predictions for the test rows."""
-    changed = [spec for spec in pipeline if variant.options.keys() & _names(spec)]
+    changed = [spec for spec in pipeline if variant.options.keys() & names_of(spec.options)]
     if variant.raw_histories:
         changed += [spec for spec in pipeline if SUMMARIES in spec.reads]
     needed = pipeline.upstream(TEST_RATINGS, SHARED)
@@ -116,8 +116,7 @@ def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
 
 def _step(variant: Variant, spec: StepSpec, step: ExpertStep) -> ExpertStep:
     """A variant's step."""
-    words = options.words(_roots(variant, step) | _changed(variant, spec))
-    return ExpertStep(step.pipeline, spec, parse(step.pipeline, spec, words))
+    return step_of(step.pipeline, spec, options.words(_roots(variant, step) | _changed(variant, spec)))
 
 
 def place(variant: Variant, step: ExpertStep) -> None:
@@ -140,8 +139,7 @@ def place(variant: Variant, step: ExpertStep) -> None:
 
 
 def _facts(variant: Variant, dataset: Dataset) -> Dataset:
-    known = {one.name for one in fields(Dataset)}
-    changed = {name: value for name, value in variant.options.items() if name in known}
+    changed = {name: value for name, value in variant.options.items() if name in FACTS}
     return replace(dataset, name=variant.name, paper={}, **changed)
 
 
@@ -157,8 +155,7 @@ def run_steps(variant: Variant, step: ExpertStep) -> None:
     InputError names the step that failed; what it did before that is kept.
     """
     for spec in steps_of(variant, step.pipeline):
-        first = "bash" if spec.script.endswith(".sh") else sys.executable
-        command = [first, str(ROOT / spec.script), *options.words(options_for(variant, spec, step))]
+        command = spec.command(options_for(variant, spec, step), sys.executable)
         print(f"== {variant.name} {spec.name} {spec.script}", flush=True)
         # A server that the environment names holds the adapters of the full run, not those of a variant.
         variables = {**os.environ, "PYTHON": sys.executable, SERVERS: ""}
@@ -174,8 +171,8 @@ def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str,
     given = {
         one.name: getattr(step[group], one.name)
         for group in step.spec.options
-        for one in options_of(group)
-        if one.name in _names(spec) and step.options.given(one.name)
+        for one in fields(group)
+        if one.name in names_of(spec.options) and step.options.given(one.name)
     }
     if spec.adapter:
         as_trained = variant.trained_as if spec.adapter == "Predictor" else spec.adapter
@@ -191,19 +188,15 @@ def _roots(variant: Variant, step: ExpertStep) -> dict[str, object]:
 
 def _changed(variant: Variant, spec: StepSpec) -> dict[str, object]:
     """The options of a step that a variant changes; those that are facts of the dataset stand in its own facts."""
-    known = {one.name for one in fields(Dataset)}
-    return {name: value for name, value in variant.options.items() if name in _names(spec) and name not in known}
+    own = names_of(spec.options) - FACTS
+    return {name: value for name, value in variant.options.items() if name in own}
 
 
 def training_options(settings: Mapping[str, object]) -> dict[str, object]:
     """The options by which an adapter is trained as another one was, from the settings in its folder."""
     names = ["base_model", "max_length", *(one.name for one in fields(Recipe)), "gradient_accumulation"]
-    known = {one.name for group in (Training, Execution) for one in options_of(group)}
+    known = names_of((Training, Execution))
     return {name: settings[name] for name in names if name in known and name in settings}
-
-
-def _names(spec: StepSpec) -> set[str]:
-    return {one.name for group in spec.options for one in options_of(group)}
 
 
 def finished(folder: Path) -> list[Variant]:

@@ -32,7 +32,6 @@ from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
 from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training.recipe import MAX_LENGTH
 
-SEEDS = (42, 43, 44)  # our decision
 TEACHER_TEMPERATURE = 0.0  # our decision
 RATING = re.compile(rf"{RATING_PREFIX.strip()}[\s*]*(\d(?:\.\d++)?+)(?!,?\d)")
 

@@ -17,7 +17,6 @@ cornac 3.0.1, RecBole 1.2.1 and recommenders 1.2.1 have none. Cornac's HFT took 
 reviews, of which it wants 50, and its ConvMF needs tensorflow 1.
 """
 
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,15 +29,10 @@ from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import KEYS
 from reason4rec.evaluation import metrics
 from reason4rec.run.progress import counted
-from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
 
 if TYPE_CHECKING:
     from cornac.data import Dataset
 
-
-SEEDS = (42, 43, 44)  # our decision
-TEACHER_TEMPERATURE = 0.0  # our decision
-RATING = re.compile(rf"{RATING_PREFIX.strip()}[\s*]*(\d(?:\.\d++)?+)(?!,?\d)")
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
 """Ratings, not yet clipped, for a frame with the columns of KEYS."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reason4rec.llm.usage import BATCH_PRICE, PRICES, STAND_IN
 from reason4rec.run.cost import Line, Survey, price
 from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems.reason4rec import facts
@@ -56,9 +57,7 @@ class Costs:
 
     def dollars(self, tokens_in: float, tokens_out: float) -> float | None:
         """Price of requests to the teacher in US dollars; NaN where it is not known, None where there is none."""
-        from reason4rec.llm.usage import PRICES
-
-        if self.teacher == facts.STAND_IN:
+        if self.teacher == STAND_IN:
             return None
         each = PRICES.get(self.teacher, (math.nan, math.nan))
         return (tokens_in * each[0] + tokens_out * each[1]) / 1e6
@@ -174,8 +173,6 @@ class Plan(Costs):
         return found
 
     def _on_teacher(self, lines: Sequence[Line], teacher: Line | None) -> list[str]:
-        from reason4rec.llm.usage import BATCH_PRICE, PRICES
-
         found = []
         if teacher and any(line.step == "2/4" for line in lines if line.by == "teacher"):
             most = self.reasons(self.survey.step("2/4").spec, self.hinted(most=True))
@@ -186,12 +183,12 @@ class Plan(Costs):
             )
         if teacher and teacher.dollars:
             if math.isnan(teacher.dollars):
-                found.append(f"The price of {self.teacher} is not known to reason4rec/llm/teacher.py.")
+                found.append(f"The price of {self.teacher} is not known to reason4rec/llm/usage.py.")
             else:
                 price_in, price_out = PRICES[self.teacher]
                 found.append(
                     f"Dollars are US dollars: {self.teacher} costs {price_in:.2f} a million tokens in and "
-                    f"{price_out:.2f} out, as reason4rec/llm/teacher.py lists. In OpenAI's batches (--batch_export) it "
+                    f"{price_out:.2f} out, as reason4rec/llm/usage.py lists. In OpenAI's batches (--batch_export) it "
                     f"is {BATCH_PRICE:.0%}: {price(teacher.dollars * BATCH_PRICE)} in all."
                 )
         return found

@@ -109,9 +109,7 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    if out.exists():
-        shutil.rmtree(out)
-    draft.rename(out)
+    files.take_place(out)
     return differences
 
 

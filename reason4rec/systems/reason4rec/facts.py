@@ -10,7 +10,6 @@ from reason4rec.data.catalog import DEMO
 
 LLAMA_3_8B = "unsloth/llama-3-8b-Instruct-bnb-4bit"
 DEMO_BASE = "reason4rec/demo/base"  # from the project's root
-STAND_IN = "stand-in"  # the name of the demo's teacher
 NEW_TAU = 0.1  # our decision for a new dataset: as Music_data
 
 

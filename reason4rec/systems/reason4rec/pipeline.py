@@ -1,27 +1,23 @@
 """The steps of Reason4Rec in one table; everything that has to know them asks here."""
 
 import dataclasses
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reason4rec.data import catalog, schema
 from reason4rec.data.schema import DATA_CARD, TEST, TRAIN, VALID
-from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
+from reason4rec.llm.usage import STAND_IN
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
-from reason4rec.run.project import ROOT
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import artifacts as a
 from reason4rec.systems.reason4rec import estimates, facts, predictions, targets, train
 from reason4rec.systems.reason4rec import options as o
 from reason4rec.systems.reason4rec.case_study import TEMPLATE
 from reason4rec.systems.reason4rec.closing import closing
+from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
 from reason4rec.systems.reason4rec.predictor_modes import WRITES_ITSELF
 from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
 
@@ -31,12 +27,8 @@ SHOWS_NO_HISTORY = ("history_length",)  # which earlier versions recorded, or no
 WRITES_NOTHING = ("max_new_tokens",)  # which earlier versions recorded also in modes in which no model writes
 
 
-def _is_demo(options: Resolved) -> bool:
-    return options[Common].dataset == facts.DEMO
-
-
 def _has_dump(options: Resolved) -> bool:
-    return _is_demo(options) or options.given("reviews")
+    return is_demo(options) or options.given("reviews")
 
 
 def _never(options: Resolved) -> bool:
@@ -123,7 +115,7 @@ STEPS = (
         "raw reviews of the made-up world",
         writes=(a.DEMO_REVIEWS, a.DEMO_METADATA),
         defaults={"dataset": facts.DEMO},
-        runs=_is_demo,
+        runs=is_demo,
         not_handed_on=("limit",),
     ),
     StepSpec(
@@ -342,38 +334,11 @@ STEPS = (
 )
 
 
-@contextmanager
-def demo_teacher(options: Resolved) -> Iterator[Mapping[str, str]]:
-    """For the demo, its stand-in for the teacher runs as a server on this machine; the variables that name it."""
-    if not _is_demo(options):
-        yield {}
-        return
-    command = [sys.executable, "-u", "-m", "reason4rec.demo.stand_in", "--port", "0"]
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    server = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True)
-    try:
-        address = next((word for word in server.stdout.readline().split() if word.startswith("http")), None)
-        if address is None:
-            raise InputError("the demo's stand-in for the teacher did not start; see the lines above")
-        print(f"== demo: a synthetic world, a tiny language model, and a stand-in for ChatGPT at {address}", flush=True)
-        no_proxy = ",".join(filter(None, ["127.0.0.1", os.environ.get("NO_PROXY")]))
-        # Servers that the environment names hold the experts of another dataset.
-        yield {
-            "OPENAI_BASE_URL": address,
-            "OPENAI_API_KEY": "none-needed",
-            "NO_PROXY": no_proxy,
-            o.SERVERS: "",
-        }
-    finally:
-        server.kill()
-        server.wait()
-
-
 def refused(options: Resolved) -> str:
     """Why a run with these options makes no sense, or nothing."""
     if options.given("dry_run") and options.given("reviews"):
         return "--dry_run counts what the preprocessing wrote: run 0_Data/2_preprocess.py with --reviews first"
-    if _is_demo(options):
+    if is_demo(options):
         for name in ("reviews", "metadata", "columns", "product_class", "core"):
             if options.origins[name] == "command line":
                 return f"--{name} needs --dataset: the demo makes its own data"
@@ -385,7 +350,7 @@ def refused(options: Resolved) -> str:
 def facts_of(options: Resolved) -> Mapping[str, object]:
     """The facts of the dataset by name; the demo has a teacher of its own."""
     found = dataclasses.asdict(dataset_of(options))
-    return found | ({"teacher_model": facts.STAND_IN} if _is_demo(options) else {})
+    return found | ({"teacher_model": STAND_IN} if is_demo(options) else {})
 
 
 PIPELINE = Pipeline(

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from reason4rec.llm.base import LanguageModel
 
 
-MODES = ("reasoned", "direct", "one_step", "rating_first")
 WRITES_ITSELF = ("one_step", "rating_first")
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from difflib import SequenceMatcher
 from functools import cache
-from typing import TYPE_CHECKING
 from unicodedata import category
 
 import numpy as np
@@ -16,9 +15,6 @@ from reason4rec.run.progress import counted
 from reason4rec.systems.reason4rec.artifacts import SUMMARY
 from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
 from reason4rec.systems.reason4rec.reason_scores import _needed, words
-
-if TYPE_CHECKING:
-    pass
 
 LISTED = 0.05  # of the reviews that name a keyword, the least share that must list it
 COUNTED = 20_000  # reviews
@@ -146,7 +142,7 @@ def without_titles(reason: str, title: str, history: History) -> str:
 def rating_in_words(reason: str) -> str:
     """The words of a reason that tell a rating, such as "4.0", "five-star" or "rate it a 5"; empty if none do.
 
-    Wider and narrower than the rule of the reward filter (reason4rec/distill.py), which is the released code's: that
+    Wider and narrower than the rule of the reward filter (`reward_filter`), which is the released code's: that
     one misses "5 stars." and takes "a star performer" for a rating.
     """
     found = RATING.search(reason)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from reason4rec.data.history import History
 from reason4rec.errors import InputError
+from reason4rec.evaluation import statistics
 from reason4rec.llm.base import resolve_device
 from reason4rec.systems.reason4rec.artifacts import REASON
 from reason4rec.systems.reason4rec.options import Model, Quality
@@ -29,8 +30,6 @@ from reason4rec.systems.reason4rec.reason_scores import NEEDS, NO_DOWNLOAD, aske
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
-
-RESAMPLES = 9_999
 
 
 def scores_of(step: "ExpertStep") -> list[str]:
@@ -77,18 +76,17 @@ def table(
 ) -> list[dict[str, str | int | float | None]]:
     """One row per column of `scores`: `score`, `value` (mean), `low`, `high` (its 95% interval) and `n`.
 
-    n counts the rows that have the score. The interval is scipy's percentile bootstrap, which draws users with all
-    their rows, None below two users; a share that no row has shows no doubt about its 0. `words_median`, `distinct_1`
-    and `distinct_2` are of all reasons together and have none.
+    n counts the rows that have the score. The interval is that of `statistics.compare`, None below two users; a share
+    that no row has shows no doubt about its 0. `words_median`, `distinct_1` and `distinct_2` are of all reasons
+    together and have none.
     """
-    users = np.asarray(users)
+    users = pd.Index(users)
     found = []
     for name in scores:
         there = scores[name].notna().to_numpy()
         values = scores[name].to_numpy(dtype=float)[there]
-        low, high = _interval(values, users[there], seed)
-        value = float(values.mean()) if len(values) else None
-        found.append({"score": name, "value": value, "low": low, "high": high, "n": len(values)})
+        (row,) = statistics.compare({name: values[None]}, users[there].factorize()[0], seed=seed)
+        found.append({"score": name} | {key: row[key] for key in ("value", "low", "high", "n")})
     together = {"words_median": float(scores["words"].median())}
     together |= {f"distinct_{n}": distinct(reasons, n) for n in (1, 2)}
     return found + [
@@ -106,19 +104,3 @@ def as_text(rows: Sequence[dict]) -> str:
         interval = "-" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}"
         lines.append(f"{row['score'].replace('_', ' '):<{width}}  {row['n']:>6,}  {value:>8}  {interval}")
     return "\n".join(lines)
-
-
-def _interval(values: np.ndarray, users: np.ndarray, seed: int) -> tuple[float | None, float | None]:
-    numbers, _ = pd.factorize(users)
-    sums, rows = np.bincount(numbers, values), np.bincount(numbers)
-    if len(rows) < 2:
-        return None, None
-    from scipy.stats import bootstrap
-
-    def mean(drawn_sums: np.ndarray, drawn_rows: np.ndarray, axis: int) -> np.ndarray:
-        return drawn_sums.sum(axis) / drawn_rows.sum(axis)
-
-    found = bootstrap(
-        (sums, rows), mean, n_resamples=RESAMPLES, batch=500, paired=True, method="percentile", rng=seed
-    ).confidence_interval
-    return float(found.low), float(found.high)

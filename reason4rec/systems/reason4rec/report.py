@@ -87,7 +87,7 @@ def steps() -> str:
     rows = []
     for spec in PIPELINE:
         dataset = spec.defaults.get("dataset", "Music_data")
-        command = f"`{'bash' if spec.script.endswith('.sh') else 'python'} {spec.script} --dataset {dataset}`"
+        command = f"`{'bash' if spec.is_shell else 'python'} {spec.script} --dataset {dataset}`"
         reads, writes = (
             ", ".join(map(_place, part)) or "-" for part in (spec.reads, (*spec.writes, *spec.also_writes))
         )

@@ -1,5 +1,6 @@
 """A step of Reason4Rec: the facts of its dataset, the histories of its targets, and the models that it asks."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property, partial
@@ -135,7 +136,7 @@ class ExpertStep(Step):
             found["base_url"] = ",".join(address_of(url.strip()) for url in self[Servers].address.split(","))
             found.pop("device", None)
         elif Model in self.used:
-            found["device"] = resolve_device(self[Model].device) if _torch_is_loaded() else self[Model].device
+            found["device"] = resolve_device(self[Model].device) if "torch" in sys.modules else self[Model].device
         return found
 
     @property
@@ -149,9 +150,3 @@ class ExpertStep(Step):
 
 
 _SERVERS = frozenset(one.name for one in fields(Servers))
-
-
-def _torch_is_loaded() -> bool:
-    import sys
-
-    return "torch" in sys.modules

@@ -7,7 +7,7 @@ import yaml
 from helpers import ROOT, complaint, put_toy_dataset, run_script
 
 from reason4rec.run import records
-from reason4rec.run.options import options_of
+from reason4rec.run.options import names_of
 from reason4rec.run.step import Common, parse
 from reason4rec.systems.reason4rec import facts, options, train
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS
@@ -46,8 +46,7 @@ def test_a_file_shows_every_value_of_its_run_and_all_are_the_defaults(path):
         by_file, by_default = resolved(spec, "--config", path), resolved(spec, "--dataset", content["dataset"])
         shown = set(content) | set(content["steps"].get(spec.name, {}))
         for group in spec.options:
-            names = {one.name for one in options_of(group)}
-            assert names - NOT_SHOWN <= shown, spec.name
+            assert names_of([group]) - NOT_SHOWN <= shown, spec.name
             if group is not options.Training:
                 assert by_file[group] == by_default[group], spec.name
         assert dataclasses.replace(by_file[Common], config=None) == by_default[Common]
