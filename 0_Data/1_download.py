@@ -18,13 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.data.catalog import ARCHIVES, DOWNLOADS, PAGES
 from reason4rec.data.download import check, fetch
-from reason4rec.data.schema import TEST, TRAIN
+from reason4rec.data.schema import TEST, TRAIN, VALID
 from reason4rec.errors import InputError
 from reason4rec.run import locks
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, TEACHER_REASONS
+from reason4rec.systems.reason4rec.baselines import without_valid
 from reason4rec.systems.reason4rec.options import Download
 
-PREPROCESSED = [artifact.path for artifact in (TRAIN, TEST, SUMMARIES, TEACHER_REASONS)]
+PREPROCESSED = (TRAIN, TEST, SUMMARIES, TEACHER_REASONS)
 
 
 def run(step: utils.ExpertStep) -> None:
@@ -33,7 +34,9 @@ def run(step: utils.ExpertStep) -> None:
         if not step.dataset.paper:
             raise InputError(f"the paper's archive holds no {name}; start from 0_Data/2_preprocess.py")
         print("The archive is linked from the README of the paper's own repository; a person must fetch it.")
-        list_places(step, PREPROCESSED)
+        list_places(step, [step.path(artifact) for artifact in PREPROCESSED])
+        valid = step.path(VALID)
+        print(f"validation rows: {valid}" if valid.exists() else f"3/5 will leave out {without_valid(valid)}.")
         say_next(step, "bash run_all.sh", "--from", "2/5")
         return
     if name not in DOWNLOADS:
@@ -43,7 +46,7 @@ def run(step: utils.ExpertStep) -> None:
         print(f"{ARCHIVES[name]} may also be put in their place as it is:")
         archive = step.folder / "raw" / ARCHIVES[name]
         names = [archive.name] if archive.is_file() else [download.name for download in DOWNLOADS[name]]
-        list_places(step, [f"raw/{one}" for one in names])
+        list_places(step, [step.folder / "raw" / one for one in names])
     else:
         fetch_all(step)
     say_next(step, "python 0_Data/2_preprocess.py")
@@ -68,8 +71,7 @@ def fetch_all(step: utils.ExpertStep) -> None:
     print(f"[1_download] files fetched {fetched} of {len(downloads)} | {total:,} bytes | {seconds:.1f} s")
 
 
-def list_places(step: utils.ExpertStep, names: Sequence[str]) -> None:
-    paths = [step.folder / name for name in names]
+def list_places(step: utils.ExpertStep, paths: Sequence[Path]) -> None:
     print("Put these files in their places:")
     for path in paths:
         print(f"  {'in place' if path.is_file() else 'missing':<8}  {path}")

@@ -16,14 +16,14 @@ PREDICTION = "pred"
 PROBABILITIES = ("p1", "p2", "p3", "p4", "p5")  # of the ratings 1 to 5, where a model gives them
 MAY_BE_MISSING = (PREDICTION, *PROBABILITIES)  # the evaluation counts them
 TRAIN = Artifact("raw_data/train.pkl", REVIEW_COLUMNS)
-VALID = Artifact("raw_data/valid.pkl", REVIEW_COLUMNS)
+VALID = Artifact("raw_data/valid.pkl", REVIEW_COLUMNS, other_paths=("raw_data/val.pkl",))  # the authors' name
 TEST = Artifact("raw_data/test.pkl", REVIEW_COLUMNS)
 DATA_CARD = Artifact("data_card.json")
 
 
 def read(folder: Path, artifact: Artifact) -> pd.DataFrame | list[dict]:
     """The checked content of an artifact in a dataset's folder; InputError names the file, column or row at fault."""
-    path = folder / artifact.path
+    path = artifact.within(folder)
     content = read_pickle(path)
     if artifact.columns:
         if not isinstance(content, pd.DataFrame):

@@ -27,12 +27,20 @@ if TYPE_CHECKING:
 class Artifact:
     """A file of a dataset's folder, or a folder: its path there, and the columns of its table (none: not a table).
 
-    `adapter` marks the folder of an adapter, which lies among the dataset's checkpoints.
+    `adapter` marks the folder of an adapter, which lies among the dataset's checkpoints. `other_paths` are names that
+    such a file may have instead, where it was made elsewhere.
     """
 
     path: str
     columns: tuple[str, ...] = ()
     adapter: bool = False
+    other_paths: tuple[str, ...] = ()
+
+    def within(self, folder: Path) -> Path:
+        """Where it lies in a folder; under its own name, unless only a file of another of its names is there."""
+        own = folder / self.path
+        others = (folder / path for path in self.other_paths)
+        return own if own.exists() else next((other for other in others if other.exists()), own)
 
 
 def adapter(name: str) -> Artifact:

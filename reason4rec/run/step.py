@@ -104,7 +104,7 @@ class Step:
     def path(self, item: Artifact | Path) -> Path:
         """Where an artifact of the dataset, an adapter, or a plain path lies."""
         if isinstance(item, Artifact):
-            return (self.adapters if item.adapter else self.folder) / item.path
+            return item.within(self.adapters if item.adapter else self.folder)
         return item
 
     @cached_property

@@ -104,7 +104,7 @@ def test_baselines_of_a_worked_example_with_cold_users_and_items():
         "global median": [4.0] * 5,
         "user mean": [4.0, 4.0, 4.0, 4.0, 4.0],
         "item mean": [4.5, 3.0, 4.5, 4.0, 4.0],
-        "user + item bias": [4 + a + u1, 4 + b + u2, 4 + a, 4 + u1, 4.0],
+        metrics.DAMPED_BIAS: [4 + a + u1, 4 + b + u2, 4 + a, 4 + u1, 4.0],
     }
     found = metrics.baselines(train, targets)
     assert set(found) == set(expected)
@@ -122,7 +122,7 @@ def test_the_user_mean_is_the_users_own_and_the_global_one_for_a_cold_user():
 def test_biases_do_not_leave_the_scale():
     train = rows_of(*[("high", f"a{k}", 5.0) for k in range(40)], *[("low", f"b{k}", 1.0) for k in range(40)])
     train = pd.concat([train, rows_of(*[(f"u{k}", "a0", 5.0) for k in range(40)])])
-    found = metrics.baselines(train, rows_of(("high", "a0", 5.0), ("low", "b0", 1.0)))["user + item bias"]
+    found = metrics.baselines(train, rows_of(("high", "a0", 5.0), ("low", "b0", 1.0)))[metrics.DAMPED_BIAS]
     assert found[0] == 5.0 and found[1] >= 1.0
 
 

@@ -26,7 +26,7 @@ from reason4rec.run import files, locks
 from reason4rec.run.project import find
 from reason4rec.systems.reason4rec import predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY, predictions_of
-from reason4rec.systems.reason4rec.baselines import LEARNED, choose
+from reason4rec.systems.reason4rec.baselines import LEARNED, TUNED, choose, without_valid
 from reason4rec.systems.reason4rec.options import Baselines, Histories, Model, Prompts, Teacher
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
 from reason4rec.systems.reason4rec.step import ExpertStep
@@ -74,12 +74,20 @@ ASKED = {"zero_shot": _zero_shot, "zero_shot_teacher": _zero_shot_teacher}
 
 
 def names(step: ExpertStep) -> list[str]:
-    """The baselines that --model names; of `all`, those whose libraries are there. InputError for an unknown one."""
+    """The baselines that --model names; of `all`, those that can be run here. InputError for an unknown one.
+
+    Those that lack a library, or the validation rows to be tuned on, are named in a line and left out.
+    """
     model = step[Baselines].model
     known = ("all", *LEARNED, *ASKED)
     if model not in known:
         raise InputError(f"--model {model}: no such baseline; there are {', '.join(known)}")
-    return installed(list(LEARNED)) if model == "all" else [model]
+    if model != "all":
+        return [model]
+    if step.path(VALID).exists():
+        return installed(list(LEARNED))
+    print(f"left out: {without_valid(step.path(VALID))}")
+    return installed([name for name in LEARNED if name not in TUNED])
 
 
 def runs(name: str, step: ExpertStep) -> list[tuple[str, int]]:

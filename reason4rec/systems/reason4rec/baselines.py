@@ -20,13 +20,14 @@ reviews, of which it wants 50, and its ConvMF needs tensorflow 1.
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from reason4rec.data.history import HistoryIndex
-from reason4rec.data.schema import KEYS
+from reason4rec.data.schema import KEYS, VALID
 from reason4rec.evaluation import metrics
 from reason4rec.run.progress import counted
 
@@ -211,6 +212,15 @@ LEARNED = {
         seeded=True,
     ),
 }
+
+
+TUNED = tuple(name for name, baseline in LEARNED.items() if baseline.grid)
+"""The baselines whose settings are chosen on valid."""
+
+
+def without_valid(path: Path) -> str:
+    """What is said of the baselines that are left out where there are no validation rows."""
+    return f"{', '.join(TUNED)}, which are tuned on {path} (or {Path(VALID.other_paths[0]).name}); it is not there"
 
 
 def choose(

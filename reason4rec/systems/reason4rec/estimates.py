@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reason4rec.data.schema import VALID
 from reason4rec.llm.usage import BATCH_PRICE, PRICES, STAND_IN
 from reason4rec.run.cost import Line, Survey, price
 from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems.reason4rec import facts
+from reason4rec.systems.reason4rec.baselines import without_valid
 from reason4rec.systems.reason4rec.options import Execution, RewardFilter, Teacher
 
 if TYPE_CHECKING:
@@ -168,6 +170,9 @@ class Plan(Costs):
             if any(line.step == "2/4" and line.hours for line in lines):
                 found.append("2/4 holds the GPU while the teacher answers; that time is not in the hours.")
             found.append(self._disk())
+        valid = self.survey.step("3/5").path(VALID)
+        if self.work.on_disk and self.survey.to_do & {"3/5"} and not valid.exists():
+            found.append(f"3/5 leaves out {without_valid(valid)}.")
         if (self.work.folder / CACHE).exists():
             found.append(f"Replies kept in {self.work.folder / CACHE} are not asked for again, and not taken off here.")
         return found

@@ -22,10 +22,11 @@ def files_of(step: "ExpertStep") -> dict[str, Artifact]:
 
 
 def reference(step: "ExpertStep") -> str:
-    """The model that all others are tested against: the one named, or else ours, or else user and item bias."""
+    """The model that all others are tested against: the one named, or else ours, or else the biases."""
     ours = step.label
     models = set(map(ratings.model_of, files_of(step)))
-    return step[Evaluation].against or (ours if ours in models else ratings.FIXED)
+    tuned, damped = ratings.FIXED
+    return step[Evaluation].against or next((name for name in (ours, tuned) if name in models), damped)
 
 
 def prediction_files(folder: Path, ours: str, also: Sequence[str] = ()) -> dict[str, Artifact]:

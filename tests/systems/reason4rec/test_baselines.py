@@ -301,6 +301,14 @@ def test_means_need_no_validation_rows_and_a_grid_does(folder):
     assert message.startswith(f"{folder / VALID.path} is missing")
 
 
+def test_the_validation_rows_were_not_found_under_the_authors_name(folder):
+    ran(folder, "--model", "user_item_bias")
+    expected = schema.read(folder, predictions_of("user_item_bias"))
+    (folder / VALID.path).rename(folder / "raw_data" / "val.pkl")
+    ran(folder, "--model", "user_item_bias", "--overwrite")
+    pd.testing.assert_frame_equal(schema.read(folder, predictions_of("user_item_bias")), expected)
+
+
 def test_an_unknown_model_is_refused_with_those_that_are_known(folder):
     done = script(folder, "--model", "oracle")
     assert done.returncode == 2

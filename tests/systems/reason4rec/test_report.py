@@ -61,7 +61,7 @@ def published(tmp_path, monkeypatch):
 def test_a_published_dataset_has_a_row_for_each_model(published):
     table = report.with_tables("<!-- table Music_data -->\nold\n<!-- /table -->")
     assert "old" not in table
-    for model in ("global mean", "user mean", "item mean", "user + item bias"):
+    for model in ("global mean", "user mean", "item mean", "user + item bias (damping 5)"):
         assert len(re.findall(rf"^\| {re.escape(model)} \| \d+ / \d+ \| 0 \| \d\.\d{{4}} \[", table, re.MULTILINE)) == 1
 
 
