@@ -15,11 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.llm.prompt import training_row
 from reason4rec.systems.reason4rec.artifacts import SUMMARIZER_ROWS, TEACHER_SUMMARIES, TEACHER_SUMMARY
+from reason4rec.systems.reason4rec.options import SummarizerRows
 from reason4rec.systems.reason4rec.prompts import is_summary
 
 
 def run(step: utils.ExpertStep) -> None:
-    reviews = step.rows(TEACHER_SUMMARIES)
+    reviews, size = step.rows(TEACHER_SUMMARIES), step[SummarizerRows].summarizer_rows
+    if size is not None and size < len(reviews):
+        reviews = reviews.sample(n=size, random_state=step.common.seed)
     rows = [
         training_row(prompt, summary)
         for prompt, summary in zip(step.summary_prompts(reviews), reviews[TEACHER_SUMMARY])

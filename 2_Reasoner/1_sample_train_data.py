@@ -23,7 +23,8 @@ def run(step: utils.ExpertStep) -> None:
     reviews, options = step.read(SUMMARIES).reset_index(drop=True), step[Targets]
     sizes = (options.reward_targets, options.reason_targets)
     limit, seed = step.common.limit, step.common.seed
-    reward, reasons, eligible = targets.draw(reviews, sizes, options.min_history, limit, seed)
+    drawn = targets.draw(reviews, sizes, options.min_history, limit, seed, options.sampling)
+    reward, reasons, eligible = drawn
     step.write(REWARD_TARGETS, reward.reset_index(drop=True))
     step.write(REASON_TARGETS, reasons.reset_index(drop=True))
     counts = {"with_history": eligible, "reward": len(reward), "reasons": len(reasons)}

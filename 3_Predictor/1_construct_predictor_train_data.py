@@ -5,6 +5,7 @@
 Reads  distilling_high_quality_reasons.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Reasoner
 Writes Predictor_train_instruct.pkl, a list of {"messages": [user, assistant]}
 The Predictor learns from the reasons that it will meet, not from the teacher's. Paper: feedback prediction.
+With --predictor_rows all it reads train_12000.pkl instead: the targets without an accepted reason come in too.
 The other modes of --predictor_mode are ablations: they ask no Reasoner, and those that write a reason learn it from
 the teacher.
 """
@@ -17,13 +18,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.llm.prompt import training_row
 from reason4rec.systems.reason4rec import predictor_modes
-from reason4rec.systems.reason4rec.artifacts import PREDICTOR_ROWS, TEACHER_REASON, TEACHER_REASONS
-from reason4rec.systems.reason4rec.options import Mode, Writing
+from reason4rec.systems.reason4rec.artifacts import (
+    PREDICTOR_ROWS,
+    REASON_TARGETS,
+    TEACHER_REASON,
+    TEACHER_REASONS,
+)
+from reason4rec.systems.reason4rec.options import Mode, PredictorRows, Writing
 
 
 def run(step: utils.ExpertStep) -> None:
-    targets, mode = step.rows(TEACHER_REASONS), step[Mode].predictor_mode
-    histories, reasons, shortened = step.histories(targets), targets[TEACHER_REASON], 0
+    of, mode = step[PredictorRows].predictor_rows, step[Mode].predictor_mode
+    targets = step.rows(TEACHER_REASONS if of == "accepted" else REASON_TARGETS)
+    histories, reasons, shortened = step.histories(targets), targets.get(TEACHER_REASON, [""] * len(targets)), 0
     if mode == "reasoned":
         reasoner, prompts = step.language_model("Reasoner"), step.reason_prompts(targets, histories)
         reasons, shortened = utils.chat_with_LLM(reasoner, prompts, step[Writing].max_new_tokens), reasoner.shortened

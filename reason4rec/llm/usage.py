@@ -14,6 +14,7 @@ PRICES = {  # US dollars per million tokens in and out, as listed in 2025
     "gpt-4.1-mini": (0.40, 1.60),
 }
 BATCH_PRICE = 0.5  # of the listed price; OpenAI
+REPLY_TOKENS = 1024  # of the longest reply; our decision, the released code allows 4,096
 STAND_IN = "stand-in"  # the model name under which the demo's server answers; it costs nothing
 
 

@@ -35,7 +35,16 @@ class Options:
 
     def recorded(self) -> dict[str, object]:
         """The settings that decide an output, by the names that its record has."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.metadata["changes_output"]}
+        settled = {one.name: getattr(self, one.name) for one in fields(self) if one.metadata["changes_output"]}
+        return {name: value for name, value in settled.items() if name not in self._later()} | self.recorded_later()
+
+    def recorded_later(self) -> dict[str, object]:
+        """The settings that earlier versions did not have, where they are not the defaults."""
+        return {one: getattr(self, one) for one, default in self._later().items() if getattr(self, one) != default}
+
+    @classmethod
+    def _later(cls) -> dict[str, object]:
+        return {one.name: one.default for one in fields(cls) if one.metadata["later"]}
 
 
 def option(
@@ -46,16 +55,18 @@ def option(
     fact: str = "",
     old_names: tuple[str, ...] = (),
     one_step: bool = False,
+    later: bool = False,
     metavar: str | None = None,
 ) -> Field:
     """A field of a group.
 
     `changes_output` is False for what changes no output, such as where a model runs. `fact` names the fact of the
     dataset that stands in for the default. `old_names` keep working, with a note. A run of many steps refuses to hand
-    one that is for `one_step` to more than one.
+    one that is for `one_step` to more than one. One that came `later` is recorded only where it is not the default,
+    so that what earlier versions made stays up to date.
     """
     known = {"help": help, "changes_output": changes_output, "fact": fact, "old_names": old_names}
-    return field(default=default, metadata=known | {"one_step": one_step, "metavar": metavar})
+    return field(default=default, metadata=known | {"one_step": one_step, "later": later, "metavar": metavar})
 
 
 @dataclass(frozen=True)

@@ -115,8 +115,9 @@ def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
 
 
 def _step(variant: Variant, spec: StepSpec, step: ExpertStep) -> ExpertStep:
-    """A variant's step."""
-    return step_of(step.pipeline, spec, options.words(_roots(variant, step) | _changed(variant, spec)))
+    """A variant's step, as far as its options decide what it reads."""
+    values = _roots(variant, step) | _given(spec, step) | _changed(variant, spec)
+    return step_of(step.pipeline, spec, options.words(values))
 
 
 def place(variant: Variant, step: ExpertStep) -> None:
@@ -168,17 +169,22 @@ def run_steps(variant: Variant, step: ExpertStep) -> None:
 
 def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str, object]:
     """The options of a variant's step: its own, those that the ablations were given, and the full run's trainings'."""
-    given = {
-        one.name: getattr(step[group], one.name)
-        for group in step.spec.options
-        for one in fields(group)
-        if one.name in names_of(spec.options) and step.options.given(one.name)
-    }
+    given = _given(spec, step)
     if spec.adapter:
         as_trained = variant.trained_as if spec.adapter == "Predictor" else spec.adapter
         given |= training_options(adapter_settings(step.adapters / as_trained))
     limited = {"seed": step.common.seed, "limit": step.common.limit}
     return _roots(variant, step) | limited | given | _changed(variant, spec)
+
+
+def _given(spec: StepSpec, step: ExpertStep) -> dict[str, object]:
+    """The options of a step that the ablations were given."""
+    return {
+        one.name: getattr(step[group], one.name)
+        for group in step.spec.options
+        for one in fields(group)
+        if one.name in names_of(spec.options) and step.options.given(one.name)
+    }
 
 
 def _roots(variant: Variant, step: ExpertStep) -> dict[str, object]:

@@ -226,7 +226,7 @@ def teacher_summaries(plan: Plan, spec: StepSpec) -> list[Line]:
 
 def summarizer_training(plan: Plan, spec: StepSpec) -> list[Line]:
     """Rows of a review and its summary."""
-    return [plan.trained(spec, plan.work.n_summaries, plan.work.reviews(), plan.work.summary)]
+    return [plan.trained(spec, plan.work.n_summarizer, plan.work.reviews(), plan.work.summary)]
 
 
 def summaries(plan: Plan, spec: StepSpec) -> list[Line]:
@@ -266,15 +266,15 @@ def test_reasons(plan: Plan, spec: StepSpec) -> list[Line]:
 
 
 def predictor_rows(plan: Plan, spec: StepSpec) -> list[Line]:
-    """One reason a target with an accepted one."""
-    work, n = plan.work, plan.work.n_accepted
+    """One reason a target."""
+    work, n = plan.work, plan.work.n_predictor
     return [plan.computed(spec, n, n, n * work.reasoning(work.accepted).mean(), work.reason)]
 
 
 def predictor_training(plan: Plan, spec: StepSpec) -> list[Line]:
     """Rows of a target with its reason and its rating."""
     work = plan.work
-    return [plan.trained(spec, work.n_accepted, work.rating(work.accepted), work.answer)]
+    return [plan.trained(spec, work.n_predictor, work.rating(work.accepted), work.answer)]
 
 
 def test_ratings(plan: Plan, spec: StepSpec) -> list[Line]:

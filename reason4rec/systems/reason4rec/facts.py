@@ -52,7 +52,7 @@ KNOWN = {
         ),
         Dataset(
             name="Yelp_data",
-            product_class="Restaurant or local business",  # our wording; the paper's is not known
+            product_class="Yelp Business",  # first released version
             tau=0.08,  # stated by a third party who read the paper
             months=6,
             paper={"interactions": 302_558, "users": 173_099, "items": 67_854, "warm_test_rows": 3_863},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from reason4rec.errors import InputError
+from reason4rec.llm.usage import REPLY_TOKENS
 from reason4rec.run.options import Number, Options, Positive, option
 from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
@@ -126,13 +127,15 @@ class Teacher(Options):
     teacher_model: str = option(TEACHER_MODEL, "the teacher's model name", fact="teacher_model", metavar="NAME")
     requests_at_once: Positive = option(8, "requests to the teacher in flight", changes_output=False)
     retries: int = option(8, "retries, with back-off, of one request", changes_output=False)
+    reply_tokens: Positive = option(REPLY_TOKENS, "tokens of the longest reply", later=True)
 
     def recorded(self) -> dict[str, object]:
         """The teacher's name and its server."""
         # By name, so that a step without a teacher does not load its client.
         from reason4rec.llm.teacher import server_of
 
-        return {"teacher_model": self.teacher_model, "teacher_server": server_of(self.teacher_model)}
+        asked = {"teacher_model": self.teacher_model, "teacher_server": server_of(self.teacher_model)}
+        return asked | self.recorded_later()
 
 
 @dataclass(frozen=True)
@@ -163,17 +166,28 @@ class SummaryTargets(Options):
 
 
 @dataclass(frozen=True)
+class SummarizerRows(Options):
+    """rows that the Summarizer learns from"""
+
+    # The first release took a random 8,000 of the teacher's summaries.
+    summarizer_rows: Positive | None = option(None, "how many, drawn at random (default: all)", later=True)
+
+
+@dataclass(frozen=True)
 class Targets(Options):
     """targets to learn from"""
 
     reward_targets: Positive = option(8_000, "targets of the reward model", fact="reward_targets")
     reason_targets: Positive = option(12_000, "targets of the Reasoner and the Predictor", fact="reason_targets")
-    # The released code meant 5 and, by an overwritten line, took every target with a history: pass 2 for that.
+    # The released code meant 5 and, by an overwritten line, took every target with a history: pass 2 for that. The
+    # released targets of Music_data have 11 and more.
     min_history: int = option(5, "earlier reviews of user and item a target needs")
+    sampling: Literal["one-draw", "released"] = option("one-draw", "how the two samples are drawn", later=True)
 
     def recorded(self) -> dict[str, object]:
         """The sizes of both samples together."""
-        return {"sizes": [self.reward_targets, self.reason_targets], "min_history": self.min_history}
+        sizes = [self.reward_targets, self.reason_targets]
+        return {"sizes": sizes, "min_history": self.min_history} | self.recorded_later()
 
 
 @dataclass(frozen=True)
@@ -231,6 +245,15 @@ class Mode(Options):
 
     predictor_mode: Literal["reasoned", "direct", "one_step", "rating_first"] = option(
         "reasoned", "how it comes to a rating", old_names=("form",)
+    )
+
+
+@dataclass(frozen=True)
+class PredictorRows(Options):
+    """rows that the Predictor learns from"""
+
+    predictor_rows: Literal["accepted", "all"] = option(
+        "accepted", "the targets with an accepted reason, or all that a reason was asked for", later=True
     )
 
 

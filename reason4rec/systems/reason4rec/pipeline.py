@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reason4rec.data import catalog, schema
 from reason4rec.data.schema import DATA_CARD, TEST, TRAIN, VALID
+from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.run.files import Artifact
@@ -56,8 +57,12 @@ def _shown_reviews(step: ExpertStep) -> Sequence[Artifact]:
 
 
 def _rows_of_predictor(step: ExpertStep) -> Sequence[Artifact]:
-    reads = step.spec.reads
-    return reads if step[o.Mode].predictor_mode == "reasoned" else [one for one in reads if one is not a.REASONER]
+    mode, reads = step[o.Mode].predictor_mode, step.spec.reads
+    if step[o.PredictorRows].predictor_rows == "all":
+        if mode in WRITES_ITSELF:
+            raise InputError(f"--predictor_rows all: {mode} learns the teacher's reasons, which dropped targets lack")
+        reads = [a.REASON_TARGETS if one is a.TEACHER_REASONS else one for one in reads]
+    return reads if mode == "reasoned" else [one for one in reads if one is not a.REASONER]
 
 
 def _test_rows(step: ExpertStep) -> Sequence[Artifact]:
@@ -68,7 +73,7 @@ def _test_rows(step: ExpertStep) -> Sequence[Artifact]:
 
 def _without_reasoner(options: Resolved) -> Sequence[type]:
     reasoned = options[o.Mode].predictor_mode == "reasoned"
-    return [o.Mode, o.Prompts, o.Histories, *((*ASKS_EXPERT, o.Writing) if reasoned else ())]
+    return [o.Mode, o.PredictorRows, o.Prompts, o.Histories, *((*ASKS_EXPERT, o.Writing) if reasoned else ())]
 
 
 def _without_writing(options: Resolved) -> Sequence[type]:
@@ -146,9 +151,9 @@ STEPS = (
         "rows for the Summarizer",
         reads=(a.TEACHER_SUMMARIES,),
         writes=(a.SUMMARIZER_ROWS,),
-        options=(o.Prompts,),
+        options=(o.SummarizerRows, o.Prompts),
         optional=SHOWS_NO_HISTORY,
-        estimate=estimates.rows(lambda plan: plan.n_summaries),
+        estimate=estimates.rows(lambda plan: plan.n_summarizer),
     ),
     StepSpec(
         "1/3",
@@ -245,7 +250,7 @@ STEPS = (
         "rows for the Predictor",
         reads=(a.TEACHER_REASONS, a.SUMMARIES, a.REASONER),
         writes=(a.PREDICTOR_ROWS,),
-        options=(o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        options=(o.Mode, o.PredictorRows, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
         reads_with=_rows_of_predictor,
         uses=_without_reasoner,
         optional=WRITES_NOTHING,
@@ -304,7 +309,7 @@ STEPS = (
         reads=(a.TEST_RATINGS,),
         writes=(a.ABLATIONS,),
         also_writes=(a.PREDICTIONS,),
-        options=(o.Ablations, o.Prompts, o.Model, o.Writing, o.Teacher),
+        options=(o.Ablations, o.PredictorRows, o.Prompts, o.Model, o.Writing, o.Teacher),
         runs=_never,
     ),
     StepSpec(

@@ -21,10 +21,19 @@ def numbers(wanted: Sequence[int], eligible: int, limit: int | None) -> tuple[in
 
 
 def draw(
-    reviews: pd.DataFrame, wanted: Sequence[int], least: int, limit: int | None, seed: int
+    reviews: pd.DataFrame, wanted: Sequence[int], least: int, limit: int | None, seed: int, sampling: str = "one-draw"
 ) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Two disjoint samples of the reviews that have `least` earlier ones, and how many have; rows keep their labels."""
+    """Two disjoint samples of the reviews that have `least` earlier ones, and how many have; rows keep their labels.
+
+    In `one-draw` the pool of both is drawn in the order in which it is then divided. The `released` code draws the
+    first sample from the pool in a draw of its own, and shuffles both, all with the same seed.
+    """
     enough = np.array([history.is_at_least(least) for history in HistoryIndex(reviews, None).of_rows(reviews)])
     first, second = numbers(wanted, int(enough.sum()), limit)
-    sample = reviews[enough].sample(n=first + second, random_state=seed)
-    return sample.iloc[:first], sample.iloc[first:], int(enough.sum())
+    pool = reviews[enough].sample(n=first + second, random_state=seed)
+    if sampling == "one-draw":
+        return pool.iloc[:first], pool.iloc[first:], int(enough.sum())
+    drawn = pool.sample(n=first, random_state=seed)
+    parts = drawn, pool.drop(drawn.index)
+    shuffled = (part.sample(frac=1, random_state=seed) for part in parts)
+    return *shuffled, int(enough.sum())

@@ -36,7 +36,15 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_SUMMARY,
     TEST_REASONS,
 )
-from reason4rec.systems.reason4rec.options import Histories, SummaryTargets, Targets, Training, Writing
+from reason4rec.systems.reason4rec.options import (
+    Histories,
+    PredictorRows,
+    SummarizerRows,
+    SummaryTargets,
+    Targets,
+    Training,
+    Writing,
+)
 
 SAMPLE = 1_000  # rows whose prompts are filled and counted
 CHAT_TOKENS = 10  # of Llama 3's chat format around a message
@@ -129,6 +137,11 @@ class Rows:
         return min(self._limited(self.n_train), self.survey.step("1/1")[SummaryTargets].summary_targets or self.n_train)
 
     @cached_property
+    def n_summarizer(self) -> int:
+        """Rows that the Summarizer learns from."""
+        return min(self.n_summaries, self.survey.step("1/2")[SummarizerRows].summarizer_rows or self.n_summaries)
+
+    @cached_property
     def histories(self) -> pd.DataFrame | None:
         """The reviews that histories show, those of step 1/4, with summaries as far as there are any."""
         if self.survey.usable(SUMMARIES):
@@ -166,7 +179,7 @@ class Rows:
             eligible = int(self.n_histories * self.assume("share of reviews that may be targets"))
             return targets.numbers(sizes, eligible, self.common.limit)
         limit, seed = self.common.limit, step.common.seed
-        return targets.draw(self.histories, sizes, options.min_history, limit, seed)[:2]
+        return targets.draw(self.histories, sizes, options.min_history, limit, seed, options.sampling)[:2]
 
     def n_drawn(self, which: int) -> int:
         """How many targets the reward model (0) or the Reasoner and the Predictor (1) get."""
@@ -179,6 +192,12 @@ class Rows:
         if self.survey.usable(TEACHER_REASONS):
             return self._limited(len(schema.read(self.folder, TEACHER_REASONS)))
         return round(self.n_drawn(1) * self.assume("targets with an accepted reason"))
+
+    @cached_property
+    def n_predictor(self) -> int:
+        """Targets that the Predictor learns from."""
+        every = self.survey.step("3/1")[PredictorRows].predictor_rows == "all"
+        return self.n_drawn(1) if every else self.n_accepted
 
 
 class Texts(Rows):
