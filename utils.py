@@ -46,13 +46,19 @@ def logits_weighted_predict(
 
 
 def chat_with_gpt(
-    teacher: "Teacher", prompts: Sequence[Prompt], temperature: float, draw: int = 0, quiet: bool = False
+    teacher: "Teacher",
+    prompts: Sequence[Prompt],
+    temperature: float,
+    draw: int = 0,
+    quiet: bool = False,
+    is_usable: Callable[[str], bool] = bool,
 ) -> list[str | None]:
-    """The teacher's replies to prompts, in their order, None where it refuses one for good.
+    """The teacher's answers to prompts, in their order, None where it refuses one for good.
 
-    Every reply is on disk before the next step needs it.
+    Every reply is on disk before the next step needs it. Answers that are not `is_usable` are counted, and where the
+    first few dozen are all that, no more is asked.
     """
-    return teacher.ask(texts_of(prompts), temperature, draw, quiet)
+    return teacher.ask(texts_of(prompts), temperature, draw, quiet, is_usable)
 
 
 def print_refused(

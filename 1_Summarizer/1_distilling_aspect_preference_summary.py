@@ -16,7 +16,7 @@ import utils
 from reason4rec.data.schema import TRAIN
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARIES, TEACHER_SUMMARY
 from reason4rec.systems.reason4rec.options import SummaryTargets
-from reason4rec.systems.reason4rec.prompts import is_summary
+from reason4rec.systems.reason4rec.prompts import as_summary, is_summary
 
 TEMPERATURE = 0.2  # released code
 
@@ -26,7 +26,8 @@ def run(step: utils.ExpertStep) -> None:
     if size is not None and size < len(reviews):
         reviews = reviews.sample(n=size, random_state=step.common.seed).sort_index().reset_index(drop=True)
     teacher, prompts = step.teacher(), step.summary_prompts(reviews)
-    reviews[TEACHER_SUMMARY] = utils.chat_with_gpt(teacher, prompts, TEMPERATURE)
+    replies = utils.chat_with_gpt(teacher, prompts, TEMPERATURE, is_usable=lambda text: is_summary(as_summary(text)))
+    reviews[TEACHER_SUMMARY] = [reply and as_summary(reply) for reply in replies]
     utils.print_refused(reviews, prompts, reviews[TEACHER_SUMMARY], teacher)
     summarised = reviews[reviews[TEACHER_SUMMARY].notna()].reset_index(drop=True)
     step.write(TEACHER_SUMMARIES, summarised)

@@ -27,6 +27,10 @@ from reason4rec.systems.reason4rec.options import Quality
 TEMPERATURE = 0.0  # our decision: a judge should not waver
 
 
+def is_score(reply: str) -> bool:
+    return pd.notna(reason_scores.judged_score(reply))
+
+
 def run(step: utils.ExpertStep) -> None:
     rows, seed = step.rows(TEST_REASONS), step.common.seed
     teacher = step.teacher() if step[Quality].judge else None
@@ -37,7 +41,8 @@ def run(step: utils.ExpertStep) -> None:
     if teacher:
         question = partial(prompts.judge, step.product_class, folder=step.templates)
         questions = OnDemand(question, reviewed["title"], reviewed["reviews"], reviewed[REASON])
-        replies = pd.Series(utils.chat_with_gpt(teacher, questions, TEMPERATURE), index=reviewed.index)
+        judged = utils.chat_with_gpt(teacher, questions, TEMPERATURE, is_usable=is_score)
+        replies = pd.Series(judged, index=reviewed.index)
         utils.print_refused(reviewed, questions, replies, teacher)
         scores["gptscore"] = replies.fillna("").map(reason_scores.judged_score)
         scores["gptscore_unusable"] = scores["gptscore"].isna().astype(float)

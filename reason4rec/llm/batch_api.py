@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
-from reason4rec.llm.client import CHAT, Reply, error_in, read_reply, refusal_of, tame
+from reason4rec.llm.answers import AnswerError, Reply, outgrown, read_reply
+from reason4rec.llm.client import CHAT, error_in, refusal_of, tame
 from reason4rec.run.files import atomic_write
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def import_batch(teacher: "Teacher", path: Path) -> dict[str, int]:
             counts["unknown"] += 1
             continue
         teacher.imported.add(key)
-        reply = _result(line, where)
+        reply = _result(line, where, teacher.reply_tokens)
         if isinstance(reply, str):
             failures[reply] += 1
         elif reply.empty:
@@ -81,7 +82,7 @@ def import_batch(teacher: "Teacher", path: Path) -> dict[str, int]:
         if len(good) >= LINES_AT_ONCE:
             _take(teacher, good, counts)
     _take(teacher, good, counts)
-    kept = teacher.store.get_all(refused)
+    kept = {key: one for key, one in teacher.store.get_all(refused).items() if not outgrown(one, teacher.reply_tokens)}
     refused = {key: reply for key, reply in refused.items() if key not in kept}
     counts["refused"], counts["failed"] = len(refused), failures.total()
     trouble = ", ".join(f"{count:,} {reason}" for reason, count in failures.most_common(3))
@@ -146,7 +147,7 @@ def _result_lines(path: Path, counts: Counter) -> Iterator[tuple[str, dict]]:
             raise InputError(f"{each}: no such file") from None
 
 
-def _result(line: dict, where: str) -> Reply | str:
+def _result(line: dict, where: str, limit: int) -> Reply | str:
     """What a line of results says: a reply, or in a word why there is none."""
     response, error = line.get("response"), line.get("error")
     if not isinstance(response, dict | None):
@@ -154,7 +155,9 @@ def _result(line: dict, where: str) -> Reply | str:
     status, body = (response or {}).get("status_code"), (response or {}).get("body")
     if status == 200 and not error:
         try:
-            return read_reply(body)
+            return read_reply(body, limit)
+        except AnswerError:
+            status = None
         except ValueError:
             return "not in OpenAI's form"
     error = error_in(error or body)

@@ -9,9 +9,10 @@ What is asked again and what is not, our decision:
   cut off, the states 408, 409, 429 and 5xx, an answer that is not in OpenAI's form. After that the step stops.
 - A reply without text, broken off, or longer than REPLY_LIMIT: asked EMPTY_REPLIES times in all, then the prompt
   counts as refused.
-- Refused at once: the codes of PROMPT_CODES, a refusal by the model, a filtered reply, and one cut at MAX_NEW_TOKENS.
+- Refused at once: the codes of PROMPT_CODES, a refusal by the model, a filtered reply, and one cut at --reply_tokens.
   A cut summary or reason is not what was asked for; with the same seed it would be cut again, and another seed is
   another draw.
+- A parameter that the server does not take: sent under the name that it asks for, or left out, from then on; said once.
 - Everything else, such as 401, 403, 404 and any other 400, is wrong with every request: the step stops at once.
 """
 
@@ -26,15 +27,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import httpx2
+from tqdm import tqdm
 
 from reason4rec.errors import InputError
+from reason4rec.llm.answers import AnswerError, Reply, parsed, read_reply
+from reason4rec.llm.usage import REPLY_TOKENS
 
 OPENAI = "https://api.openai.com/v1"
-MAX_NEW_TOKENS = 1024
 EMPTY_REPLIES = 3
-REPLY_LIMIT = 2**20  # bytes of an answer; 1024 tokens are some 5,000
+REPLY_LIMIT = 2**20  # bytes of an answer; 4,096 tokens are some 20,000
 LONGEST_WAIT = 120  # seconds that a server may ask to wait
 PROMPT_CODES = {
     "content_filter",
@@ -44,23 +48,18 @@ PROMPT_CODES = {
     "invalid_prompt",
     "string_above_max_length",
 }
-UNFINISHED = ("abort", "error", "repetition")  # how vLLM says that it broke off
 CHAT = "chat/completions"
-
-
-class Reply(NamedTuple):
-    """What a teacher answered: a text, or why there is none (`empty` may be mended by asking again), and tokens."""
-
-    text: str
-    refused: str
-    tokens_in: int
-    tokens_out: int
-    model: str
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is neither a text nor a refusal."""
-        return not (self.text or self.refused)
+LIMIT = "max_completion_tokens"  # the newer name of max_tokens
+NEGOTIABLE = ("max_tokens", LIMIT, "temperature", "seed")
+FLAGS = {"model": "--teacher_model", "max_tokens": "--reply_tokens", LIMIT: "--reply_tokens", "seed": "--seed"}
+FLAGS |= {"messages": "--prompts"}
+NOT_TAKEN = re.compile(
+    r"unsupported|not support|extra inputs|extra_forbidden|extra fields|not permitted|not allowed|unknown|unrecognized|"
+    r"unexpected|deprecated|only the default"
+)
+DEFAULT = re.compile(r"[Oo]nly the default \((\d(?:\.\d+)?)\)")
+PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+HEADERS = "OPENAI_EXTRA_HEADERS"
 
 
 class Trouble(NamedTuple):
@@ -72,7 +71,10 @@ class Trouble(NamedTuple):
 
 @dataclass
 class ChatClient:
-    """A chat server; `timeout` and `backoff`, the first pause before a retry (doubled up to 16-fold), are seconds."""
+    """A chat server; `timeout` and `backoff`, the first pause before a retry (doubled up to 16-fold), are seconds.
+
+    `sent_as` says how the server wants a parameter: under another name, with another value, or (None) not at all.
+    """
 
     url: str = field(repr=False)  # may hold a password
     model: str
@@ -80,13 +82,16 @@ class ChatClient:
     max_retries: int
     timeout: float
     backoff: float
+    reply_tokens: int = REPLY_TOKENS
+    sent_as: dict[str, str | float | None] = field(default_factory=dict, init=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._http = http_client(self.url, key_of_teacher(), self.timeout, self.at_once)
 
     def reply(
         self,
-        content: bytes,
+        body: Mapping[str, object],
         jitter: random.Random,
         stopped: threading.Event,
         why: Callable[[], str],
@@ -100,7 +105,7 @@ class ChatClient:
         while True:
             if stopped.is_set():
                 raise InputError(why())
-            got = self.request(content)
+            got = self.request(body)
             if isinstance(got, Trouble):
                 if retries == self.max_retries:
                     raise InputError(self._complaint(got.what))
@@ -117,30 +122,36 @@ class ChatClient:
             if empty == EMPTY_REPLIES:
                 return got._replace(refused=f"{EMPTY_REPLIES} replies without a text")
 
-    def request(self, content: bytes) -> Reply | Trouble:
+    def request(self, body: Mapping[str, object]) -> Reply | Trouble:
         """One request: a reply, maybe empty, or trouble that may pass. InputError for trouble that will not."""
+        sent = as_sent(body, self.sent_as)
         try:
-            with self._http.stream("POST", CHAT, content=content) as response:
+            with self._http.stream("POST", CHAT, content=json.dumps(sent).encode()) as response:
                 status, headers, answer = response.status_code, response.headers, read_bounded(response, self.timeout)
         except httpx2.HTTPError as error:
-            return Trouble(f"cannot be reached ({type(error).__name__})")
+            return Trouble(f"cannot be reached ({type(error).__name__}{network_hint(self.url, error)})")
         if 200 <= status < 300:
             if len(answer) > REPLY_LIMIT:
                 return Reply("", "", 0, 0, "")
             try:
-                return read_reply(json.loads(answer))
+                return read_reply(parsed(answer), self.reply_tokens)
+            except AnswerError as error:
+                status, answer = status_in(error.content), error.content
             except (ValueError, RecursionError):
-                return Trouble("does not answer in OpenAI's form: see whether OPENAI_BASE_URL must end in /v1")
+                return Trouble(f"does not answer in OpenAI's form{form_hint(headers)}")
         error = error_in(answer)
         if reason := refusal_of(status, error):
             return Reply("", reason, 0, 0, "")
+        if status in (400, 422) and (name := refused_parameter(error, sent)):
+            self._send_otherwise(name, error)
+            return self.request(body)
         if status == 401:
             raise InputError(
                 f"the teacher at {address_of(self.url)} refuses the key (401): set OPENAI_API_KEY; replies so far are "
                 f"kept"
             )
         code = tame(error.get("code")) or tame(error.get("param"))
-        told = f"{status}{f' ({code})' if code else ''} to a request for {self.model!r}"
+        told = f"{status}{f' ({code})' if code else ''} to a request for {self.model!r}{flag_hint(error, sent)}"
         if code == "insufficient_quota" or not (status in (408, 409, 429) or status >= 500):
             raise InputError(self._complaint(f"answers {told}"))
         wait = wait_of(headers)
@@ -148,45 +159,87 @@ class ChatClient:
             raise InputError(self._complaint(f"answers {told} and asks to wait {wait:,.0f} s"))
         return Trouble(f"still answers {told}", wait)
 
+    def _send_otherwise(self, name: str, error: object) -> None:
+        """Sends a parameter as the server asks for it, or no longer."""
+        ours = next((one for one, other in self.sent_as.items() if other == name), name)
+        default = DEFAULT.search(json.dumps(error)) if ours not in self.sent_as else None
+        other = LIMIT if name == "max_tokens" else float(default[1]) if default else None
+        with self.lock:
+            if self.sent_as.get(ours, ours) == other:
+                return  # another thread was told the same
+            self.sent_as[ours] = other
+        how = "is left out: the teacher's own value holds" if other is None else f"is sent as {other}"
+        tqdm.write(f"note: the teacher at {address_of(self.url)} does not take our {name}, which {how}")
+
+    def sent_otherwise(self) -> str:
+        """Which parameters the server wanted otherwise than we send them; empty if none."""
+        shown = {name: f"no {name}" if other is None else f"{name} as {other}" for name, other in self.sent_as.items()}
+        return ", ".join(shown[name] for name in sorted(shown))
+
     def _complaint(self, what: str) -> str:
         return f"the teacher at {address_of(self.url)} {what}; replies so far are kept, run the same command again"
-
-
-def read_reply(answer: object) -> Reply:
-    """What a chat completion says; ValueError if it has not OpenAI's form."""
-    if not isinstance(answer, dict) or "choices" not in answer or answer.get("error"):
-        raise ValueError("no chat completion")
-    usage, model = answer.get("usage"), answer.get("model")
-    usage = usage if isinstance(usage, dict) else {}
-    tokens = [usage.get(f"{side}_tokens") for side in ("prompt", "completion")]
-    tokens = [n if isinstance(n, int) and 0 <= n < 2**31 else 0 for n in tokens]
-    named = model if isinstance(model, str) and re.fullmatch(r"[\w.:/@-]{1,80}", model) else ""
-    if (key := os.environ.get("OPENAI_API_KEY")) and key in named:
-        named = ""
-    text = refused = ""
-    if answer["choices"]:
-        choice = answer["choices"][0] if isinstance(answer["choices"], list) else None
-        message = choice.get("message") if isinstance(choice, dict) else None
-        content = message.get("content") if isinstance(message, dict) else 0
-        if not isinstance(content, str | None):
-            raise ValueError("no message with a text")
-        # Half a character cannot be written as UTF-8 later.
-        text = (content or "").encode(errors="replace").decode().strip()
-        if message.get("refusal"):
-            refused = "a refusal by the model"
-        elif choice.get("finish_reason") == "content_filter":
-            refused = "content_filter"
-        elif choice.get("finish_reason") == "length":
-            refused = f"cut at {MAX_NEW_TOKENS} tokens"
-        elif choice.get("finish_reason") in UNFINISHED:
-            text = ""
-    return Reply("" if refused else text, refused, *tokens, named)
 
 
 def address_of(url: str) -> str:
     """A server's address without user, password or query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def as_sent(body: Mapping[str, object], sent_as: Mapping[str, str | float | None]) -> dict[str, object]:
+    """A request with its parameters as a server takes them, without those that it does not."""
+    sent: dict[str, object] = {}
+    for name, value in body.items():
+        other = sent_as.get(name, name)
+        if isinstance(other, str):
+            sent[other] = value
+        elif other is not None:
+            sent[name] = other
+    return sent
+
+
+def refused_parameter(error: object, sent: Mapping[str, object]) -> str:
+    """The parameter of a request that the server says it does not take; empty if it complains of something else."""
+    words = json.dumps(error).lower()
+    if not NOT_TAKEN.search(words):
+        return ""
+    named = error.get("param") if isinstance(error, dict) else None
+    if named in NEGOTIABLE and named in sent:
+        return named
+    return next((name for name in NEGOTIABLE if name in sent and re.search(rf"\b{name}\b", words)), "")
+
+
+def flag_hint(error: object, sent: Mapping[str, object]) -> str:
+    """Which flag gives the parameter that a server complains of."""
+    named = error.get("param") if isinstance(error, dict) else None
+    if named not in FLAGS:
+        # "model" and "messages" are words of any complaint.
+        words = json.dumps(error).lower()
+        named = next((name for name in NEGOTIABLE if name in sent and re.search(rf"\b{name}\b", words)), None)
+    return f", about {named}: see {FLAGS[named]}" if named in FLAGS else ""
+
+
+def status_in(error: object) -> int:
+    """The state that an error in an answer of state 200 stands for."""
+    code = error_in(error).get("code")
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
+def form_hint(headers: Mapping[str, str]) -> str:
+    """What an answer of no known form may come from."""
+    kind = re.match(r"[\w/+.-]{0,40}", headers.get("content-type", ""))[0]
+    sent = f" but sends {kind}" if kind and "json" not in kind else ""
+    return f"{sent}: see whether OPENAI_BASE_URL must end in /v1"
+
+
+def network_hint(url: str, error: Exception) -> str:
+    """Which variable of the environment may be why a server cannot be reached; empty if none is."""
+    if "CERTIFICATE" in str(error).upper():
+        return ", its certificate is not trusted: see SSL_CERT_FILE and SSL_CERT_DIR"
+    proxies = [name for name in PROXIES if os.environ.get(name)]
+    if proxies and not proxy_bypass(urlsplit(url).hostname or ""):
+        return f", through the proxy of {' or '.join(proxies)}: see it and NO_PROXY"
+    return ""
 
 
 def key_in(variable: str) -> str:
@@ -204,16 +257,34 @@ def key_of_teacher() -> str:
     return key
 
 
+def extra_headers(variable: str) -> dict[str, str]:
+    """The headers in a variable, written as `Name: value; Name: value`; InputError for what is none."""
+    found = {}
+    for part in filter(str.strip, re.split(r"[;\n]", os.environ.get(variable, ""))):
+        name, colon, value = part.partition(":")
+        if not colon or not re.fullmatch(r"[\w-]+", name.strip()) or not value.strip().isprintable():
+            raise InputError(f"{variable} holds what is no header: set it like `Name: value; Name: value`")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def headers_of(url: str, key: str) -> dict[str, str]:
+    """The headers that carry a key: Azure, told by its `api-version` in the address, has one of its own."""
+    return {"api-key": key} if "api-version" in urlsplit(url).query else {"Authorization": f"Bearer {key}"}
+
+
 def http_client(url: str, key: str, timeout: float, at_once: int) -> httpx2.Client:
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    headers = headers_of(url, key) | {"Content-Type": "application/json"}
     for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
         if os.environ.get(variable):
             headers[name] = os.environ[variable]
+    headers |= extra_headers(HEADERS)
     address = httpx2.URL(url)
     try:
         return httpx2.Client(
             # The library's log lines show the address: without the user and the password in it.
-            base_url=address.copy_with(userinfo=b""),
+            base_url=address.copy_with(userinfo=b"", query=None),
+            params=address.params,
             auth=(address.username, address.password) if address.userinfo else None,
             headers=headers,
             timeout=timeout,

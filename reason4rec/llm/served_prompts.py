@@ -1,6 +1,7 @@
 """Prompts in the terms of OpenAI's two APIs, and the choices' probabilities in what they answer."""
 
 import functools
+import math
 import re
 from array import array
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from reason4rec.llm.prompt import Prompt, shorten
 from reason4rec.llm.tokens import chat_ids, check, encode, plain_ids
 
 MINUS_INFINITY = -9999.0  # as vLLM writes it in JSON
+ROUNDING = 1e-3  # by which a log-probability may be above 0
 
 
 class Asked(NamedTuple):
@@ -113,6 +115,11 @@ class ServedPrompts:
         logs = []
         for choice, id_ in zip(choices, columns):
             value = next((found[name] for name in self._names(id_) if name in found), None)
+            if value is not None and not (isinstance(value, (int, float)) and -math.inf < value <= ROUNDING):
+                raise InputError(
+                    f"the server at {address} gave {value!r} as the log-probability of {choice!r}, which none can be; "
+                    f"nothing of this reply is kept: see how the model was served, and in which precision"
+                )
             if value is None or value <= MINUS_INFINITY:
                 raise InputError(
                     f"the server at {address} gave no log-probability of {choice!r}, only of {len(found)} tokens: "

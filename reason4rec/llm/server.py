@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import openai
@@ -19,13 +19,14 @@ from reason4rec.errors import InputError
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
 from reason4rec.llm.base import progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
-from reason4rec.llm.client import address_of, key_in
+from reason4rec.llm.client import address_of, extra_headers, key_in, network_hint
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.served_prompts import Asked, ServedPrompts
 from reason4rec.llm.tokens import choice_ids, load_tokenizer
 from reason4rec.run.files import sha256
 
 KEY = "REASON4REC_API_KEY"
+HEADERS = "REASON4REC_EXTRA_HEADERS"
 NO_KEY = "none"  # the client insists on one
 RETRIES = 8  # of one request, with back-off
 RETRIES_AT_FIRST = 2  # a wrong address is told soon
@@ -177,6 +178,9 @@ class ServedModel(ServedPrompts):
         api = client.completions if self.api == "completions" else client.chat.completions
         try:
             reply = api.create(model=self.served, **body)
+            if error := getattr(reply, "error", None) or (reply.object == "error" and reply.model_dump(warnings=False)):
+                words = _without_secrets(error.get("message") if isinstance(error, dict) else error, client)
+                raise InputError(f"the server at {address} answers with an error ({words}); replies so far are kept")
             read_there = (reply.usage and reply.usage.prompt_tokens) or length
             if read_there != length:
                 raise InputError(
@@ -187,7 +191,7 @@ class ServedModel(ServedPrompts):
         except openai.APIStatusError as error:
             trouble = _refusal(error, client, self.served, self._hint(error.status_code, rating))
         except openai.APIError as error:
-            trouble = f"cannot be reached ({type(error).__name__})"
+            trouble = f"cannot be reached ({type(error).__name__}{network_hint(address, error.__cause__ or error)})"
         except InputError:
             raise
         except (ValueError, TypeError, AttributeError, LookupError):
@@ -242,8 +246,17 @@ def connect(
 
 def _client(url: str, key: str) -> openai.OpenAI:
     try:
-        client = openai.OpenAI(base_url=url, api_key=key, max_retries=RETRIES, timeout=TIMEOUT)
+        client = openai.OpenAI(
+            base_url=url.partition("?")[0],
+            api_key=key,
+            max_retries=RETRIES,
+            timeout=TIMEOUT,
+            default_query=dict(parse_qsl(urlsplit(url).query)),
+            default_headers=extra_headers(HEADERS) | ({"api-key": key} if "api-version" in urlsplit(url).query else {}),
+        )
         usable = client.base_url.scheme in ("http", "https") and client.base_url.host
+    except InputError:
+        raise
     except Exception:  # the HTTP library has errors of its own for each way in which an address can be wrong
         usable = False
     if not usable:
@@ -265,7 +278,8 @@ def _check_name(client: openai.OpenAI, served: str) -> None:
         raise InputError(f"the server at {address} {_refusal(error, client, served, '')}") from None
     except openai.APIError as error:
         raise InputError(
-            f"the server at {address} cannot be reached ({type(error).__name__}): start it, or mend --base_url"
+            f"the server at {address} cannot be reached ({type(error).__name__}"
+            f"{network_hint(address, error.__cause__ or error)}): start it, or mend --base_url"
         ) from None
     except (ValueError, TypeError, AttributeError):
         raise InputError(
@@ -294,28 +308,35 @@ def _refusal(error: openai.APIStatusError, client: openai.OpenAI, served: str, h
     if error.status_code in (401, 403):
         return f"refuses the key ({error.status_code}): set {KEY}"
     body = error.body if isinstance(error.body, dict) else {}
-    words = " ".join(str(body.get("message") or body.get("detail") or "").split())[:300]
-    url = urlsplit(str(client.base_url))
-    for secret in (client.api_key, url.username, url.password):
-        if secret and secret != NO_KEY:
-            words = words.replace(secret, "***")
+    words = _without_secrets(body.get("message") or body.get("detail") or body.get("error") or "", client)
     body = f" ({words})" if words else ""
     return f"answers {error.status_code} to a request for {served!r}{body}{hint}"
 
 
+def _without_secrets(said: object, client: openai.OpenAI) -> str:
+    """The beginning of what a server says, without a key or a password in it."""
+    words = " ".join(str(said).split())
+    url = urlsplit(str(client.base_url))
+    for secret in (client.api_key, url.username, url.password):
+        if secret and secret != NO_KEY:
+            words = words.replace(secret, "***")
+    return words[:120]
+
+
 def _positions(choice: object, api: str) -> list[tuple[str, dict[str, float]]]:
     """For each token that was written: how the server names it, and the log-probabilities there by such names."""
-    found = choice.logprobs
-    if api == "completions":
-        if found is None or not found.top_logprobs:
-            return []
-        return [(token, dict(others or {})) for token, others in zip(found.tokens, found.top_logprobs)]
-    if found is None or not found.content:
-        return []
-    return [
-        (entry.token, {entry.token: entry.logprob} | {other.token: other.logprob for other in entry.top_logprobs})
-        for entry in found.content
-    ]
+    # As plain objects, because servers mix the forms of the two APIs, and leave fields out or set them to null.
+    found = choice.model_dump(warnings=False).get("logprobs") or {}
+    if entries := found.get("content"):
+        return [(entry["token"], _by_name([entry, *(entry.get("top_logprobs") or [])])) for entry in entries]
+    tops = found.get("top_logprobs") or []
+    maps = [dict(top) if isinstance(top, dict) else _by_name(top or []) for top in tops]
+    tokens = found.get("tokens") or [max(one, key=one.get, default="") for one in maps]
+    return list(zip(tokens, maps))
+
+
+def _by_name(entries: Sequence[dict]) -> dict[str, float]:
+    return {entry["token"]: entry["logprob"] for entry in entries}
 
 
 def _plain(body: dict[str, Sequence]) -> dict[str, list]:

@@ -5,24 +5,26 @@ draws of one prompt at temperature 1 are told apart by their number, so they sta
 `client` says what is asked again and what is not.
 """
 
-import json
 import os
 import random
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reason4rec.errors import InputError, Pending
 from reason4rec.llm import batch_api
+from reason4rec.llm.answers import Reply, answer_of, outgrown
 from reason4rec.llm.base import windows
 from reason4rec.llm.cache import ResponseCache, key_of
-from reason4rec.llm.client import MAX_NEW_TOKENS, OPENAI, ChatClient, Reply, address_of, check_url
-from reason4rec.llm.usage import STAND_IN, Usage
+from reason4rec.llm.client import LIMIT, OPENAI, ChatClient, address_of, as_sent, check_url
+from reason4rec.llm.usage import REPLY_TOKENS, STAND_IN, Usage
 from reason4rec.run.progress import Bar, progress
 
 REFUSED_AT_FIRST = 20  # so many refusals before any answer are the teacher's fault and not the prompts'
+REASONS_ITSELF = re.compile(r"(?:^|/)(?:o\d|gpt-5)")  # names of OpenAI's models that take no temperature and no seed
 HALF_A_CHARACTER = "half a character in the text (a lone surrogate)"
 
 
@@ -59,6 +61,7 @@ class Teacher(Usage):
     export: Path | None = None
     timeout: float = 120.0
     backoff: float = 0.5
+    reply_tokens: int = REPLY_TOKENS
     wanted: dict[str, dict] = field(default_factory=dict, init=False, repr=False)
     imported: set[str] = field(default_factory=set, init=False, repr=False)
     doubtful: dict[str, dict] = field(default_factory=dict, init=False, repr=False)  # refusals before any answer
@@ -66,7 +69,7 @@ class Teacher(Usage):
 
     def __post_init__(self) -> None:
         url = os.environ.get("OPENAI_BASE_URL") or OPENAI
-        self._client = None
+        self.client = None
         self._pool: ThreadPoolExecutor | None = None
         self._callers = 0
         self._flying: dict[str, Future] = {}
@@ -77,14 +80,24 @@ class Teacher(Usage):
         check_url(url)
         self.address = address_of(url)
         if not self.export:
-            self._client = ChatClient(url, self.model, self.at_once, self.max_retries, self.timeout, self.backoff)
+            self.client = ChatClient(
+                url, self.model, self.at_once, self.max_retries, self.timeout, self.backoff, self.reply_tokens
+            )
 
-    def ask(self, prompts: Sequence[str], temperature: float, draw: int = 0, quiet: bool = False) -> list[str | None]:
-        """One reply per prompt, in their order; the same `draw` of the same prompt is asked only once, ever.
+    def ask(
+        self,
+        prompts: Sequence[str],
+        temperature: float,
+        draw: int = 0,
+        quiet: bool = False,
+        is_usable: Callable[[str], bool] = bool,
+    ) -> list[str | None]:
+        """One answer per prompt, in their order; the same `draw` of the same prompt is asked only once, ever.
 
-        None stands for a prompt that the teacher refuses for good; `refused` says why. Several threads may call at
-        once and share `at_once` requests in flight; if one call fails, so do all. `quiet` shows no progress bar.
-        InputError if the teacher refuses the key or stays away after the retries: what it said until then is kept.
+        The whole reply is kept; its answer is what follows its thoughts. None stands for a prompt that the teacher
+        refuses for good; `refused` says why. Several threads may call at once and share `at_once` requests in flight;
+        if one call fails, so do all. `quiet` shows no progress bar. InputError if the teacher refuses the key, stays
+        away after the retries, or begins with answers of which none `is_usable`: what it said until then is kept.
         BatchPending with `export` if a reply is missing.
         """
         replies: list[str | None] = []
@@ -97,7 +110,7 @@ class Teacher(Usage):
         with progress(f"asking {self.model}", len(prompts), "prompt", hidden) as bar:
             for window in windows(len(prompts)):
                 try:
-                    replies += self._ask_some(prompts[window], temperature, draw, bar)
+                    replies += self._ask_some(prompts[window], temperature, draw, bar, is_usable)
                 except BatchPending as error:
                     pending = error
         if pending:
@@ -108,18 +121,21 @@ class Teacher(Usage):
         settings = {"at": server_of(self.model), "temperature": temperature, "seed": self.seed, "draw": draw}
         return [key_of(teacher=self.model, prompt=prompt, **settings) for prompt in prompts]
 
-    def _ask_some(self, prompts: Sequence[str], temperature: float, draw: int, bar: Bar) -> list[str | None]:
+    def _ask_some(
+        self, prompts: Sequence[str], temperature: float, draw: int, bar: Bar, is_usable: Callable[[str], bool]
+    ) -> list[str | None]:
         keys = self._keys(prompts, temperature, draw)
         prompt_of = dict(zip(keys, prompts))
         entered = False
         try:
             with self.lock:
                 replies = self._found(keys, prompt_of)
+                self.judge(replies.values(), is_usable, self.address)
                 missing = [key for key in prompt_of if key not in replies]
                 if not missing:
                     bar.update(len(prompts))
                     return [replies[key] for key in keys]
-                bodies = {key: self._body(prompt_of[key], temperature, self.seed + draw) for key in missing}
+                bodies = {key: body_of(self, prompt_of[key], temperature, self.seed + draw) for key in missing}
                 self._admit(bodies)
                 entered = True
                 self._callers += 1
@@ -130,8 +146,10 @@ class Teacher(Usage):
                 futures = {self._flying[key]: key for key in missing}
             bar.update(len(prompts) - len(missing))
             for future in as_completed(futures):
-                replies[futures[future]] = future.result()
+                answer = replies[futures[future]] = future.result()
                 bar.update()
+                with self.lock:
+                    self.judge([answer], is_usable, self.address)
             return [replies[key] for key in keys]
         except BaseException as error:
             if entered:
@@ -153,7 +171,8 @@ class Teacher(Usage):
 
     def usage(self) -> dict[str, object]:
         """Requests, replies found on disk, retries, refusals, tokens and cost, by the names that a step shows."""
-        return self.summary(self.model, bool(self.imported))
+        sent = self.client.sent_otherwise() if self.client else ""
+        return self.summary(self.model, bool(self.imported)) | ({"sent otherwise": sent} if sent else {})
 
     def write_export(self) -> list[tuple[Path, int]]:
         """Writes the requests that `ask` missed; the files and their requests. As `batch_api.write_export`."""
@@ -165,8 +184,9 @@ class Teacher(Usage):
 
     def _found(self, keys: list[str], prompt_of: dict[str, str]) -> dict[str, str | None]:
         """What is kept for keys, with the lock held: replies, and None for what is refused or cannot be asked."""
-        kept = self.store.get_all(keys)
-        replies: dict[str, str | None] = {key: value for key, value in kept.items() if isinstance(value, str)}
+        kept = {key: one for key, one in self.store.get_all(keys).items() if not outgrown(one, self.reply_tokens)}
+        kept = {key: answer_of(one) if isinstance(one, str) else one for key, one in kept.items()}
+        replies: dict[str, str | None] = {key: value for key, value in kept.items() if value and isinstance(value, str)}
         self.answered |= bool(replies)
         self.kept += sum(key in replies for key in keys)
         if doubtful := self.doubts():
@@ -176,7 +196,7 @@ class Teacher(Usage):
             value = kept.get(key)
             if isinstance(value, dict):
                 self.refused[prompt], replies[key] = value["refused"], None
-            elif value is None and not _is_text(prompt):
+            elif not value and not _is_text(prompt):
                 self.refused[prompt], replies[key] = HALF_A_CHARACTER, None
         return replies
 
@@ -192,16 +212,6 @@ class Teacher(Usage):
                 f"answered none: see --teacher_model and the prompts; nothing of this is kept"
             )
         return {}
-
-    def _body(self, prompt: str, temperature: float, seed: int) -> dict:
-        messages = [{"role": "user", "content": prompt}]
-        return {
-            "model": self.model,
-            "messages": messages,
-            "temperature": temperature,
-            "max_tokens": MAX_NEW_TOKENS,
-            "seed": seed,
-        }
 
     def _admit(self, bodies: dict[str, dict]) -> None:
         """Lets missing requests pass, or raises what stands against sending them; with the lock held."""
@@ -225,11 +235,10 @@ class Teacher(Usage):
             pool.shutdown(cancel_futures=True)
 
     def _ask_and_keep(self, key: str, body: dict) -> str | None:
-        content, jitter = json.dumps(body).encode(), random.Random(key)
         try:
-            reply = self._client.reply(content, jitter, self._stopped, lambda: self._why, self._noted)
+            reply = self.client.reply(body, random.Random(key), self._stopped, lambda: self._why, self._noted)
             self._keep(key, body["messages"][0]["content"], reply)
-            return reply.text or None
+            return answer_of(reply.text) or None
         except BaseException as error:
             self._stop_for(error)
             raise
@@ -239,10 +248,7 @@ class Teacher(Usage):
 
     def _noted(self, reply: Reply | None) -> None:
         with self.lock:
-            if reply is None:
-                self.retried += 1
-            else:
-                self.count(reply)
+            self.count(reply)
 
     def _stop_for(self, error: BaseException) -> None:
         self.stop(str(error) if isinstance(error, InputError) else f"stopped by {type(error).__name__}")
@@ -255,6 +261,20 @@ class Teacher(Usage):
                 self.doubtful[key] = {"refused": reply.refused}
             values = self.doubts()
         self.store.put(values | ({key: reply.text} if reply.text else {}))
+
+
+def body_of(teacher: Teacher, prompt: str, temperature: float, seed: int) -> dict:
+    """A request for a reply to a prompt."""
+    body = {
+        "model": teacher.model,
+        "messages": [{"role": "user", "content": prompt}],
+        "temperature": temperature,
+        "max_tokens": teacher.reply_tokens,
+        "seed": seed,
+    }
+    # Nobody answers an export, so that what such models take is known by their names alone.
+    known = teacher.export is not None and REASONS_ITSELF.search(teacher.model)
+    return as_sent(body, {"max_tokens": LIMIT, "temperature": None, "seed": None}) if known else body
 
 
 def server_of(model: str) -> str:

@@ -1,11 +1,14 @@
 """What asking a teacher used: requests, replies found on disk, tokens, and US dollars."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from reason4rec.errors import InputError
+
 if TYPE_CHECKING:
-    from reason4rec.llm.client import Reply
+    from reason4rec.llm.answers import Reply
 
 PRICES = {  # US dollars per million tokens in and out, as listed in 2025
     "gpt-3.5-turbo": (0.50, 1.50),
@@ -15,26 +18,53 @@ PRICES = {  # US dollars per million tokens in and out, as listed in 2025
 }
 BATCH_PRICE = 0.5  # of the listed price; OpenAI
 REPLY_TOKENS = 1024  # of the longest reply; our decision, the released code allows 4,096
+UNUSABLE_AT_FIRST = 36  # answers of another form than is asked for, after which no more is paid for
 STAND_IN = "stand-in"  # the model name under which the demo's server answers; it costs nothing
 
 
 @dataclass(kw_only=True)
 class Usage:
-    """Numbers of this run; `kept` counts the replies found on disk, `refused` says why there is none to a prompt."""
+    """Numbers of this run.
+
+    `kept` counts the replies found on disk, `unusable` the answers of another form than was asked for; `refused` says
+    why there is none to a prompt.
+    """
 
     requests: int = 0
     kept: int = 0
     retried: int = 0
+    unusable: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     batch_replies: int = 0
     batch_tokens_in: int = 0
     batch_tokens_out: int = 0
+    usable: bool = field(default=False, init=False, repr=False)  # whether any answer is
     refused: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     answered_by: set[str] = field(default_factory=set, init=False, repr=False)
 
-    def count(self, reply: "Reply") -> None:
-        """Counts a reply to a request."""
+    def judge(self, answers: Iterable[str | None], is_usable: Callable[[str], bool], address: str) -> None:
+        """Counts answers of another form than is asked for; InputError if the first UNUSABLE_AT_FIRST all are."""
+        for answer in answers:
+            if answer is None:
+                continue
+            if is_usable(answer):
+                self.usable = True
+                continue
+            self.unusable += 1
+            if self.usable or self.unusable < UNUSABLE_AT_FIRST:
+                continue
+            shown = answer.replace(os.environ.get("OPENAI_API_KEY") or "\0", "***")[:60]
+            raise InputError(
+                f"the teacher at {address}: its first {self.unusable} answers are all of another form than is asked "
+                f"for, such as {shown!r}: see --teacher_model and --prompts; replies so far are kept"
+            )
+
+    def count(self, reply: "Reply | None") -> None:
+        """Counts a reply to a request; None for one that is asked again."""
+        if reply is None:
+            self.retried += 1
+            return
         self.requests += 1
         self.tokens_in += reply.tokens_in
         self.tokens_out += reply.tokens_out
@@ -62,6 +92,8 @@ class Usage:
             "tokens_out": self.tokens_out,
             "cost_usd": cost(model, self.tokens_in, self.tokens_out),
         }
+        if self.unusable:
+            found["unusable"] = self.unusable
         if batch:
             found |= {
                 "batch_replies": self.batch_replies,

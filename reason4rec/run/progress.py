@@ -4,12 +4,13 @@ A bar says what it counts from its first second on, and a thread redraws it ever
 time moves inside a batch that takes minutes. Our decision.
 """
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ Item = TypeVar("Item")
 
 REDRAW_TERMINAL = 5.0  # seconds
 REDRAW_LOG = 60.0  # seconds
-WIDTH = 100  # columns where a terminal does not say how wide it is
+WIDTH, HEIGHT = 100, 24  # columns and rows where a terminal does not say how large it is
 
 
 class Bar(tqdm):
@@ -31,8 +32,8 @@ class Bar(tqdm):
             total=total,
             unit=unit,
             disable=quiet,
-            dynamic_ncols=not self.log,
-            ncols=WIDTH if self.log else None,
+            position=0,  # else a bar below twenty that were left open would not be shown
+            ncols=WIDTH,
             mininterval=REDRAW_LOG if self.log else 0.2,
             maxinterval=REDRAW_LOG if self.log else 10.0,
             **options,
@@ -44,6 +45,7 @@ class Bar(tqdm):
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draws the bar; in a file as a line, the first and the last one always."""
         if not self.log:
+            self.ncols, self.nrows = _size(self.fp)
             return super().display(msg, pos)
         self.shown_at = time.monotonic()
         if msg != "":
@@ -61,6 +63,15 @@ class Bar(tqdm):
         while not self.closed.wait(every):
             if time.monotonic() - self.shown_at >= every / 2:
                 self.refresh()
+
+
+def _size(file: TextIO) -> tuple[int, int]:
+    """The columns, but for the last one, and the rows of a terminal."""
+    try:
+        columns, rows = os.get_terminal_size(file.fileno())
+    except (OSError, ValueError):
+        columns, rows = 0, 0
+    return columns - 1 if columns > 1 else WIDTH, rows if rows > 1 else HEIGHT
 
 
 @contextmanager

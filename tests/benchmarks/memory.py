@@ -127,7 +127,7 @@ def measure(sender: "multiprocessing.connection.Connection", step: str, rows: in
 
 def answer_at_once(model: bool) -> None:
     """Puts fixed answers in the place of the teacher's and, where there is one, of the model's."""
-    from reason4rec.llm.client import Reply
+    from reason4rec.llm.answers import Reply
     from reason4rec.llm.teacher import Teacher
 
     reason = " ".join(WORDS * 3)

@@ -18,7 +18,7 @@ from helpers import files_in, serving
 
 from reason4rec.errors import InputError
 from reason4rec.llm.cache import ResponseCache
-from reason4rec.llm.client import EMPTY_REPLIES, MAX_NEW_TOKENS, REPLY_LIMIT
+from reason4rec.llm.client import EMPTY_REPLIES, REPLY_LIMIT
 from reason4rec.llm.teacher import REFUSED_AT_FIRST, Teacher
 
 KEY = "sk-zqxjv-KWVZQ-jxqzk-VVKQX"
@@ -177,7 +177,7 @@ PASSING = {
     "an error as 200": Answer(content=error("server_error")),
     "a list": Answer(content=[]),
     "a choice that is none": Answer(content={"choices": ["text"]}),
-    "a text that is none": Answer(content=chat([{"type": "text", "text": "Part."}])),
+    "a text that is none": Answer(content=chat({"value": "Part."})),
     "no text": Answer(content=chat("")),
     "blanks": Answer(content=chat(" \n\t")),
     "null": Answer(content=chat(None)),
@@ -260,7 +260,7 @@ STOPS = {
     "403": Answer(403, error("unsupported_country_region_territory")),
     "404": Answer(404, error("model_not_found")),
     "a used-up quota": Answer(429, error("insufficient_quota")),
-    "an unknown parameter": Answer(400, error("unsupported_parameter", param="max_tokens")),
+    "an unknown parameter": Answer(400, error("unsupported_parameter", param="response_format")),
     "a bad request": Answer(400, error(None)),
     "a 400 with a page": Answer(400, HTML, kind="text/html"),
     "a 400 of an unknown shape": Answer(400, {"detail": [{"msg": KEY}]}),
@@ -436,7 +436,7 @@ def test_the_key_is_in_no_log_line_traceback_file_or_name(server, tmp_path, monk
             asking.ask(prompts(2), 0.2)
         except InputError as caught:
             told += traceback.format_exception(caught)
-        told += [repr(asking), repr(asking._client), str(asking.usage()), str(asking.refused)]
+        told += [repr(asking), repr(asking.client), str(asking.usage()), str(asking.refused)]
         store.close()
     assert len(told) > 60
     assert_no_key("".join(told) + caplog.text + "".join(capfd.readouterr()))
@@ -490,4 +490,4 @@ def test_10000_requests_with_every_fifth_at_fault_lose_nothing_and_double_nothin
 
 
 def test_the_limit_of_a_reply_is_far_above_what_is_asked_for():
-    assert REPLY_LIMIT > 100 * MAX_NEW_TOKENS
+    assert REPLY_LIMIT > 100 * 4096

@@ -2,7 +2,9 @@
 
 import os
 import pty
+import select
 import sys
+import termios
 import time
 
 import pytest
@@ -55,19 +57,35 @@ def test_a_bar_moves_inside_a_batch_in_which_nothing_is_counted(log, monkeypatch
     assert "12 tokens/s" in lines[-1] and "0/8" in lines[-1]
 
 
-@pytest.mark.parametrize("columns", ["", "0", "40"])
-def test_a_terminal_of_unknown_or_small_width_shows_the_bar_too(monkeypatch, columns):
-    """A pseudo-terminal has 0 columns until it is told otherwise."""
-    monkeypatch.setenv("COLUMNS", columns)
+@pytest.mark.parametrize("columns, rows", [(0, 0), (40, 0), (40, 24), (0, 1)])
+def test_a_terminal_of_unknown_or_small_size_showed_no_bar(monkeypatch, columns, rows):
+    """A pseudo-terminal has neither columns nor rows until it is told otherwise."""
+    shown = shown_on_a_terminal(monkeypatch, columns, rows)
+    assert "training" in shown and "2" in shown
+    assert len(shown.split("\r")[1]) < (columns or 101)
+
+
+def shown_on_a_terminal(monkeypatch, columns=0, rows=0):
+    """What a pseudo-terminal gets of a bar."""
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (rows, columns))
     with os.fdopen(slave, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         with progress.progress("training", 2, "step") as bar:
             bar.update()
-            shown = os.read(master, 4096).decode()
+            shown = os.read(master, 4096).decode() if select.select([master], [], [], 10)[0] else ""
         monkeypatch.undo()
     os.close(master)
-    assert "training" in shown and "2" in shown
+    return shown
+
+
+def test_a_bar_was_not_shown_while_many_others_were_open(monkeypatch):
+    others = [progress.Bar("open", 1, "thing") for _ in range(25)]
+    try:
+        assert "training" in shown_on_a_terminal(monkeypatch)
+    finally:
+        for other in others:
+            other.close()
 
 
 def test_quiet_work_shows_nothing(log):

@@ -64,10 +64,11 @@ def _zero_shot(step: ExpertStep, targets: pd.DataFrame) -> tuple[np.ndarray, dic
 
 def _zero_shot_teacher(step: ExpertStep, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
     teacher = step.teacher()
-    replies = teacher.ask(texts_of(_direct_prompts(step, targets)), TEACHER_TEMPERATURE)
+    asked = texts_of(_direct_prompts(step, targets))
+    replies = teacher.ask(asked, TEACHER_TEMPERATURE, is_usable=lambda reply: not np.isnan(rating_in(reply)))
     found = np.array([[rating_in(reply or "")] for reply in replies])
     about = {"teacher_model": teacher.model, "temperature": TEACHER_TEMPERATURE}
-    return found, about | {"unusable": int(np.isnan(found).sum())} | teacher.usage()
+    return found, about | teacher.usage() | {"unusable": int(np.isnan(found).sum())}
 
 
 ASKED = {"zero_shot": _zero_shot, "zero_shot_teacher": _zero_shot_teacher}

@@ -42,6 +42,8 @@ def dataset_of(options: Resolved) -> Dataset:
 class ExpertStep(Step):
     """A step of Reason4Rec."""
 
+    _asked: "Asked | None" = None
+
     @cached_property
     def dataset(self) -> Dataset:
         """The facts of the dataset."""
@@ -120,9 +122,11 @@ class ExpertStep(Step):
             self.common.seed,
             options.retries,
             batch.batch_export,
+            reply_tokens=options.reply_tokens,
         )
         if batch.batch_import:
             teacher.import_batch(batch.batch_import)
+        self._asked = teacher
         return teacher
 
     def execution(self) -> dict[str, object]:
@@ -137,6 +141,9 @@ class ExpertStep(Step):
             found.pop("device", None)
         elif Model in self.used:
             found["device"] = resolve_device(self[Model].device) if "torch" in sys.modules else self[Model].device
+        client = self._asked.client if self._asked else None
+        if client and client.sent_as:
+            found["teacher_sent"] = client.sent_otherwise()
         return found
 
     @property

@@ -89,6 +89,38 @@ def is_summary(text: str) -> bool:
     return all(re.search(rf"^{part}:[ \t]*\S", text, re.MULTILINE) for part in SUMMARY_PARTS)
 
 
+def as_summary(text: str) -> str:
+    """A summary in the form that is asked for: a line for each part, as `Positive Aspects: melody, voice`.
+
+    Read are headings in bold, with marks before them or with a full-width colon, and lists below them. A text that has
+    that form already, or that has not all three parts, stays as it is.
+    """
+    if is_summary(text):
+        return text
+    found: dict[str, list[str]] = {}
+    said = None
+    for line in text.splitlines():
+        if heading := _HEADING.fullmatch(line):
+            part = next(part for part in SUMMARY_PARTS if part.lower().startswith(heading["part"].lower()))
+            # A model that runs on writes another one.
+            said = found.setdefault(part, []) if part not in found else []
+            line = heading["said"] or ""
+        words = _MARKS.sub("", line).strip().strip("*").strip()
+        if words and said is not None:
+            said.append(words)
+    if not all(found.get(part) for part in SUMMARY_PARTS):
+        return text
+    return "\n".join(f"{part}: {', '.join(found[part])}" for part in SUMMARY_PARTS)
+
+
+_MARKS = re.compile(r"^[\s>#•–-]*(?:\*(?!\*)\s*)?(?:\d+[.)]\s+)?")
+_HEADING = re.compile(
+    rf"[\s>#*_•–-]*(?:\d+[.)]\s*)?[\s*_]*(?P<part>{'|'.join(part[:-1] for part in SUMMARY_PARTS)})s?[\s*_]*"
+    r"(?:[:：][\s*_]*(?P<said>.*)|(?P<nothing>))",
+    re.IGNORECASE,
+)
+
+
 def _one_decimal(value: float | None) -> str:
     return NO_AVERAGE if value is None else f"{value:.1f}"
 
