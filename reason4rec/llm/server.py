@@ -17,6 +17,7 @@ import openai
 
 from reason4rec.errors import InputError
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
+from reason4rec.llm.answers import answer_of
 from reason4rec.llm.base import progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.client import address_of, extra_headers, key_in, network_hint
@@ -61,7 +62,8 @@ class ServedModel(ServedPrompts):
             return [self._asked(prompt, "", self.max_length - max_new_tokens) for prompt in prompts[window]]
 
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
-        return self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
+        replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
+        return list(map(answer_of, replies))
 
     def choice_probabilities(
         self,
