@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import reason4rec  # noqa: F401 - first, because it says which packages are missing
+
+# isort: split
 import numpy as np
 import pandas as pd
 from tqdm import tqdm

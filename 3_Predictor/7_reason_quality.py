@@ -16,9 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils
+
+# isort: split
 import pandas as pd
 
-import utils
 from reason4rec.llm.prompt import OnDemand
 from reason4rec.systems.reason4rec import prompts, reason_quality, reason_scores
 from reason4rec.systems.reason4rec.artifacts import REASON, REASON_QUALITY, REASON_QUALITY_ROWS, SUMMARIES, TEST_REASONS

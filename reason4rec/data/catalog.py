@@ -4,6 +4,7 @@ A system adds facts of its own: its `Dataset` is a subclass of the one here, and
 take it as it is.
 """
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -94,8 +95,10 @@ def get(name: str, data_root: Path, known: Mapping[str, Kind], kind: type[Kind])
         return known[name]
     path = data_root / name / FACTS
     if not path.is_file():
+        there = [one.parent.name for one in data_root.glob(f"*/{FACTS}")]
+        near = difflib.get_close_matches(name, [*known, *there], n=1, cutoff=0.7)
         raise InputError(
-            f"no dataset {name!r}: known are {', '.join(known)}; "
+            f"no dataset {name!r}{f', did you mean {near[0]}?' if near else ':'} known are {', '.join(known)}; "
             f"0_Data/2_preprocess.py --dataset {name} --reviews FILE --product_class TEXT makes a new one"
         )
     try:

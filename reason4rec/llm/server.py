@@ -180,9 +180,7 @@ class ServedModel(ServedPrompts):
         api = client.completions if self.api == "completions" else client.chat.completions
         try:
             reply = api.create(model=self.served, **body)
-            if error := getattr(reply, "error", None) or (reply.object == "error" and reply.model_dump(warnings=False)):
-                words = _without_secrets(error.get("message") if isinstance(error, dict) else error, client)
-                raise InputError(f"the server at {address} answers with an error ({words}); replies so far are kept")
+            _check_is_no_error(reply, client)
             read_there = (reply.usage and reply.usage.prompt_tokens) or length
             if read_there != length:
                 raise InputError(
@@ -313,6 +311,15 @@ def _refusal(error: openai.APIStatusError, client: openai.OpenAI, served: str, h
     words = _without_secrets(body.get("message") or body.get("detail") or body.get("error") or "", client)
     body = f" ({words})" if words else ""
     return f"answers {error.status_code} to a request for {served!r}{body}{hint}"
+
+
+def _check_is_no_error(reply: openai.BaseModel, client: openai.OpenAI) -> None:
+    """InputError for an answer of state 200 that holds an error."""
+    error = getattr(reply, "error", None) or (reply.object == "error" and reply.model_dump(warnings=False))
+    if error:
+        words = _without_secrets(error.get("message") if isinstance(error, dict) else error, client)
+        address = address_of(str(client.base_url))
+        raise InputError(f"the server at {address} answers with an error ({words}); replies so far are kept")
 
 
 def _without_secrets(said: object, client: openai.OpenAI) -> str:

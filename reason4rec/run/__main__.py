@@ -106,7 +106,10 @@ def run(words: Sequence[str]) -> int:
         for step in steps:
             print(f"== {step.name} {step.script}: {step.what}", flush=True)
             values = handed_on(pipeline, step, command, given)
-            done = subprocess.run(step.command(values, python), env=environment, check=False)
+            try:
+                done = subprocess.run(step.command(values, python), env=environment, check=False)
+            except KeyboardInterrupt:
+                return 130  # the step was told too, and says what is kept
             if done.returncode:
                 return done.returncode if done.returncode > 0 else 1
     print(pipeline.closing(given), flush=True)

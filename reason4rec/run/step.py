@@ -1,5 +1,6 @@
 """A step of a system at work: its options, what it reads and writes, whether it is done, its closing line."""
 
+import errno
 import json
 import os
 import re
@@ -23,6 +24,12 @@ from reason4rec.run.pipeline import Pipeline, StepSpec, load
 from reason4rec.run.project import own
 from reason4rec.run.records import Provenance, Status
 
+ADVICE = {
+    "; free the disk and run again": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "; mend the path or its permissions": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "; mend the path": (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST),
+    "; raise the limit of open files (ulimit -n)": (errno.EMFILE, errno.ENFILE),
+}
 WAITING = 3  # exit code of a step that waits for answers from elsewhere
 HASH = re.compile("[0-9a-f]{64}")
 
@@ -215,7 +222,8 @@ def _require(step: Step, item: Artifact | Path) -> None:
         return
     if isinstance(item, Artifact):
         raise step.pipeline.missing(path, item)
-    raise InputError(f"{path} is missing: 0_Data/1_download.py says where to get public files")
+    public = item.is_relative_to(step.folder)
+    raise InputError(f"{path} is missing{': 0_Data/1_download.py says where to get public files' if public else ''}")
 
 
 def _print(step: Step, status: Status) -> None:
@@ -306,8 +314,13 @@ def main(
 def guarded(run: Callable[[], None]) -> None:
     """Does what a command does; what a user can mend ends in one line and exit code 2, what has to wait in 3."""
     os.umask(0o077)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a log of another encoding shows a text as far as it can.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         run()
+        sys.stdout.flush()
     except InputError as error:
         sys.exit(_complain(str(error)))
     except Pending as error:
@@ -318,8 +331,10 @@ def guarded(run: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(_complain(f"{where}{error.strerror or error}; free the disk or mend the path, and run again"))
+        advice = next((text for text, codes in ADVICE.items() if error.errno in codes), "")
+        sys.exit(_complain(f"{where}{error.strerror or error}{advice}"))
     except KeyboardInterrupt:
+        print("interrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         # By name, so that a step that needs no torch does not load it.

@@ -1,0 +1,99 @@
+"""What surrounds a command: the interpreter, the terminal, a pipe that is closed, an interruption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, complaint, put_toy_dataset, run_script
+
+SCRIPTS = ["0_Data/2_preprocess.py", "2_Reasoner/1_sample_train_data.py", "3_Predictor/7_reason_quality.py"]
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """An interpreter without any package."""
+    path = tmp_path / "python"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("command", ["run_all.sh", "1_Summarizer/3_summarizer_train.sh", *SCRIPTS])
+def test_an_interpreter_without_the_packages_was_a_traceback_and_hung(bare, command):
+    first = "bash" if command.endswith(".sh") else str(bare)
+    done = subprocess.run(
+        [first, command], cwd=ROOT, env=os.environ | {"PYTHON": str(bare)}, capture_output=True, text=True, timeout=60
+    )
+    said = complaint(done)
+    assert "pandas" in said and "requirements.txt" in said and len(said) < 300
+
+
+def test_a_program_that_imports_the_package_is_not_ended_by_it(bare, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "try:\n    import reason4rec\nexcept ImportError as error:\n    print('caught', error)\n"
+    )
+    done = subprocess.run([bare, program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("caught") and "pandas" in done.stdout
+
+
+def test_output_that_the_terminal_cannot_encode_ended_in_a_traceback(tmp_path):
+    put_toy_dataset(tmp_path)
+    folder = (tmp_path / "data" / "Demo_data").rename(tmp_path / "data" / "Müsik")
+    (folder / "dataset.json").write_text('{"name": "Müsik", "product_class": "Album", "tau": 0.1}')
+    words = ("--dataset", "Müsik", "--data_root", folder.parent, "--model", "global_mean")
+    env = {"PYTHONIOENCODING": "ascii"}
+    done = run_script("3_Predictor/5_baselines.py", *words, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "M\\xfcsik" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["bash run_all.sh --help", f"{sys.executable} 3_Predictor/4_evaluate.py --help"])
+def test_a_reader_that_has_enough_is_no_error(command):
+    env = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(
+        f"{command} | head -1", shell=True, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.startswith("usage:") and done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["run_all.sh", "3_Predictor/7_reason_quality.py"])
+def test_an_interruption_while_libraries_are_loaded_is_no_traceback(command, tmp_path):
+    words = ["bash" if command.endswith(".sh") else sys.executable, command, "--data_root", str(tmp_path)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen(words, cwd=ROOT, env=os.environ | {"PYTHON": sys.executable}, **pipes)
+    loaded, deadline = Path(f"/proc/{process.pid}/maps"), time.monotonic() + 30
+    # pydantic is among the first libraries that are loaded.
+    while time.monotonic() < deadline and process.poll() is None and "pydantic" not in loaded.read_text():
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode in (130, -signal.SIGINT), said
+    assert "Traceback" not in said and "interrupted" in said
+
+
+def test_a_missing_file_of_the_users_own_was_answered_with_where_public_ones_are(tmp_path):
+    words = ("--dataset", "Mine", "--data_root", tmp_path, "--reviews", tmp_path / "mine.csv", "--product_class", "x")
+    said = complaint(run_script("0_Data/2_preprocess.py", *words))
+    assert "mine.csv" in said and "1_download" not in said
+
+
+def test_the_name_of_a_known_dataset_that_is_misspelt_gets_a_suggestion(tmp_path):
+    said = complaint(run_script("3_Predictor/4_evaluate.py", "--dataset", "Music_dta", "--data_root", tmp_path))
+    assert "did you mean Music_data?" in said
+
+
+def test_a_path_that_cannot_be_written_is_not_answered_with_a_full_disk(tmp_path):
+    put_toy_dataset(tmp_path)
+    (tmp_path / "data" / "Demo_data" / "predictions").write_text("a file where a folder belongs")
+    words = ("--dataset", "Demo_data", "--data_root", tmp_path / "data", "--model", "global_mean")
+    said = complaint(run_script("3_Predictor/5_baselines.py", *words))
+    assert "predictions" in said and "free the disk" not in said
