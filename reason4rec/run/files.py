@@ -4,19 +4,22 @@ A file is staged beside its place and moved there, so it is never half there. Wh
 files are of mode 0600 and folders of 0700, those that were there keep theirs.
 """
 
+import functools
 import gzip
 import hashlib
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.run.packed import unpacked
+from reason4rec.run.plain import NeededColumnError
 from reason4rec.run.safe_pickle import SafeUnpickler
 
 if TYPE_CHECKING:
@@ -40,13 +43,27 @@ def adapter(name: str) -> Artifact:
     return Artifact(name, adapter=True)
 
 
-def read_pickle(path: Path) -> object:
-    """The frame or list in a pickle; InputError if it is missing, truncated, or holds anything but plain data."""
+def read_pickle(path: Path, needed: Collection[str] | None = None) -> object:
+    """The frame or list in a pickle, as it is or packed by gzip, bzip2 or xz.
+
+    InputError if it is missing, truncated, or holds anything but plain data. Where the columns are given that are
+    `needed`, others that hold something else are left out, which is printed.
+    """
     try:
-        return SafeUnpickler(path.read_bytes()).load()
+        content = path.read_bytes()
+        whole = unpacked(content)
+        unpickler = SafeUnpickler(whole, None if whole is content else len(content))
+        found = unpickler.load(needed)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except NeededColumnError as error:
+        raise InputError(
+            f"{path}: column {error}, which is not plain data; convert the column to texts or numbers and write the "
+            f"file again"
+        ) from None
     except OSError as error:
+        if error.filename is None:  # of a damaged archive
+            raise InputError(f"{path}: not a whole pickle of plain data ({error}); fetch or write it again") from error
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:
         # A damaged or hostile pickle can fail in any function here, with any exception.
@@ -55,6 +72,17 @@ def read_pickle(path: Path) -> object:
             f"{path}: not a whole pickle of plain data ({reason}); fetch or write it again, and open no pickle that "
             f"you do not trust"
         ) from error
+    if unpickler.left_out:
+        shown = ", ".join(f"{name} ({kind})" for name, kind in list(unpickler.left_out.items())[:5])
+        more = f" and {len(unpickler.left_out) - 5} more" if len(unpickler.left_out) > 5 else ""
+        note(f"{path}: left out, as they are not needed here and hold what is not plain data: {shown}{more}")
+    return found
+
+
+@functools.cache
+def note(text: str) -> None:
+    """Prints a note, but not again where a file is read again."""
+    print(f"note: {text}", flush=True)
 
 
 def staged_path(path: Path) -> Path:
