@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 class Artifact:
     """A file of a dataset's folder, or a folder: its path there, and the columns of its table (none: not a table).
 
-    `adapter` marks the folder of an adapter, which lies among the dataset's checkpoints.
+    `adapter` marks the folder of an adapter, which lies among the dataset's checkpoints. Texts that are missing in the
+    columns that `may_be_empty` are read as empty ones.
     """
 
     path: str
     columns: tuple[str, ...] = ()
     adapter: bool = False
+    may_be_empty: tuple[str, ...] = ()
 
 
 def adapter(name: str) -> Artifact:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import NoReturn
 
-from reason4rec.run.plain import Foreign, Part, called, checked, refuse, whole
+from reason4rec.run.plain import Foreign, Part, called, checked, cost, refuse, whole
 
 # The codes that pickles of plain data and of frames have. Not among them: whole numbers of more than 255 bytes, which
 # can take for ever to print, objects that are registered or kept elsewhere, and texts and objects as Python 2 writes
@@ -40,7 +40,7 @@ class Codes(pickle._Unpickler):
         self.room = room
 
     def made(self, value: object) -> object:
-        self.room -= getattr(value, "nbytes", 0) + 8 * getattr(value, "size", 0)
+        self.room -= cost(value)
         return value if self.room >= 0 else refuse("its arrays are larger than the file")
 
     def load_call(self) -> None:

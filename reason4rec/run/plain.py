@@ -77,6 +77,20 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def cost(value: object) -> int:
+    """Bytes that an array or labels take; of texts that rows share, as if each had its own."""
+    groups: list[tuple[pd.Index, np.ndarray]] = []
+    if isinstance(value, pd.Categorical):
+        groups = [(value.categories, value.codes)]
+    elif isinstance(value, pd.MultiIndex):
+        groups = list(zip(value.levels, value.codes))
+    shared = 0
+    for labels, codes in groups:
+        lengths = np.fromiter((len(label) if type(label) in (str, bytes) else 0 for label in labels), int, len(labels))
+        shared += int(lengths[codes[codes >= 0]].sum())
+    return getattr(value, "nbytes", 0) + 8 * getattr(value, "size", 0) + shared
+
+
 def whole(text: str) -> str:
     """The text with pairs of half characters joined and `?` for a half alone, as in the reader of raw dumps."""
     try:

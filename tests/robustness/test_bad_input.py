@@ -141,8 +141,13 @@ DAMAGES = {
     "a summary is None": (lambda f: changed(f, SUMMARY, None), f"column {SUMMARY} is empty (NaN) in row 7"),
     "a rating is NaN": (lambda f: changed(f, "ratings", np.nan), "column ratings is empty (NaN) in row 7"),
     "a rating is 7": (lambda f: changed(f, "ratings", 7.0), "rating 7.0 in row 7 is outside 1 to 5"),
-    "ratings are texts": (lambda f: f.assign(ratings=f["ratings"].astype(str)), "column ratings does not hold numbers"),
-    "a row is repeated": (lambda f: pd.concat([f, f.iloc[[3]]], ignore_index=True), "repeats the user, item and time"),
+    "ratings are words": (lambda f: changed(f, "ratings", "good"), "column ratings holds 'good' in row 7"),
+    "an id has a fraction": (lambda f: changed(f, "user_id", 1.5), "column user_id holds 1.5 in row 7"),
+    "a time is a truth value": (
+        lambda f: changed(f, "unixReviewTime", True),
+        "column unixReviewTime holds True in row 7",
+    ),
+    "a text is a set": (lambda f: changed(f, SUMMARY, {"a"}), f"column {SUMMARY} holds a set in row 7"),
     "the frame is empty": (lambda f: f.head(0), "the table is empty"),
     "the frame is a list": (lambda f: [{"messages": []}], "expected a table, found a list"),
     "the frame is a number": (lambda f: 3, "expected a table, found a int"),
@@ -157,6 +162,16 @@ def test_a_damaged_table_is_named_with_its_fault_when(root, damage):
     message = refused(root, SAMPLE)
     assert message.startswith(str(path))
     assert fault in message
+
+
+def test_a_row_that_is_repeated_is_read_once_and_said_once(root):
+    path = at(root, SUMMARIES)
+    frame = files.read_pickle(path)
+    path.write_bytes(pickle.dumps(pd.concat([frame, frame.iloc[[3, 4]]], ignore_index=True), protocol=5))
+    done = step(root, SAMPLE, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and str(path) in notes[0] and f"2 of {len(frame) + 2:,} rows repeat" in notes[0]
 
 
 @pytest.mark.parametrize("keep", [0, 200, -1])

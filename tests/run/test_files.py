@@ -777,14 +777,15 @@ def test_a_rating_outside_one_to_five_is_named_with_its_file_and_row(tmp_path, r
 
 @pytest.mark.parametrize("column", ["ratings", "unixReviewTime"])
 def test_text_where_numbers_are_due_is_named_with_its_file_and_column(tmp_path, column):
-    message = message_of(stored(tmp_path, reviews().astype({column: str})))
-    assert "train.pkl" in message and f"column {column} " in message
+    message = message_of(stored(tmp_path, reviews().assign(**{column: reviews()[column].map("about {}".format)})))
+    assert "train.pkl" in message and f"column {column} " in message and "row 0" in message and "'about 1" in message
 
 
-def test_a_repeated_review_is_named_with_its_file_and_row(tmp_path):
+def test_a_repeated_review_among_predictions_is_named_with_its_file_and_row(tmp_path):
     frame = pd.concat([reviews(), reviews().iloc[[1]].assign(reviews="other words")])
-    message = message_of(stored(tmp_path, frame))
-    assert "train.pkl" in message and "row 4" in message and "repeats" in message
+    frame = frame.assign(reasoner_reply="A reason.", pred=[4.0, 3.0, 2.0, 1.0, 5.0])
+    message = message_of(stored(tmp_path, frame, TEST_RATINGS), TEST_RATINGS)
+    assert TEST_RATINGS.path in message and "row 4" in message and "repeats" in message
 
 
 def test_the_same_user_and_item_at_another_time_is_no_repetition(tmp_path):
