@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import complaint, put_toy_dataset, run_script
 
 from reason4rec.data import schema
 from reason4rec.data.history import HistoryIndex
@@ -368,3 +369,45 @@ def test_columns_whose_names_are_categories_are_columns(tmp_path):
     frame = reviews().set_axis(pd.CategoricalIndex(REVIEW_COLUMNS), axis=1).drop(columns="unixReviewTime")
     found = read(tmp_path, frame.set_axis(pd.to_datetime(reviews()["unixReviewTime"], unit="s").rename("date")))
     assert list(found.columns) == [*REVIEW_COLUMNS[:5], "date", "unixReviewTime"]
+
+
+def numbered(root, ids_of):
+    """A root with a small dataset whose ids are numbers, written in each table as `ids_of` says."""
+    folder = put_toy_dataset(root, summaries=True)
+    frames = {artifact: files.read_pickle(folder / artifact.path) for artifact in (TRAIN, VALID, TEST)}
+    whole = pd.concat(frames.values())
+    codes = {name: {one: k for k, one in enumerate(sorted(set(whole[name])))} for name in ("user_id", "item_id")}
+    frames[predictions_of("mine")] = frames[TEST][[*KEYS, "ratings"]].assign(pred=3.0)
+    for artifact, frame in frames.items():
+        for name, known in codes.items():
+            frame[name] = frame[name].map(known).astype(ids_of(artifact))
+        stored(folder, frame, artifact)
+    return root / "data"
+
+
+def test_an_evaluation_of_tables_with_numbers_and_texts_for_ids_found_no_history(tmp_path):
+    kinds = {TRAIN.path: "int64", VALID.path: "float64", TEST.path: "str", predictions_of("mine").path: "float64"}
+    texts_alone = numbered(tmp_path / "texts", lambda artifact: "str")
+    mixed = numbered(tmp_path / "mixed", lambda artifact: kinds[artifact.path])
+    results = []
+    for data in (texts_alone, mixed):
+        flags = ("--dataset", "Demo_data", "--data_root", data)
+        done = run_script("3_Predictor/4_evaluate.py", *flags)
+        assert done.returncode == 0, done.stderr
+        result = ratings.read(data / "Demo_data" / "results" / "metrics.json")
+        results.append({name: rows for name, rows in result.items() if name != "settings"})
+        lines = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
+        assert not lines
+    assert results[0] == results[1]
+    assert {row["model"] for row in results[1]["table"]} > {"mine"}
+    assert {row["history"] for row in results[1]["by_history"]} != {"0"}
+
+
+def test_a_prediction_of_another_row_is_named_by_its_ids_as_texts(tmp_path):
+    data = numbered(tmp_path, lambda artifact: "int64")
+    folder = data / "Demo_data"
+    mine = files.read_pickle(folder / predictions_of("mine").path)
+    stored(folder, mine.assign(user_id=mine["user_id"] + 1_000), predictions_of("mine"))
+    done = run_script("3_Predictor/4_evaluate.py", "--dataset", "Demo_data", "--data_root", data)
+    message = complaint(done)
+    assert "mine.pkl: row 0" in message and "is not in the test split" in message
