@@ -45,6 +45,16 @@ def adapter(name: str) -> Artifact:
     return Artifact(name, adapter=True)
 
 
+def folder_in(root: Path, name: str, what: str) -> Path:
+    """The folder of a name in a root; InputError, which says `what` has it, for one that could lie elsewhere."""
+    if name in ("", ".", "..") or not name.isprintable() or {"/", "\\"} & set(name):
+        raise InputError(
+            f"{what} {ascii(name[:60])} is not the name of a folder in {root}: a name has no slash and no control "
+            f"character, and is neither empty nor . or .."
+        )
+    return root / name
+
+
 def read_pickle(path: Path, needed: Collection[str] | None = None) -> object:
     """The frame or list in a pickle, as it is or packed by gzip, bzip2 or xz.
 
