@@ -46,8 +46,11 @@ def _understood(frame: pd.DataFrame, artifact: Artifact, where: str) -> pd.DataF
     _check_columns(frame, columns, where)
     for column in artifact.may_be_empty:
         if missing := int(frame[column].isna().sum()):
-            note(f"{where}: {missing:,} of {len(frame):,} rows are without {column}; they are read with an empty text")
-            frame[column] = frame[column].astype(object).where(frame[column].notna(), "").astype("str")
+            note(
+                Path(where),
+                f"{missing:,} of {len(frame):,} rows are without {column}; they are read with an empty text",
+            )
+            frame[column] = frame[column].astype(object).where(frame[column].notna(), "")
     for name in (*columns, *(name for name in MAY_BE_MISSING if name in frame and name not in columns)):
         column = frame[name]
         converted = _converter(name)(column, where)
@@ -58,7 +61,7 @@ def _understood(frame: pd.DataFrame, artifact: Artifact, where: str) -> pd.DataF
         _check_repeats(frame, where)
     elif (repeated := frame.duplicated(list(KEYS)).to_numpy()).any():
         rows = f"{repeated.sum():,} of {len(frame):,} rows"
-        note(f"{where}: {rows} repeat the user, item and time of an earlier row; the first of each is kept")
+        note(Path(where), f"{rows} repeat the user, item and time of an earlier row; the first of each is kept")
         frame = frame[~repeated]
     return frame
 
@@ -102,7 +105,7 @@ def _with_time(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> pd.
         names = ", ".join(map(_printable, found))
         raise InputError(f"{where}: no column {TIME}, and several of times ({names}); call the right one {TIME}")
     if found:
-        note(f"{where}: no column {TIME}; it is taken from column {_printable(found[0])}")
+        note(Path(where), f"no column {TIME}; it is taken from column {_printable(found[0])}")
         return frame.assign(**{TIME: of.times(frame[found[0]], where)})
     return frame
 
@@ -120,7 +123,8 @@ def _check_columns(frame: pd.DataFrame, columns: tuple[str, ...], where: str) ->
         raise InputError(f"{where}: column {twice} is there twice; remove one")
     missing = [column for column in columns if column not in frame]
     if missing:
-        raise InputError(f"{where}: no column {', '.join(missing)}; it has {', '.join(map(_printable, frame.columns))}")
+        there = ", ".join(map(_printable, frame.columns[:10])) + (", ..." if len(frame.columns) > 10 else "")
+        raise InputError(f"{where}: no column {', '.join(missing)}; it has {there}")
     if frame.empty:
         raise InputError(f"{where}: the table is empty")
 

@@ -87,14 +87,18 @@ def read_pickle(path: Path, needed: Collection[str] | None = None) -> object:
     if unpickler.left_out:
         shown = ", ".join(f"{name} ({kind})" for name, kind in list(unpickler.left_out.items())[:5])
         more = f" and {len(unpickler.left_out) - 5} more" if len(unpickler.left_out) > 5 else ""
-        note(f"{path}: left out, as they are not needed here and hold what is not plain data: {shown}{more}")
+        note(path, f"left out, as they are not needed here and hold what is not plain data: {shown}{more}")
     return found
 
 
+def note(path: Path, text: str) -> None:
+    """Prints a note on a file, but not again where the same file is read again."""
+    _print(f"note: {path}: {text}", path.stat().st_mtime_ns)
+
+
 @functools.cache
-def note(text: str) -> None:
-    """Prints a note, but not again where a file is read again."""
-    print(f"note: {text}", flush=True)
+def _print(line: str, _: int) -> None:
+    print(line, flush=True)
 
 
 def staged_path(path: Path) -> Path:

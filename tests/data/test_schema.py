@@ -276,12 +276,22 @@ def test_predictions_of_other_kinds_are_numbers_of_which_some_are_missing(tmp_pa
 
 
 def test_test_rows_without_a_text_are_read_with_an_empty_one_and_counted_once(tmp_path, capsys):
-    for values in (["a", None, "b", float("nan"), "c", "d"], [None] * 6, pd.array(["a", None] * 3, dtype="string")):
+    columns = (
+        ["a", None, "b", float("nan"), "c", "d"],
+        [None] * 6,
+        pd.array(["a", None] * 3, dtype="string"),
+        pd.Series(["a", None] * 3).astype("category"),
+        [b"a", None] * 3,
+    )
+    for values in columns:
         frame = reviews().assign(reviews=values)
         missing = int(frame["reviews"].isna().sum())
         found = read(tmp_path, frame, TEST)
-        assert found["reviews"].tolist() == frame["reviews"].astype(object).fillna("").tolist()
-        read(tmp_path, frame, TEST)
+        expected = [
+            one.decode() if isinstance(one, bytes) else one for one in frame["reviews"].astype(object).fillna("")
+        ]
+        assert found["reviews"].tolist() == expected
+        schema.read(tmp_path, TEST)
         said = capsys.readouterr().out
         assert said.count("note: ") == 1 and TEST.path in said and f"{missing} of 6 rows are without reviews" in said
         for artifact in (TRAIN, VALID):
