@@ -21,6 +21,9 @@ class Foreign:
 
     kind: str
 
+    def __str__(self) -> str:
+        return f"it holds {self.kind}"
+
 
 class NeededColumnError(Exception):
     """A column that is needed holds what is not plain data; the message says which and what."""

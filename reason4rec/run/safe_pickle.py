@@ -313,6 +313,7 @@ _NAMES = {
     )
     for module in modules.split()
 }
+UNNEEDED = ", which a table of reviews does not need"
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # protocols 0 to 2
 
 
@@ -339,14 +340,15 @@ class SafeUnpickler(Codes):
             if type(result) is Table:
                 return self._frame(result, needed)
             foreign = Search().foreign_in(result)
-            return refuse(f"it holds {foreign.kind}, which a table of reviews does not need") if foreign else result
+            return refuse(f"it holds {foreign.kind}{UNNEEDED}") if foreign else result
         except NeededColumnError:
             raise
         except Exception as error:
             if not self.unknown or self.unknown in str(error):
                 raise
             reason = str(error) or "it ends too early"
-            refuse(f"{reason}; it also holds {self.unknown}, which a table of reviews does not need")
+            why = "" if UNNEEDED in reason else UNNEEDED
+            refuse(f"{reason}; it also holds {self.unknown}{why}")
 
     def _frame(self, table: Table, needed: Collection[str] | None) -> pd.DataFrame:
         search, kept = Search(), []
@@ -358,7 +360,7 @@ class SafeUnpickler(Codes):
         for label, foreign, row in found:
             where = f"{one_line(str(label))} holds {foreign.kind}" + ("" if row is None else f" in row {row}")
             if needed is None:
-                refuse(f"its column {where}, which a table of reviews does not need")
+                refuse(f"its column {where}{UNNEEDED}")
             if isinstance(label, str) and label in needed:
                 raise NeededColumnError(where)
             self.left_out[one_line(str(label))] = foreign.kind
