@@ -18,7 +18,7 @@ from reason4rec.run.plain import one_line
 
 NUMBER = re.compile(r"\s*[+-]?([0-9]{1,40}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*")
 EXACT = 2**53  # a whole number with a point above this may be another one
-LATEST = 10**11  # seconds; a time above this is in milliseconds, above 1000 times it in microseconds, and so on
+MILLISECONDS, MICROSECONDS, NANOSECONDS = 10**11, 10**14, 10**17  # a time above this is in such
 UNDATED = 10**8  # a text of digits below this, such as 20140501, is no time
 
 
@@ -55,15 +55,16 @@ def predictions(column: pd.Series, where: str) -> pd.Series:
 def times(column: pd.Series, where: str) -> pd.Series:
     """A column of whole unix seconds, from numbers, datetimes, or texts such as `2014-05-01 12:00:00`.
 
-    Milliseconds and finer are told by their size and cut to seconds; a time without a zone is one of UTC.
+    Milliseconds are told by their size and cut to seconds, and so is a whole column of microseconds or nanoseconds; a
+    time without a zone is one of UTC.
     """
-    if isinstance(column.dtype, np.dtype) and is_integer_dtype(column) and column.between(-LATEST, LATEST).all():
-        return column
+    if isinstance(column.dtype, np.dtype) and is_integer_dtype(column) and column.max() < 2**63:
+        return _in_seconds(column)
     if is_datetime64_dtype(column) and column.notna().all():
         seconds = column.to_numpy("datetime64[s]").astype("int64")
         return pd.Series(seconds, index=column.index, name=column.name)
     converted = _converted(column, _seconds, where, "a time in unix seconds or as 2014-05-01 12:00:00")
-    return converted if converted.isna().any() else converted.astype("int64")
+    return converted if converted.isna().any() else _in_seconds(converted.astype("int64"))
 
 
 def is_of_times(column: pd.Series) -> bool:
@@ -147,8 +148,19 @@ def _seconds(value: object) -> int:
     if isinstance(value, date):
         return calendar.timegm(value.timetuple())
     seconds = _whole(value)
-    for _ in range(3):
-        seconds = seconds // 1000 if abs(seconds) > LATEST else seconds
-    if abs(seconds) > LATEST:
+    if abs(seconds) >= 2**63:
         raise UnfitError
     return seconds
+
+
+def _in_seconds(times: pd.Series) -> pd.Series:
+    """Whole numbers as seconds; the times themselves where they all are."""
+    finer = times > MILLISECONDS
+    if not finer.any():
+        return times
+    least = times.min()
+    if least > MICROSECONDS:
+        return times // (10**9 if least > NANOSECONDS else 10**6)
+    # One time above those of milliseconds among others says nothing, and stays what it is.
+    finer &= times <= MICROSECONDS
+    return times.where(~finer, times // 1000) if finer.any() else times

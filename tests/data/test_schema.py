@@ -197,6 +197,12 @@ def test_times_are_unix_seconds_whatever_they_were(tmp_path, name):
     assert found.tolist() == [START + k for k in range(6)] and found.dtype == "int64"
 
 
+def test_milliseconds_among_seconds_are_cut_and_a_time_that_is_in_no_unit_stays(tmp_path):
+    given = [START, 1000 * (START + 1), START + 2, 10**15, START + 4, -5]
+    found = read(tmp_path, reviews().assign(unixReviewTime=given))["unixReviewTime"]
+    assert found.tolist() == [START, START + 1, START + 2, 10**15, START + 4, -5] and found.dtype == "int64"
+
+
 def test_days_and_times_before_1970_are_seconds_too(tmp_path):
     days = [datetime.date(1969, 12, 31), "2014-05-13", datetime.date(1970, 1, 1), 0, -5, START]
     found = read(tmp_path, reviews().assign(unixReviewTime=pd.Series(days, dtype=object)))
