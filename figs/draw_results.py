@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reason4rec.errors import InputError
 from reason4rec.evaluation import figures, ratings
+from reason4rec.run.files import folder_in
 from reason4rec.run.project import own
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, METRICS
 from reason4rec.systems.reason4rec.experts import EXPERTS
@@ -40,9 +41,9 @@ def main() -> None:
 
 def draw(args: argparse.Namespace) -> None:
     """Draws each figure whose file is there, and says which are not."""
-    folder = args.data_root / args.dataset
+    folder = folder_in(args.data_root, args.dataset, "--dataset")
     metrics, ablations = folder / METRICS.path, folder / ABLATIONS.path
-    checkpoints = args.checkpoint_root / args.dataset
+    checkpoints = folder_in(args.checkpoint_root, args.dataset, "--dataset")
     curves = {adapter: read(checkpoints / adapter / "loss_curve.json") for adapter in EXPERTS}
     drawn = {}
     if metrics.exists():

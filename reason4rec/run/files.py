@@ -4,19 +4,22 @@ A file is staged beside its place and moved there, so it is never half there. Wh
 files are of mode 0600 and folders of 0700, those that were there keep theirs.
 """
 
+import functools
 import gzip
 import hashlib
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.run.packed import unpacked
+from reason4rec.run.plain import NeededColumnError
 from reason4rec.run.safe_pickle import SafeUnpickler
 
 if TYPE_CHECKING:
@@ -28,13 +31,15 @@ class Artifact:
     """A file of a dataset's folder, or a folder: its path there, and the columns of its table (none: not a table).
 
     `adapter` marks the folder of an adapter, which lies among the dataset's checkpoints. `other_paths` are names that
-    such a file may have instead, where it was made elsewhere.
+    such a file may have instead, where it was made elsewhere. Texts that are missing in the columns that `may_be_empty`
+    are read as empty ones.
     """
 
     path: str
     columns: tuple[str, ...] = ()
     adapter: bool = False
     other_paths: tuple[str, ...] = ()
+    may_be_empty: tuple[str, ...] = ()
 
     def within(self, folder: Path) -> Path:
         """Where it lies in a folder; under its own name, unless only a file of another of its names is there."""
@@ -48,13 +53,37 @@ def adapter(name: str) -> Artifact:
     return Artifact(name, adapter=True)
 
 
-def read_pickle(path: Path) -> object:
-    """The frame or list in a pickle; InputError if it is missing, truncated, or holds anything but plain data."""
+def folder_in(root: Path, name: str, what: str) -> Path:
+    """The folder of a name in a root; InputError, which says `what` has it, for one that could lie elsewhere."""
+    if name in ("", ".", "..") or not name.isprintable() or {"/", "\\"} & set(name):
+        raise InputError(
+            f"{what} {ascii(name[:60])} is not the name of a folder in {root}: a name has no slash and no control "
+            f"character, and is neither empty nor . or .."
+        )
+    return root / name
+
+
+def read_pickle(path: Path, needed: Collection[str] | None = None) -> object:
+    """The frame or list in a pickle, as it is or packed by gzip, bzip2 or xz.
+
+    InputError if it is missing, truncated, or holds anything but plain data. Where the columns are given that are
+    `needed`, others that hold something else are left out, which is printed.
+    """
     try:
-        return SafeUnpickler(path.read_bytes()).load()
+        content = path.read_bytes()
+        whole = unpacked(content)
+        unpickler = SafeUnpickler(whole, None if whole is content else len(content))
+        found = unpickler.load(needed)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except NeededColumnError as error:
+        raise InputError(
+            f"{path}: column {error}, which is not plain data; convert the column to texts or numbers and write the "
+            f"file again"
+        ) from None
     except OSError as error:
+        if error.filename is None:  # of a damaged archive
+            raise InputError(f"{path}: not a whole pickle of plain data ({error}); fetch or write it again") from error
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except Exception as error:
         # A damaged or hostile pickle can fail in any function here, with any exception.
@@ -63,6 +92,21 @@ def read_pickle(path: Path) -> object:
             f"{path}: not a whole pickle of plain data ({reason}); fetch or write it again, and open no pickle that "
             f"you do not trust"
         ) from error
+    if unpickler.left_out:
+        shown = ", ".join(f"{name} ({kind})" for name, kind in list(unpickler.left_out.items())[:5])
+        more = f" and {len(unpickler.left_out) - 5} more" if len(unpickler.left_out) > 5 else ""
+        note(path, f"left out, as they are not needed here and hold what is not plain data: {shown}{more}")
+    return found
+
+
+def note(path: Path, text: str) -> None:
+    """Prints a note on a file, but not again where the same file is read again."""
+    _print(f"note: {path}: {text}", path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _print(line: str, _: int) -> None:
+    print(line, flush=True)
 
 
 def staged_path(path: Path) -> Path:

@@ -48,13 +48,13 @@ class Common(Options):
 
     @property
     def folder(self) -> Path:
-        """The folder of the dataset."""
-        return (self.data_root or own("0_Data")) / self.dataset
+        """The folder of the dataset; InputError if its name would lead out of the data root."""
+        return files.folder_in(self.data_root or own("0_Data"), self.dataset, "--dataset")
 
     @property
     def adapters(self) -> Path:
-        """The folder of the dataset's adapters."""
-        return (self.checkpoint_root or own("checkpoints")) / self.dataset
+        """The folder of the dataset's adapters; InputError as for that of the dataset."""
+        return files.folder_in(self.checkpoint_root or own("checkpoints"), self.dataset, "--dataset")
 
 
 class Step:

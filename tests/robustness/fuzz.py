@@ -8,6 +8,7 @@ Prints cases, cases per second and findings of each target, and ends with code 1
 import argparse
 import contextlib
 import gzip
+import io
 import os
 import pickle
 import random
@@ -35,6 +36,7 @@ import numpy as np
 import pandas as pd
 import test_dumps as written
 import test_files as honest
+import test_harmless_pickles as harmless
 import test_injection as injection
 from hypothesis import HealthCheck, Verbosity, given, seed, settings
 from hypothesis import strategies as st
@@ -164,20 +166,28 @@ def drawn(*strategies: st.SearchStrategy, n: int = 100) -> Callable:
 def pickles() -> list[bytes]:
     """Honest pickles, and the parts that hostile ones are made of."""
     frames = [honest.VARIANTS[name](honest.reviews(3)) for name in honest.VARIANTS]
+    others = [harmless.frame_of(column) for column in (*harmless.WHOLE.values(), *harmless.ARRAYS.values())]
+    others += [harmless.frame_of(harmless.cells(value)) for value, _ in harmless.FOREIGN.values()]
+    others += [honest.reviews(len(index)).set_axis(index) for index in harmless.INDEXES.values()]
+    old = [pickle.dumps(frame, protocol=protocol) for frame in (*frames[:4], *others) for protocol in (0, 2, 5)]
+    old += [pack(pickle.dumps(honest.reviews(3))) for pack in harmless.PACKED.values()]
     plain = [honest.ROWS, {"a": [1, 2.5, None, "é", b"b", 2**40]}, ["x" * 300, list(range(300))]]
     found = [pickle.dumps(content, protocol=protocol) for content in (*frames, *plain) for protocol in (4, 5)]
-    return [*found, *(path.read_bytes() for path in honest.DATA.glob("*.pkl"))] + [
+    return [*found, *old, *(path.read_bytes() for path in honest.DATA.glob("*.pkl"))] + [
         b"\x80\x05" + content + b"." for content in honest.HOSTILE.values() if len(content) < 5_000
     ]
 
 
 def check_pickle(content: bytes) -> None:
-    """Plain data or bad input, the same both times, and what is said to be a table of reviews is one."""
+    """Plain data or bad input, the same both times; where columns are needed the others are left out or the same."""
     path = put(content)
     found, again = told(files_module.read_pickle, path), told(files_module.read_pickle, path)
     # Not by comparing or printing them: a list of lists that are there twice takes for ever.
     assert pickle.dumps(found) == pickle.dumps(again)
+    with contextlib.redirect_stdout(io.StringIO()):  # the notes
+        needed = told(files_module.read_pickle, path, schema.REVIEW_COLUMNS)
     if isinstance(found, pd.DataFrame):
+        assert pickle.dumps(needed) == pickle.dumps(found)
         told(schema.check_frame, found, schema.REVIEW_COLUMNS, "file")
     else:
         told(schema.check_messages, found, "file")
@@ -204,6 +214,49 @@ values = st.one_of(
 def pickle_programs(program: bytes) -> None:
     if len(program) < 20_000:
         check_pickle(b"\x80\x05" + program + b".")
+
+
+cells = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5) | st.integers(),
+    st.floats(),
+    st.text(max_size=3) | st.sampled_from(["5", "17", "2014-05-01 12:00:00", "1400000000", "nan"]),
+    st.binary(max_size=3),
+    st.decimals(),
+    st.datetimes() | st.dates(),
+    st.sampled_from([pd.NA, pd.NaT, pd.Timestamp("2014", tz="UTC"), np.int64(3), np.float32(2.5), (1,), {1}, [1], {}]),
+)
+DTYPES = (object, None, "category", "Int64", "Float64", "boolean", "string", "datetime64[ns]", "float32")
+
+
+@drawn(
+    st.lists(st.tuples(st.sampled_from(schema.REVIEW_COLUMNS), st.lists(cells, min_size=4, max_size=4)), max_size=2),
+    st.sampled_from(DTYPES),
+    st.sampled_from([(), ("user_id",), ("user_id", "unixReviewTime"), ("title",)]),
+    st.integers(0, 5),
+)
+def tables(columns: list[tuple[str, list]], dtype: object, labels: tuple[str, ...], protocol: int) -> None:
+    """A table of reviews with ids of texts and times of seconds, which is read again as it is, or bad input."""
+    frame = honest.reviews(4)
+    for name, column in columns:
+        with contextlib.suppress(Exception):  # pandas does not make a column of every type of everything
+            frame[name] = pd.Series(column, dtype=dtype)
+    with contextlib.suppress(Exception):
+        frame = frame.set_index(list(labels)) if labels else frame
+    path = FOLDER / schema.TEST.path
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(frame, protocol=protocol))
+    with contextlib.redirect_stdout(io.StringIO()):  # the notes
+        found = told(schema.read, FOLDER, schema.TEST)
+        if isinstance(found, tuple):
+            assert str(path) in found[1]
+            return
+        schema.check_frame(found, schema.REVIEW_COLUMNS, "table")
+        assert all(type(one) is str for name in ("user_id", "item_id") for one in found[name])
+        assert found["unixReviewTime"].dtype.kind in "iu" and found["ratings"].dtype.kind in "iuf"
+        files_module.write_pickle(path, found)
+        pd.testing.assert_frame_equal(schema.read(FOLDER, schema.TEST), found)
 
 
 def dump_files() -> list[bytes]:
@@ -445,6 +498,7 @@ TARGETS = {
     "pickles, mutated": havoc(pickles, check_pickle),
     "pickles, programs": pickle_programs,
     "pickles, text": pickled_text,
+    "pickles, tables": tables,
     "dumps, mutated": havoc(dump_files, check_dump),
     "dumps, JSON lines": review_lines,
     "dumps, literals": literal_lines,

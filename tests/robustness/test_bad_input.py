@@ -24,8 +24,11 @@ from reason4rec.demo.stand_in import Server
 from reason4rec.errors import InputError
 from reason4rec.llm import adapters
 from reason4rec.run import files, records
+from reason4rec.run.step import Common, parse
 from reason4rec.systems.reason4rec import artifacts
+from reason4rec.systems.reason4rec import facts as facts_of
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES, SUMMARY
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 DISTILL = "1_Summarizer/1_distilling_aspect_preference_summary.py"
 SAMPLE = "2_Reasoner/1_sample_train_data.py"
@@ -85,6 +88,61 @@ def test_an_unknown_dataset_is_refused_with_those_that_are_known(root):
     assert "0_Data/2_preprocess.py" in message
 
 
+OUTSIDE = ["../x", "a/b", "/etc", "", ".", "..", "a\\b", "./a", "a/"]
+OUTSIDE += ["a\nb", "a\tb", "\x1b[2J", "a\0b", "\u202eb", "\udcff"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE, ids=ascii)
+def test_a_name_of_a_dataset_that_leads_out_of_the_data_root_was_followed(tmp_path, name):
+    spec = PIPELINE["1/1"]
+    with pytest.raises(InputError) as error:
+        parse(PIPELINE, spec, [f"--dataset={name}", f"--data_root={tmp_path / 'data'}"])
+    message = str(error.value)
+    assert message.startswith(f"--dataset {ascii(name)} is not the name of a folder") and message.isprintable()
+    common = Common(dataset=name, checkpoint_root=tmp_path)
+    for place in ("folder", "adapters"):
+        with pytest.raises(InputError, match="--dataset"):
+            getattr(common, place)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["Music_data", "a b", "été", "...", "a.b", "-x", "~"])
+def test_any_other_name_is_that_of_a_folder_in_the_data_root(tmp_path, name):
+    assert Common(dataset=name, data_root=tmp_path).folder == tmp_path / name
+
+
+@pytest.mark.parametrize("script", [DISTILL, PREPROCESS, "1_Summarizer/3_summarizer_train.sh", "figs/draw_results.py"])
+def test_a_script_that_is_given_such_a_name_ends_in_one_line(root, script):
+    flags = ("--dataset", "../data/Demo_data", "--data_root", root / "data", "--checkpoint_root", root / "checkpoints")
+    before = files_in(root)
+    assert "'../data/Demo_data' is not the name of a folder" in complaint(run_script(script, *flags))
+    assert files_in(root) == before
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "fault"),
+    [
+        ("3_Predictor/5_baselines.py", ("--model", "../../x"), "--model ../../x: no such baseline"),
+        ("3_Predictor/6_ablations.py", ("--variants", "../x"), "--variants: no ../x"),
+        ("3_Predictor/6_ablations.py", ("--variants", "tau_0.3\n"), "--variants: no tau_0.3"),
+        ("3_Predictor/6_ablations.py", ("--variants", "tau_ 0.3"), "--variants: no tau_ 0.3"),
+        ("3_Predictor/6_ablations.py", ("--variants", "history_1_0"), "--variants: no history_1_0"),
+        ("3_Predictor/4_evaluate.py", ("--also", "../x=../../none.pkl"), "none.pkl is missing"),
+    ],
+)
+def test_a_name_that_an_output_would_have_cannot_lead_out_of_the_folder(root, script, flags, fault):
+    assert fault in refused(root, script, *flags)
+
+
+def test_a_name_in_the_facts_of_a_dataset_cannot_lead_out_of_the_data_root(root):
+    path = root / "data" / "New" / "dataset.json"
+    path.parent.mkdir()
+    path.write_text('{"name": "../../outside", "product_class": "x", "tau": 0.1}')
+    with pytest.raises(InputError, match=r"dataset\.json: the name .*outside' is not the name of a folder"):
+        facts_of.write(facts_of.get("New", root / "data"), root / "data")
+    assert not (root.parent / "outside").exists()
+
+
 @pytest.mark.parametrize("facts", ["{", "[]", '{"name": "New", "product_class": "x", "depth": 1}'])
 def test_a_new_datasets_damaged_facts_are_named(root, facts):
     path = root / "data" / "New" / "dataset.json"
@@ -141,8 +199,13 @@ DAMAGES = {
     "a summary is None": (lambda f: changed(f, SUMMARY, None), f"column {SUMMARY} is empty (NaN) in row 7"),
     "a rating is NaN": (lambda f: changed(f, "ratings", np.nan), "column ratings is empty (NaN) in row 7"),
     "a rating is 7": (lambda f: changed(f, "ratings", 7.0), "rating 7.0 in row 7 is outside 1 to 5"),
-    "ratings are texts": (lambda f: f.assign(ratings=f["ratings"].astype(str)), "column ratings does not hold numbers"),
-    "a row is repeated": (lambda f: pd.concat([f, f.iloc[[3]]], ignore_index=True), "repeats the user, item and time"),
+    "ratings are words": (lambda f: changed(f, "ratings", "good"), "column ratings holds 'good' in row 7"),
+    "an id has a fraction": (lambda f: changed(f, "user_id", 1.5), "column user_id holds 1.5 in row 7"),
+    "a time is a truth value": (
+        lambda f: changed(f, "unixReviewTime", True),
+        "column unixReviewTime holds True in row 7",
+    ),
+    "a text is a set": (lambda f: changed(f, SUMMARY, {"a"}), f"column {SUMMARY} holds a set in row 7"),
     "the frame is empty": (lambda f: f.head(0), "the table is empty"),
     "the frame is a list": (lambda f: [{"messages": []}], "expected a table, found a list"),
     "the frame is a number": (lambda f: 3, "expected a table, found a int"),
@@ -157,6 +220,16 @@ def test_a_damaged_table_is_named_with_its_fault_when(root, damage):
     message = refused(root, SAMPLE)
     assert message.startswith(str(path))
     assert fault in message
+
+
+def test_a_row_that_is_repeated_is_read_once_and_said_once(root):
+    path = at(root, SUMMARIES)
+    frame = files.read_pickle(path)
+    path.write_bytes(pickle.dumps(pd.concat([frame, frame.iloc[[3, 4]]], ignore_index=True), protocol=5))
+    done = step(root, SAMPLE, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1 and str(path) in notes[0] and f"2 of {len(frame) + 2:,} rows repeat" in notes[0]
 
 
 @pytest.mark.parametrize("keep", [0, 200, -1])

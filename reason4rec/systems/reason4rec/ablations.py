@@ -7,6 +7,7 @@ are trained with the settings of the full run's.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,7 @@ from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training.recipe import Recipe
 
 FOLDER, FULL = "ablations", "full"
+NUMBER = re.compile("-?[0-9]{1,9}([.][0-9]{1,20})?(e-?[0-9]{1,2})?")
 ACCEPTS_ALL = 9.0  # a tau above every score: two ratings of 1 to 5 differ by 4 at most
 FACTS = frozenset(one.name for one in fields(Dataset))
 SHARED = (SUMMARIES, REWARD_TARGETS, REASON_TARGETS)  # every variant is about the same targets and summaries
@@ -84,6 +86,8 @@ def variant(name: str) -> Variant:
     if name in FIXED:
         return FIXED[name]
     kind, _, value = name.partition("_")
+    if not NUMBER.fullmatch(value):
+        kind = ""  # what Python takes for a number has spaces and line ends too, and the name is one of a folder
     try:
         if kind == "tau":
             return Variant(name, f"tau {float(value):g}", {"tau": float(value)})
@@ -93,7 +97,9 @@ def variant(name: str) -> Variant:
             return Variant(name, f"at most {value} hinted reasons", {"draws": int(value)})
     except ValueError:
         pass
-    raise InputError(f"--variants: no {name}; there are {', '.join(FIXED)}, tau_X, history_N and draws_N")
+    raise InputError(
+        f"--variants: no {ascii(name[:60])[1:-1]}; there are {', '.join(FIXED)}, tau_X, history_N and draws_N"
+    )
 
 
 def steps_of(variant: Variant, pipeline: Pipeline) -> list[StepSpec]:

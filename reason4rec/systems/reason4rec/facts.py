@@ -7,6 +7,7 @@ from pydantic import ConfigDict
 
 from reason4rec.data import catalog
 from reason4rec.data.catalog import DEMO
+from reason4rec.run import files
 
 LLAMA_3_8B = "unsloth/llama-3-8b-Instruct-bnb-4bit"
 DEMO_BASE = "reason4rec/demo/base"  # from the project's root
@@ -88,5 +89,6 @@ def described(name: str, product_class: str | None, data_root: Path) -> Dataset:
 
 
 def write(dataset: Dataset, data_root: Path) -> None:
-    """Writes the facts of a new dataset into its folder."""
+    """Writes the facts of a new dataset into its folder; InputError if its name is that of no folder there."""
+    files.folder_in(data_root, dataset.name, f"{catalog.FACTS}: the name")
     catalog.write_facts(dataset, data_root, KNOWN)

@@ -21,7 +21,7 @@ from pathlib import Path
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
 from reason4rec.run import markdown
-from reason4rec.run.files import Artifact, write_text
+from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, own
 from reason4rec.run.records import read_record, versions
 from reason4rec.run.step import guarded
@@ -46,7 +46,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Publishes if asked to, and writes README's tables."""
     if args.publish:
-        publish(args.data_root / args.dataset, args.dataset, args.minutes)
+        publish(folder_in(args.data_root, args.dataset, "--dataset"), args.dataset, args.minutes)
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if MARKS.search(text) or STEPS.search(text):
