@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import regex
 
 from reason4rec.errors import InputError
 from reason4rec.run.progress import counted
@@ -25,12 +26,31 @@ LONGEST_TEXT = 512  # tokens that an encoder reads of a text; BERT's limit
 JUDGED = re.compile(
     r"\bscore\b(?:\s*\([^)]*\))?[\s*_:=]*(\d++(?:\.\d++)?+)(?!\s*(?:-|–|to)\s*\d)(?:\s*(?:/|out of)\s*(\d+))?", re.I
 )
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# Scripts that put no space between words: each character counts as one.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+LETTER = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]"
+WORD = regex.compile(rf"[[{UNSPACED}]&&\p{{L}}]\p{{M}}*|{LETTER}+(?:['’]{LETTER}+)*", regex.V1)
+FOREIGN = 0.2  # share of letters beyond a to z from which a score that reads only those says little
+
+
+class AnyScript:
+    """A tokenizer for rouge_score."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text of any script."""
+        return words(text)
 
 
 def words(text: str) -> list[str]:
     """The words of a text of any script in lower case; hyphens separate words, apostrophes do not."""
     return WORD.findall(text.lower())
+
+
+def is_foreign(texts: Sequence[str]) -> bool:
+    """Whether many letters of texts are other than a to z."""
+    letters = sum(len(regex.findall(r"\p{L}", text)) for text in texts)
+    latin = sum(len(regex.findall(r"[A-Za-z]", text)) for text in texts)
+    return letters - latin > FOREIGN * letters
 
 
 def asked_scores(scores: Sequence[str], folders: dict[str, Path | None]) -> list[str]:
@@ -52,12 +72,16 @@ def asked_scores(scores: Sequence[str], folders: dict[str, Path | None]) -> list
 def rouge(reasons: Sequence[str], reviews: Sequence[str]) -> dict[str, list[float]]:
     """`rouge_1`, `rouge_2`, `rouge_l`: F1 of common words, word pairs and longest common subsequence, 0 to 1.
 
-    By rouge_score without stemming, the default of the field's tools. It reads the letters a to z and digits only.
+    By rouge_score without stemming, the default of the field's tools. That reads the letters a to z and digits only;
+    where many letters are others, the words are those of `words`, which is said.
     """
     with _needed("rouge_score"):
         from rouge_score.rouge_scorer import RougeScorer
     kinds = {"rouge1": "rouge_1", "rouge2": "rouge_2", "rougeL": "rouge_l"}
-    scorer = RougeScorer(list(kinds))
+    foreign = is_foreign(reviews)
+    if foreign:
+        print("note: ROUGE compares words of any script here, not only the letters a to z as usual")
+    scorer = RougeScorer(list(kinds), tokenizer=AnyScript() if foreign else None)
     scored = [scorer.score(review, reason) for reason, review in _pairs("ROUGE", reasons, reviews)]
     return {name: [row[kind].fmeasure for row in scored] for kind, name in kinds.items()}
 

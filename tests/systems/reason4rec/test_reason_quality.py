@@ -600,3 +600,30 @@ def test_what_a_user_can_mend_is_one_line(toy, tmp_path):
     assert "no config.json there" in complaint(run(toy, "--bertscore", tmp_path))
     assert "OPENAI_API_KEY" in complaint(run(toy, "--judge", "--overwrite"))
     assert "7_generate_reason_for_test.py writes it" in complaint(run(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "reason, review",
+    [("我喜欢旋律", "我喜欢这个旋律"), ("Мне нравится мелодия", "Нравится мелодия"), ("किताब अच्छी है", "किताब अच्छी")],
+)
+def test_rouge_was_0_in_a_language_of_other_letters(reason, review, capsys):
+    found = reason_scores.rouge([reason], [review])
+    assert 0.7 < found["rouge_1"][0] < 1 and found["rouge_l"][0] > 0.7
+    assert "any script" in capsys.readouterr().out
+    assert reason_scores.meteor([reason], [review])["meteor_exact_stem"][0] > 0.5
+
+
+def test_rouge_of_english_is_that_of_the_fields_tools(capsys):
+    from rouge_score.rouge_scorer import RougeScorer
+
+    pair = "The user won't mind the café's re-recorded songs_1.", "The café's songs are re-recorded, and I mind."
+    expected = RougeScorer(["rouge1"]).score(pair[1], pair[0])["rouge1"].fmeasure
+    assert reason_scores.rouge([pair[0]], [pair[1]])["rouge_1"] == [expected]
+    assert "note" not in capsys.readouterr().out
+
+
+def test_words_of_scripts_without_spaces_are_their_characters():
+    assert reason_scores.words("Don't re-read the rock_n roll, 2nd café") == (
+        ["don't", "re", "read", "the", "rock", "n", "roll", "2nd", "café"]
+    )
+    assert reason_scores.words("這張 CD 很好。") == ["這", "張", "cd", "很", "好"]
