@@ -26,10 +26,10 @@ LONGEST_TEXT = 512  # tokens that an encoder reads of a text; BERT's limit
 JUDGED = re.compile(
     r"\bscore\b(?:\s*\([^)]*\))?[\s*_:=]*(\d++(?:\.\d++)?+)(?!\s*(?:-|–|to)\s*\d)(?:\s*(?:/|out of)\s*(\d+))?", re.I
 )
-# Scripts that put no space between words: each character counts as one.
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-LETTER = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]"
-WORD = regex.compile(rf"[[{UNSPACED}]&&\p{{L}}]\p{{M}}*|{LETTER}+(?:['’]{LETTER}+)*", regex.V1)
+WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+(?:['’][\p{L}\p{N}\p{M}]+)*")
+# Of scripts that put no space between words, each character counts as one where words are compared.
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+PART = regex.compile(rf"(?:(?={UNSPACED})\p{{L}}\p{{M}}*)|(?:(?!{UNSPACED}).)+")
 FOREIGN = 0.2  # share of letters beyond a to z from which a score that reads only those says little
 
 
@@ -38,12 +38,17 @@ class AnyScript:
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text of any script."""
-        return words(text)
+        return compared_words(text)
 
 
 def words(text: str) -> list[str]:
     """The words of a text of any script in lower case; hyphens separate words, apostrophes do not."""
     return WORD.findall(text.lower())
+
+
+def compared_words(text: str) -> list[str]:
+    """The words of a text as `words`, of a script without spaces its characters."""
+    return [part for word in words(text) for part in PART.findall(word)]
 
 
 def is_foreign(texts: Sequence[str]) -> bool:
@@ -73,7 +78,7 @@ def rouge(reasons: Sequence[str], reviews: Sequence[str]) -> dict[str, list[floa
     """`rouge_1`, `rouge_2`, `rouge_l`: F1 of common words, word pairs and longest common subsequence, 0 to 1.
 
     By rouge_score without stemming, the default of the field's tools. That reads the letters a to z and digits only;
-    where many letters are others, the words are those of `words`, which is said.
+    where many letters are others, the words are those of `compared_words`, which is said.
     """
     with _needed("rouge_score"):
         from rouge_score.rouge_scorer import RougeScorer
@@ -97,7 +102,8 @@ def meteor(reasons: Sequence[str], reviews: Sequence[str]) -> dict[str, list[flo
     pairs = _pairs("METEOR", reasons, reviews)
     return {
         "meteor_exact_stem": [
-            single_meteor_score(words(review), words(reason), wordnet=no_synonyms) for reason, review in pairs
+            single_meteor_score(compared_words(review), compared_words(reason), wordnet=no_synonyms)
+            for reason, review in pairs
         ]
     }
 

@@ -626,4 +626,5 @@ def test_words_of_scripts_without_spaces_are_their_characters():
     assert reason_scores.words("Don't re-read the rock_n roll, 2nd café") == (
         ["don't", "re", "read", "the", "rock", "n", "roll", "2nd", "café"]
     )
-    assert reason_scores.words("這張 CD 很好。") == ["這", "張", "cd", "很", "好"]
+    assert reason_scores.compared_words("這張 CD 很好，2nd 次") == ["這", "張", "cd", "很", "好", "2nd", "次"]
+    assert reason_scores.compared_words("किताब, don't") == ["किताब", "don't"]
