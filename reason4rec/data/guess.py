@@ -69,10 +69,8 @@ def _flag(records: Sequence[dict], there: Sequence[str], needed: Fields) -> str:
     of_reviews = "user_id" in needed
     names = (*NAMES,) if of_reviews else ("title",)  # an item of metadata is told from those of the reviews
     all_names = wanted(NAMES | TITLES, *names) | {ours: needed[ours] for ours in names if ours in needed}
-    given = {}
-    for ours in names if of_reviews else ():
-        if ours in needed and needed[ours] != wanted(NAMES, ours)[ours]:
-            given |= {ours: theirs for theirs in needed[ours] if theirs in there}
+    chosen = [ours for ours in names if ours in needed and of_reviews and needed[ours] != wanted(NAMES, ours)[ours]]
+    given = {ours: theirs for ours in chosen for theirs in needed[ours] if theirs in there}
     known = {ours for ours in names if set(all_names[ours]) & set(there)}
     taken = {name for ours in known for name in all_names[ours]}
     open_ = [{name: value for name, value in record.items() if name not in taken} for record in records]
