@@ -50,15 +50,21 @@ def run(step: utils.ExpertStep) -> None:
             print(f"note: {reading.broken_lines(found, ' and kept out')}")
     for note in splits.notes:
         print(f"note: {note}")
-    if warning := data_card.warning(card):
-        print(f"warning: {warning}")
+    warn(card)
     sizes = {name: card["stages"][name]["reviews"] for name in ("train", "valid", "test")}
     step.summary(splits.stages["raw"].reviews, sum(sizes.values()), **sizes)
 
 
 def show(step: utils.ExpertStep) -> None:
     facts.write(step.dataset, step.folder.parent)
-    print(data_card.as_text(json.loads(step.path(DATA_CARD).read_text(encoding="utf-8"))))
+    card = json.loads(step.path(DATA_CARD).read_text(encoding="utf-8"))
+    print(data_card.as_text(card))
+    warn(card)
+
+
+def warn(card: dict) -> None:
+    if warning := data_card.warning(card):
+        print(f"warning: {warning}")
 
 
 if __name__ == "__main__":

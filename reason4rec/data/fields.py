@@ -31,6 +31,7 @@ MICROSECONDS = 10**14  # above this, in a file of such times, in microseconds,
 NANOSECONDS = 10**17  # and above this in nanoseconds
 LATEST = 4_102_444_800  # the year 2100 in unix seconds; a later time is none
 LONGEST_TITLE = 200  # characters; our decision: a title stands in every prompt of its item
+BLANK = r"[\s\x0b\x1c-\x1f\x85\p{Z}]"
 DATES = (  # beside those of ISO 8601, which the engine knows: of Amazon's reviewTime, of Goodreads, of mails and pages
     "%m %d, %Y",
     "%a %b %d %H:%M:%S %z %Y",
@@ -172,10 +173,11 @@ def _as(name: str, value: str, kind: str, unit: int, dump: Dump) -> str:
     if name == "reviews":
         return f"coalesce({value}, '')"
     if name == "title":
-        texts = f"[x->>'$' for x in json_extract({value}, '$[*]') if json_type(x) = 'VARCHAR' and trim(x->>'$') != '']"
+        filled = rf"json_type(x) = 'VARCHAR' and not regexp_full_match(x->>'$', '{BLANK}*')"
+        texts = f"[x->>'$' for x in json_extract({value}, '$[*]') if {filled}]"
         title = f"""CASE WHEN {value}[1] NOT IN ('[', '{{') THEN {value} WHEN {kind} = 'OBJECT' THEN NULL
             WHEN {kind} = 'ARRAY' THEN {texts}[1] ELSE {value} END"""
-        return rf"nullif(trim(regexp_replace({title}, '[\s\x0b\x1c-\x1f\x85\p{{Z}}]+', ' ', 'g')), '')"
+        return f"nullif(trim(regexp_replace({title}, '{BLANK}+', ' ', 'g')), '')"
     # A date without marks would pass for seconds, and the engine takes words such as "epoch" for times.
     date = rf"regexp_full_match({value}, '(19|20)\d\d[01]\d[0-3]\d|[a-zA-Z]+')"
     written = f"TRY_CAST({value} AS TIMESTAMPTZ), try_strptime({value}, [{', '.join(map(quoted, DATES))}])"

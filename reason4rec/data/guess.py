@@ -42,17 +42,21 @@ def mapping(records: Sequence[dict], names: Sequence[str]) -> dict[str, str]:
 def answer(where: str, records: Sequence[dict], needed: Fields, unlike: Sequence[str] = ()) -> str:
     """One line on a file that lacks one of the `needed` columns: which, what it has, and the flag that may mend it."""
     there = list(dict.fromkeys(name for record in records for name in record))
-    sought = "no JSON lines, Python literals or CSV with these fields in it"
+    sought = f"{where}: no JSON lines, Python literals or CSV with these fields"
     if like := [name for name in unlike if name in there]:
-        return f"{where}: {sought}: it has {like[0]}, so it holds reviews and no items; give the metadata"
+        return f"{sought}: it has {packing.shown(like[0])}, so it holds reviews and no items; give the metadata"[:MOST]
     if len(there) < 2:
         names = "; ".join(f"{ours}: {' or '.join(names)}" for ours, names in sorted(needed.items(), key=_long))
-        return _fitting(f"{where}: {sought} (--columns gives other names): ", names)
+        return _fitting(f"{sought} (--columns gives other names): ", names)
     lacking = [ours for ours, names in needed.items() if not set(names) & set(there)]
-    shown = ", ".join(ours + (f" as {needed[ours][0]}" if len(needed[ours]) == 1 else "") for ours in lacking)
-    start = f"{where}: {sought}: {packing.shown(shown, 80)}; "
-    end = f"{_flag(records, there, needed)}; it has "
-    return _fitting(start + end, ", ".join(packing.shown(name, 30) for name in there))
+    flag, guessed = _flag(records, there, needed)
+    told = [ours + (f" as {needed[ours][0]}" if len(needed[ours]) == 1 else "") for ours in lacking]
+    if set(lacking) <= set(guessed) and not any(" as " in one for one in told):
+        told = []  # the flag names them
+    start = f"{sought}: {packing.shown(', '.join(told), 80)}{'; ' if told else ''}{flag}; it has "
+    if len(start) > MOST - 20:
+        start = start.replace(where, f"...{where[-40:]}", 1)
+    return _fitting(start, ", ".join(packing.shown(name, 30) for name in there))
 
 
 def no_items(where: str, there: Sequence[str], alike: Sequence[str]) -> str:
@@ -62,10 +66,10 @@ def no_items(where: str, there: Sequence[str], alike: Sequence[str]) -> str:
     return _fitting(f"{start}say --columns item_id=NAME or give their metadata; it has ", ", ".join(there))
 
 
-def _flag(records: Sequence[dict], there: Sequence[str], needed: Fields) -> str:
-    """The flag with what is given, and with what may be meant by what lacks."""
+def _flag(records: Sequence[dict], there: Sequence[str], needed: Fields) -> tuple[str, Sequence[str]]:
+    """The flag with what is given and with what may be meant by what lacks, and which of our columns it has."""
     if any(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", name) for name in there):
-        return "add a first line that names its columns"
+        return "add a first line that names its columns", ()
     of_reviews = "user_id" in needed
     names = (*NAMES,) if of_reviews else ("title",)  # an item of metadata is told from those of the reviews
     all_names = wanted(NAMES | TITLES, *names) | {ours: needed[ours] for ours in names if ours in needed}
@@ -76,10 +80,10 @@ def _flag(records: Sequence[dict], there: Sequence[str], needed: Fields) -> str:
     open_ = [{name: value for name, value in record.items() if name not in taken} for record in records]
     found = given | mapping(open_, [ours for ours in names if ours not in known])
     if not found:
-        return "name its columns with --columns"
+        return "name its columns with --columns", ()
     text = ",".join(f"{ours}={found[ours]}" for ours in names if ours in found)
-    text = shlex.quote(packing.shown(text, 140))
-    return f"try --columns {text}" if of_reviews else f"try {text} in --columns"
+    text = shlex.quote(packing.shown(text, 200))
+    return (f"try --columns {text}" if of_reviews else f"try {text} in --columns"), list(found)
 
 
 def _named(ours: str, theirs: str) -> int:
@@ -122,4 +126,4 @@ def _long(needed: tuple[str, Sequence[str]]) -> int:
 
 def _fitting(start: str, rest: str) -> str:
     room = MOST - len(start)
-    return start + (rest if len(rest) <= room else rest[: max(0, room - 4)].rstrip(", ") + " ...")
+    return (start + (rest if len(rest) <= room else rest[: max(0, room - 4)].rstrip(", ") + " ..."))[:MOST]

@@ -121,16 +121,22 @@ def _refusal(db: duckdb.DuckDBPyConnection, reading: Reading, needed: Fields, to
         mend = "give --scale LOWEST:HIGHEST, name the field (--columns)"
     elif "no time" in faults:
         mend = "write times as unix seconds or 2017-12-31"
-    more = f"or allow more (--broken_lines){f'; {BROKEN} lists them' if tolerance.folder else ''}"
-    ends = [f"; more than {share}: {mend}, {more}", f"; {mend}, {more}", f"; {more.removeprefix('or ')}"]
+    listed = f", see {BROKEN}" if tolerance.folder and reading.broken > 1 else ""
+    ends = [
+        f"; more than {share}: {mend} or allow more (--broken_lines){listed}",
+        f"; {mend} or --broken_lines{listed}",
+    ]
+    ends.append(f"; mend it or allow more (--broken_lines){listed}")
     if NO_RECORD in faults and (alien := dumps.no_text(dump)):
         how = f"not {dump.encoding}" if dump.encoding else "not UTF-8"
         end = f"line {alien[0]} is {how} ({alien[1]}): say how it is written with --encoding"
         ends = [f"; {end}, such as latin-1", f"; {end}"]
-    if tolerance.folder:
+    if listed:
         _list(db, reading, tolerance.folder, query)
     messages = [broken_lines(reading, end) for end in ends]
-    return next((message for message in messages if len(message) <= guess.MOST), messages[-1])
+    short = [message for message in messages if len(message) <= guess.MOST]
+    valued = [message for message in short if not reading.values or ", but '" in message]
+    return (valued or short or messages[-1:])[0][: guess.MOST]
 
 
 def _list(db: duckdb.DuckDBPyConnection, reading: Reading, folder: Path, query: str) -> None:
