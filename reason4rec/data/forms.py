@@ -32,7 +32,11 @@ HALVES = re.compile(
 ESCAPES = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-MARKS, QUOTED = re.compile(rb'["{}\[\],]'), re.compile(rb'["\\]')  # what divides JSON, outside and inside of a text
+# What divides JSON, up to and with its next sign: between elements, within one, within a text that is cut.
+TEXT = rb'"(?:[^"\\]++|\\.)*+"'
+BETWEEN = re.compile(rb'(?:[^"{}\[\],]++|' + TEXT + rb')*+["{}\[\],]', re.DOTALL)
+WITHIN = re.compile(rb'(?:[^"{}\[\]]++|' + TEXT + rb')*+["{}\[\]]', re.DOTALL)
+QUOTED = re.compile(rb'[^"\\]*+["\\]')
 ARRAY = re.compile(rb"\s*\[\s*(?:\{|$)")
 QUOTE = re.compile(r'(\\+)"')
 
@@ -195,8 +199,8 @@ def _elements(parts: Iterable[bytes], longest: int) -> Iterator[bytes | None]:
     depth, quoted, element, at = 0, False, bytearray(), 0
     for part in parts:
         start, ended = 0, depth < 0
-        while not ended and (mark := (QUOTED if quoted else MARKS).search(part, at)):
-            at, sign = mark.end(), mark[0]
+        while not ended and (mark := (QUOTED if quoted else WITHIN if depth > 1 else BETWEEN).match(part, at)):
+            at, sign = mark.end(), part[mark.end() - 1 : mark.end()]
             if quoted:
                 at += sign == b"\\"  # the next one is escaped
                 quoted = sign != b'"'
