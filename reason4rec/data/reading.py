@@ -113,7 +113,7 @@ def _short(fault: str, dump: Dump) -> str:
 def _refusal(db: duckdb.DuckDBPyConnection, reading: Reading, needed: Fields, tolerance: Tolerance, query: str) -> str:
     dump = reading.dump
     there = set().union(*dump.first)
-    if dump.first and not all(there & set(names) for names in needed.values()):
+    if len(there) > 1 and not all(there & set(names) for names in needed.values()):
         return guess.answer(dump.name, dump.first, needed)
     share = f"1 in {round(1 / tolerance.share):,}" if 0 < tolerance.share < 1 else f"{float(tolerance.share):g} of all"
     faults, mend = " ".join(reading.faults.values()), "mend it, name its fields (--columns)"
