@@ -63,7 +63,10 @@ def no_items(where: str, there: Sequence[str], alike: Sequence[str]) -> str:
     """One line on metadata of which no column, or no single one, holds the items of the reviews."""
     why = f"{' and '.join(alike[:3])} hold them alike" if alike else "none of its columns does"
     start = f"{where}: which column holds the items of the reviews ({packing.shown(why, 80)})? "
-    return _fitting(f"{start}say --columns item_id=NAME or give their metadata; it has ", ", ".join(there))
+    return _fitting(
+        f"{start}say --columns item_id=NAME or give their metadata; it has ",
+        ", ".join(packing.shown(name, 30) for name in there),
+    )
 
 
 def _flag(records: Sequence[dict], there: Sequence[str], needed: Fields) -> tuple[str, Sequence[str]]:

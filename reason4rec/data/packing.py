@@ -112,6 +112,10 @@ def reading(source: Source, quiet: bool = False) -> Iterator[Iterator[tuple[str,
     except RuntimeError as error:  # a password, or a way of packing that Python does not know
         raise InputError(f"{name}: cannot be unpacked here ({shown(str(error), 80)}); unpack it first") from error
     except DAMAGED as error:
+        if isinstance(error, UnicodeError) and source.encoding:
+            raise InputError(
+                f"{name}: no text in {source.encoding} ({shown(str(error), 80)}); give another --encoding"
+            ) from error
         raise InputError(f"{name}: damaged or cut short ({shown(str(error), 80)}); fetch it again") from error
     except OSError as error:
         reason = shown(error.strerror or str(error), 80)

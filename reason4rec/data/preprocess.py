@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
-from reason4rec.data import dumps, reading
+from reason4rec.data import dumps, packing, reading
 from reason4rec.data import metadata as metadata_of
 from reason4rec.data.catalog import STARS
 from reason4rec.data.dumps import Dump, Fields
@@ -94,6 +94,8 @@ class How:
     @property
     def tolerance(self) -> Tolerance:
         """How broken lines are dealt with."""
+        if self.broken is not None and not 0 <= self.broken <= 1:
+            raise InputError(f"--broken_lines: {self.broken} is no share of 0 to 1, such as 0.05")
         share = Fraction(str(self.broken)) if self.broken is not None else Fraction(1, PER_BROKEN or 1)
         return Tolerance(share, SHOWN, self.folder)
 
@@ -145,14 +147,15 @@ def preprocess(
         read_kept(db, readings[0].dump, fields, limit)
         if not db.execute("SELECT bool_or(reviews != '') FROM reviews").fetchall()[0][0]:
             raise InputError(
-                f"{where}: no review has a text as {said(fields['reviews'])}; say --columns reviews=NAME if another "
-                f"column has it. Ratings alone, as in MovieLens, are not enough: put texts beside them"
+                f"{where}: no review has a text as {packing.shown(said(fields['reviews']))}; say --columns reviews=NAME "
+                f"if another column has it. Ratings alone, as in MovieLens, are not enough: put texts beside them"
             )
         if metadata is not None:
             readings.append(read_titles(db, metadata, titles, how, notes))
         without = untitled(db)
         if (metadata is not None or "title" in fields) and without == stage(db).items:
-            where = readings[-1].dump.name if metadata is not None else f"--columns title={fields['title'][0]}"
+            title = f"--columns title={packing.shown(fields.get('title', ('',))[0])}"
+            where = readings[-1].dump.name if metadata is not None else title
             raise InputError(f"{where}: no item of the reviews has a title there; is it the right one?")
         cut = cut_titles(db)
         if cut:
@@ -170,11 +173,13 @@ def engine(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             db.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
             yield db
     except duckdb.OutOfMemoryException as error:
+        reason = packing.shown(str(error).splitlines()[0], 120)
         raise InputError(
-            f"{str(error).splitlines()[0]}: more than {MEMORY} is needed at once; keep fewer reviews (a larger --core)"
+            f"{reason}: more than {MEMORY} is needed at once; keep fewer reviews (a larger --core)"
         ) from error
     except duckdb.IOException as error:
-        raise InputError(f"{scratch}: no room to work in ({str(error).splitlines()[0]}); free the disk") from error
+        reason = packing.shown(str(error).splitlines()[0], 100)
+        raise InputError(f"{packing.name_of(scratch)}: no room to work in ({reason}); free the disk") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -130,7 +130,7 @@ def _refusal(db: duckdb.DuckDBPyConnection, reading: Reading, needed: Fields, to
     if NO_RECORD in faults and (alien := dumps.no_text(dump)):
         how = f"not {dump.encoding}" if dump.encoding else "not UTF-8"
         end = f"line {alien[0]} is {how} ({alien[1]}): say how it is written with --encoding"
-        ends = [f"; {end}, such as latin-1", f"; {end}"]
+        ends, listed = [f"; {end}, such as latin-1", f"; {end}"], ""
     if listed:
         _list(db, reading, tolerance.folder, query)
     messages = [broken_lines(reading, end) for end in ends]

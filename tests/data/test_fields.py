@@ -306,6 +306,12 @@ def test_how_many_broken_lines_are_too_many_is_a_flag_and_a_file_lists_them(tmp_
     assert "broken_lines" not in record["made_from"]["settings"]
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5, 20])
+def test_a_share_of_broken_lines_that_is_none_is_refused_with_the_flag(tmp_path, share):
+    path = put(tmp_path / "dump.json", AMAZON)
+    assert not_made(tmp_path, "--reviews", path, "--broken_lines", share).startswith("--broken_lines: ")
+
+
 SCALES = {"0.5:5": {0.5: 1.0, 5: 5.0, 2.75: 3.0}, "1:10": {1: 1.0, 10: 5.0, 5.5: 3.0}, "0:100": {0: 1.0, 87.5: 4.5}}
 
 

@@ -246,6 +246,11 @@ def test_bytes_that_are_none_in_the_encoding_make_a_broken_line(tmp_path):
         read_in(put(path, lines.splitlines(keepends=True)[0] + b"u1,i1,4,caf\x81,1400000000\n"), "cp1252")
 
 
+def test_a_file_that_is_in_no_encoding_of_that_name_is_told_with_the_flag(tmp_path):
+    with pytest.raises(InputError, match="dump: no text in utf-16 .*give another --encoding"):
+        read_in(put(tmp_path / "dump", as_csv(REVIEWS)), "utf-16")
+
+
 @pytest.mark.parametrize(
     "name", ["nope", "base64", "rot13", "", "idna", "unicode_escape", "latin-1,", "a\nb", "x" * 999]
 )
