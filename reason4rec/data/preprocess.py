@@ -146,8 +146,9 @@ def preprocess(
                 raise InputError(f"{where}: no review is left after {name}; pass a smaller --core")
         read_kept(db, readings[0].dump, fields, limit)
         if not db.execute("SELECT bool_or(reviews != '') FROM reviews").fetchall()[0][0]:
+            names = packing.shown(said(fields["reviews"]))
             raise InputError(
-                f"{where}: no review has a text as {packing.shown(said(fields['reviews']))}; say --columns reviews=NAME "
+                f"{where}: no review has a text as {names}; say --columns reviews=NAME "
                 f"if another column has it. Ratings alone, as in MovieLens, are not enough: put texts beside them"
             )
         if metadata is not None:
