@@ -6,6 +6,7 @@ take it as it is.
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from reason4rec.run import files
 
 DEMO = "Demo_data"
 FACTS = "dataset.json"
+STARS = (1.0, 5.0)
 AMAZON_2014 = "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 
 
@@ -26,7 +28,8 @@ class Dataset:
     """Facts about one dataset.
 
     `product_class` is what its items are, in words for prompts; `months` the time window back from the last review
-    (None: all); `paper` the counts that the paper states.
+    (None: all); `paper` the counts that the paper states; `scale` the lowest and the highest rating of its raw reviews,
+    which the splits have mapped to 1 to 5.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -35,6 +38,7 @@ class Dataset:
     product_class: str
     months: int | None = None
     paper: dict[str, int] = field(default_factory=dict)
+    scale: tuple[float, float] = STARS
 
 
 Kind = TypeVar("Kind", bound=Dataset)
@@ -105,6 +109,8 @@ def get(name: str, data_root: Path, known: Mapping[str, Kind], kind: type[Kind])
         dataset = TypeAdapter(kind).validate_json(path.read_bytes())
         if dataset.months is not None and dataset.months < 1:
             raise ValueError("months is neither null nor a whole number of at least 1")
+        if not (all(map(math.isfinite, dataset.scale)) and dataset.scale[0] < dataset.scale[1]):
+            raise ValueError("scale is no list of the lowest and the highest rating")
         return dataset
     except ValidationError as error:
         first = error.errors()[0]
@@ -114,20 +120,31 @@ def get(name: str, data_root: Path, known: Mapping[str, Kind], kind: type[Kind])
     raise InputError(f"{path}: not the facts of a dataset ({reason}); preprocess it again")
 
 
-def described(name: str, product_class: str | None, data_root: Path, known: Mapping[str, Kind], new: Kind) -> Kind:
-    """The facts of a dataset, with what the items of a new one are; InputError if a known one is given other words.
+def described(
+    name: str,
+    product_class: str | None,
+    data_root: Path,
+    known: Mapping[str, Kind],
+    new: Kind,
+    scale: tuple[float, float] | None = None,
+) -> Kind:
+    """The facts of a dataset, with the items and the scale of a new one; InputError if a known one is given others.
 
     `new` has the facts of a dataset of which nothing is known.
     """
+    if name in known and scale not in (None, known[name].scale):
+        raise InputError(f"--scale: {name} is known and its ratings go from 1 to 5; leave the flag out")
     if product_class is None:
-        return get(name, data_root, known, type(new))
+        old = get(name, data_root, known, type(new))
+        return old if scale is None else replace(old, scale=scale)
     if name in known:
         raise InputError(f"--product_class: {name} is known and its items are called {known[name].product_class!r}")
     old = get(name, data_root, known, type(new)) if (data_root / name / FACTS).is_file() else replace(new, name=name)
-    return replace(old, product_class=product_class)
+    return replace(old, product_class=product_class, scale=scale or old.scale)
 
 
 def write_facts(dataset: Dataset, data_root: Path, known: Mapping[str, Dataset]) -> None:
     """Writes the facts of a new dataset into its folder; those of a known one stand in the code."""
     if dataset.name not in known:
-        files.write_text(data_root / dataset.name / FACTS, json.dumps(asdict(dataset), indent=1))
+        facts = {name: value for name, value in asdict(dataset).items() if (name, value) != ("scale", STARS)}
+        files.write_text(data_root / dataset.name / FACTS, json.dumps(facts, indent=1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reason4rec.data.history import HistoryIndex
+from reason4rec.data.history import WARM, HistoryIndex
 from reason4rec.data.preprocess import Reading, Splits, Stage, stage_of
 from reason4rec.run import markdown
 
@@ -17,10 +17,11 @@ def card(dataset: str, splits: Splits, sha256: Mapping[Path, str], settings: dic
 
     `stages` go from `raw` to the three splits; `last` is the time of the last review. In `test`, `cold_users` and
     `cold_items` count the rows without an earlier review of theirs in train, `warm` is as in the paper's counts.
-    `paper` holds the figures that the paper states, ours, and the difference.
+    `paper` holds the figures that the paper states, ours, and the difference. `items_with_title_cut` is there where
+    there are any.
     """
     parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
-    stages = splits.stages | {name: stage_of(part) for name, part in parts.items()}
+    stages = splits.stages | {name: stage_of(part, splits.scale) for name, part in parts.items()}
     kept = list(splits.stages.values())[-1]
     warmth = _warmth(splits.train, splits.test)
     ours = {"interactions": kept.reviews, "users": kept.users, "items": kept.items, "warm_test_rows": warmth["warm"]}
@@ -30,6 +31,7 @@ def card(dataset: str, splits: Splits, sha256: Mapping[Path, str], settings: dic
         "settings": settings,
         "stages": {name: asdict(stage) for name, stage in stages.items()},
         "items_without_title": splits.untitled,
+        **({"items_with_title_cut": splits.cut} if splits.cut else {}),
         "reviews_without_text": int(sum((part["reviews"] == "").sum() for part in parts.values())),
         "test": warmth,
         "paper": {name: {"paper": n, "ours": ours[name], "difference": ours[name] - n} for name, n in paper.items()},
@@ -51,19 +53,33 @@ def as_text(card: dict) -> str:
         + [file["sha256"]]
         for file in card["files"]
     ]
-    test = card["test"]
+    test, cut = card["test"], card.get("items_with_title_cut", 0)
     tables = [
         _table(["file", "form", "bytes", "lines", "broken", "sha256"], files),
         f"Settings: {', '.join(f'{name} {value}' for name, value in card['settings'].items())}.",
         _table(header, rows),
         f"Test rows: {test['warm']:,} warm, {test['cold_users']:,} with a cold user, {test['cold_items']:,} with a "
         f"cold item, of {stages['test'].reviews:,}. Items without a title: {card['items_without_title']:,}. "
-        f"Reviews without a text: {card['reviews_without_text']:,}.",
+        f"Reviews without a text: {card['reviews_without_text']:,}."
+        + (f" Items with a title that was cut: {cut:,}." if cut else ""),
     ]
     if card["paper"]:
         compared = [[name.replace("_", " "), *numbers.values()] for name, numbers in card["paper"].items()]
         tables.append(_table(["count", "paper", "ours", "difference"], compared))
     return "\n\n".join(tables)
+
+
+def warning(card: dict) -> str:
+    """What to do where no test row is warm, as figures of the paper's kind need; empty where some are."""
+    test, rows = card["test"], card["stages"]["test"]["reviews"]
+    if test["warm"]:
+        return ""
+    return (
+        f"none of the {rows:,} test rows is warm ({WARM} earlier reviews, one of its user and one of its item among "
+        f"them), so there is no figure of the paper's kind: {test['cold_users']:,} have a new user and "
+        f"{test['cold_items']:,} a new item; pass another --core, give reviews of a longer time, or put your own split "
+        f"in raw_data/"
+    )
 
 
 def _warmth(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, int]:

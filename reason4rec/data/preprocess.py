@@ -6,44 +6,46 @@ section on data; where it is silent, the rule is ours and said.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import duckdb
 import pandas as pd
-import pyarrow as pa
 
-from reason4rec.data import dumps
+from reason4rec.data import dumps, packing, reading
+from reason4rec.data import metadata as metadata_of
+from reason4rec.data.catalog import STARS
 from reason4rec.data.dumps import Dump, Fields
+from reason4rec.data.fields import (
+    KEYS,
+    LATEST,
+    LONGEST_TITLE,
+    NAMES,
+    TITLES,
+    Scale,
+    columns,
+    extracted,
+    fields_of,
+    number,
+    quoted,
+    resolved,
+    said,
+    short_title,
+    wanted,
+)
+from reason4rec.data.packing import encoding_of
+from reason4rec.data.reading import Reading, Tolerance, broken_lines
 from reason4rec.data.schema import REVIEW_COLUMNS
 from reason4rec.errors import InputError
 
-NAMES = {  # our column: the names that it has in Amazon's dumps of 2014 and 2018, of 2023, in Yelp's, and our own
-    "user_id": ("reviewerID", "user_id"),
-    "item_id": ("parent_asin", "asin", "business_id", "item_id"),  # 2023: titles are by parent, an asin is one variant
-    "ratings": ("overall", "rating", "stars", "ratings"),
-    "reviews": ("reviewText", "text", "reviews"),
-    "unixReviewTime": ("unixReviewTime", "timestamp", "date"),
-}
-TITLES = {"item_id": NAMES["item_id"], "title": ("title", "name")}
-KEYS = ("user_id", "item_id", "ratings", "unixReviewTime")
-MILLISECONDS = 10**11  # a time above this is in milliseconds
-LATEST = 4_102_444_800  # the year 2100 in unix seconds; a later time is none
-PER_BROKEN = 1_000  # a dump with more than one broken line in so many is refused
-SHOWN = 10  # broken lines that a message names
+__all__ = ["Reading", "Splits", "Stage", "broken_lines", "fields_of", "preprocess"]
+
+PER_BROKEN = 1_000  # a dump with more than one broken line in so many is refused, unless another share is allowed
+SHOWN = 10  # broken lines that are told
 MEMORY = "2GB"  # of the engine; beyond it, it uses the disk
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a dump held: its lines but blank ones, how many are broken, and the first of those with their faults."""
-
-    dump: Dump
-    lines: int
-    broken: int
-    faults: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits, what the dumps of reviews and of metadata held, and the counts at each stage before them."""
+    """The three splits, what the dumps of reviews and of metadata held, and the counts at each stage before them.
+
+    `untitled` items have no title, those of `cut` a shortened one; `notes` are what a user should know of the reading.
+    """
 
     train: pd.DataFrame
     valid: pd.DataFrame
@@ -68,6 +73,42 @@ class Splits:
     readings: list[Reading]
     stages: dict[str, Stage]
     untitled: int
+    cut: int = 0
+    notes: tuple[str, ...] = ()
+    scale: Scale = STARS
+
+
+@dataclass(frozen=True)
+class How:
+    """How dumps are read: the encodings of reviews and of metadata (empty: UTF-8), and the scale of the ratings.
+
+    `broken` is the largest share of broken lines (None: 1 in 1,000), `folder` where those that no message has room for
+    are listed.
+    """
+
+    encodings: tuple[str, str] = ("", "")
+    scale: Scale = STARS
+    broken: float | None = None
+    folder: Path | None = None
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """How broken lines are dealt with."""
+        if self.broken is not None and not 0 <= self.broken <= 1:
+            raise InputError(f"--broken_lines: {self.broken} is no share of 0 to 1, such as 0.05")
+        share = Fraction(str(self.broken)) if self.broken is not None else Fraction(1, PER_BROKEN or 1)
+        return Tolerance(share, SHOWN, self.folder)
+
+
+PLAINLY = How()
+
+
+def encodings_of(names: str) -> tuple[str, str]:
+    """The encodings of reviews and of metadata in `latin-1` or `latin-1,utf-8`; InputError if they are none."""
+    found = [encoding_of(name) for name in names.split(",")] if names else [""]
+    if len(found) > 2:
+        raise InputError(f"--encoding: {names[:60]!r} names more than reviews and metadata")
+    return found[0], found[-1]
 
 
 def preprocess(
@@ -79,6 +120,7 @@ def preprocess(
     window_first: bool = False,
     fields: Fields = NAMES,
     limit: int | None = None,
+    how: How = PLAINLY,
 ) -> Splits:
     """Raw reviews to splits: repeats resolved, core filter and window, then the split.
 
@@ -86,9 +128,11 @@ def preprocess(
     Book and Yelp cannot have been filtered last. `fields` are the names of our columns in the dump; the first `limit`
     lines of it are read. `scratch` is a folder that is emptied, used where memory is short, and removed.
     """
-    stages = {}
+    stages, notes = {}, []
     with engine(scratch) as db:
-        readings = [read_keys(db, reviews, fields, limit)]
+        titles, fields = fields, _of_reviews(fields, reviews, metadata, how)
+        readings = [read_keys(db, reviews, fields, limit, how)]
+        where = readings[0].dump.name
         stages["raw"] = stage(db)
         drop_repeats(db)
         stages["without repeats"] = stage(db)
@@ -99,18 +143,25 @@ def preprocess(
             keep(db, size)
             stages[name] = stage(db)
             if not stages[name].reviews:
-                raise InputError(f"{readings[0].dump.name}: no review is left after {name}; pass a smaller --core")
+                raise InputError(f"{where}: no review is left after {name}; pass a smaller --core")
         read_kept(db, readings[0].dump, fields, limit)
         if not db.execute("SELECT bool_or(reviews != '') FROM reviews").fetchall()[0][0]:
-            names = " or ".join(fields["reviews"])
-            raise InputError(f"{readings[0].dump.name}: no review has a text as {names}; say --columns reviews=NAME")
+            names = packing.shown(said(fields["reviews"]))
+            raise InputError(
+                f"{where}: no review has a text as {names}; say --columns reviews=NAME "
+                f"if another column has it. Ratings alone, as in MovieLens, are not enough: put texts beside them"
+            )
         if metadata is not None:
-            readings.append(read_titles(db, metadata))
+            readings.append(read_titles(db, metadata, titles, how, notes))
         without = untitled(db)
         if (metadata is not None or "title" in fields) and without == stage(db).items:
-            where = readings[-1].dump.name if metadata is not None else f"--columns title={fields['title'][0]}"
+            title = f"--columns title={packing.shown(fields.get('title', ('',))[0])}"
+            where = readings[-1].dump.name if metadata is not None else title
             raise InputError(f"{where}: no item of the reviews has a title there; is it the right one?")
-        return Splits(*split(kept_reviews(db)), readings, stages, without)
+        cut = cut_titles(db)
+        if cut:
+            notes.append(f"{cut:,} titles were longer than {LONGEST_TITLE} characters and are cut there")
+        return Splits(*split(kept_reviews(db, how.scale)), readings, stages, without, cut, tuple(notes), how.scale)
 
 
 @contextmanager
@@ -123,48 +174,44 @@ def engine(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             db.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
             yield db
     except duckdb.OutOfMemoryException as error:
+        reason = packing.shown(str(error).splitlines()[0], 120)
         raise InputError(
-            f"{str(error).splitlines()[0]}: more than {MEMORY} is needed at once; keep fewer reviews (a larger --core)"
+            f"{reason}: more than {MEMORY} is needed at once; keep fewer reviews (a larger --core)"
         ) from error
     except duckdb.IOException as error:
-        raise InputError(f"{scratch}: no room to work in ({str(error).splitlines()[0]}); free the disk") from error
+        reason = packing.shown(str(error).splitlines()[0], 100)
+        raise InputError(f"{packing.name_of(scratch)}: no room to work in ({reason}); free the disk") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def fields_of(columns: str) -> Fields:
-    """The names of our columns in a dump: the known ones, and those given as `user_id=UserId,item_id=ProductId`.
-
-    `title` may be given too; the reviews of the known dumps carry no title of their item.
-    """
-    ours = (*NAMES, "title")
-    given = [pair.partition("=")[::2] for pair in columns.split(",")] if columns else []
-    for name, theirs in given:
-        if name not in ours or not theirs:
-            raise InputError(f"--columns: {name}={theirs} is no NAME=THEIRS with NAME one of {', '.join(ours)}")
-    return NAMES | {name: (theirs,) for name, theirs in given}
-
-
-def read_keys(db: duckdb.DuckDBPyConnection, path: Path, fields: Fields, limit: int | None = None) -> Reading:
+def read_keys(
+    db: duckdb.DuckDBPyConnection, path: Path, fields: Fields, limit: int | None = None, how: How = PLAINLY
+) -> Reading:
     """Reads a dump of reviews into the table `kept`: line number, user and item as numbers, rating, unix seconds.
 
-    Broken lines stay out. InputError if there are more than 1 in 1,000, or no reviews at all.
+    Broken lines stay out. InputError if there are too many, or no reviews at all.
     """
-    dump = dumps.find(path, {name: fields[name] for name in KEYS})
-    said = {name: _quoted(" or ".join(names)) for name, names in fields.items()}
-    reading = _read(
-        db,
-        dump,
-        _columns(fields, *KEYS),
-        f"""
-        WHEN user_id IS NULL THEN 'no ' || {said["user_id"]}
-        WHEN item_id IS NULL THEN 'no ' || {said["item_id"]}
-        WHEN ratings IS NULL OR ratings NOT BETWEEN 1 AND 5 THEN 'no rating of 1 to 5 as ' || {said["ratings"]}
-        WHEN unixReviewTime IS NULL OR unixReviewTime NOT BETWEEN 0 AND {LATEST}
-            THEN 'no time as ' || {said["unixReviewTime"]}
-        """,
-        limit,
-    )
+    needed = wanted(fields, *KEYS)
+    dump = dumps.find(path, needed, encoding=how.encodings[0])
+    names = resolved(fields, dump)
+    (low, high), latest = how.scale, f"unixReviewTime NOT BETWEEN 0 AND {LATEST}"
+    rated = f"no rating of {number(low)} to {number(high)} as "
+    faults = [
+        ("user_id IS NULL", quoted("no " + said(names["user_id"])), "raw_user_id"),
+        ("item_id IS NULL", quoted("no " + said(names["item_id"])), "raw_item_id"),
+        (
+            f"ratings IS NULL OR ratings NOT BETWEEN {low!r} AND {high!r}",
+            quoted(rated + said(names["ratings"])),
+            "raw_ratings",
+        ),
+        (
+            f"unixReviewTime IS NULL OR {latest}",
+            quoted("no time as " + said(names["unixReviewTime"])),
+            "raw_unixReviewTime",
+        ),
+    ]
+    found = reading.read(db, dump, columns(names, dump, *KEYS), faults, needed, how.tolerance, limit)
     db.execute(
         """
         CREATE TABLE users AS SELECT user_id, row_number() OVER () AS "user" FROM (SELECT DISTINCT user_id FROM read);
@@ -174,7 +221,7 @@ def read_keys(db: duckdb.DuckDBPyConnection, path: Path, fields: Fields, limit: 
         DROP TABLE read; DROP TABLE users; DROP TABLE items;
         """
     )
-    return reading
+    return found
 
 
 def drop_repeats(db: duckdb.DuckDBPyConnection) -> None:
@@ -215,17 +262,20 @@ def stage(db: duckdb.DuckDBPyConnection) -> Stage:
     counts = 'count(*), count(DISTINCT "user"), count(DISTINCT item), min(unixReviewTime), max(unixReviewTime)'
     reviews, users, items, first, last = db.execute(f"SELECT {counts} FROM kept").fetchall()[0]
     ratings = db.execute("SELECT ratings, count(*) FROM kept GROUP BY ratings ORDER BY ratings").fetchall()
-    return Stage(reviews, users, items, {_rating(rating): n for rating, n in ratings}, first, last)
+    return Stage(reviews, users, items, {number(rating): n for rating, n in ratings}, first, last)
 
 
-def stage_of(part: pd.DataFrame) -> Stage:
-    """The counts of the reviews in a split."""
+def stage_of(part: pd.DataFrame, scale: Scale = STARS) -> Stage:
+    """The counts of the reviews in a split, by their ratings on the scale of the dump."""
+    low, high = scale
     ratings = part["ratings"].value_counts().sort_index()
+    if scale != STARS:
+        ratings.index = (low + (ratings.index - 1) * (high - low) / 4).to_numpy().round(9)
     return Stage(
         reviews=len(part),
         users=part["user_id"].nunique(),
         items=part["item_id"].nunique(),
-        by_rating={_rating(rating): int(n) for rating, n in ratings.items()},
+        by_rating={number(rating): int(n) for rating, n in ratings.items()},
         first=int(part["unixReviewTime"].min()),
         last=int(part["unixReviewTime"].max()),
     )
@@ -233,12 +283,12 @@ def stage_of(part: pd.DataFrame) -> Stage:
 
 def read_kept(db: duckdb.DuckDBPyConnection, dump: Dump, fields: Fields, limit: int | None = None) -> None:
     """Reads a dump again, for the ids and texts of the reviews that are kept, into the table `reviews`."""
-    columns = _columns(fields, "user_id", "item_id", "title", "reviews")
-    with _lines(db, dump, limit):
+    kept = columns(resolved(fields, dump), dump, "user_id", "item_id", "title", "reviews")
+    with reading.lines(db, dump, limit):
         db.execute(
             f"""
             CREATE TABLE texts AS SELECT number, user_id, item_id, title, reviews
-            FROM ({_extracted(columns, "SEMI JOIN kept USING (number)")})
+            FROM ({extracted(kept, "SEMI JOIN kept USING (number)")})
             """
         )
     # Not in one statement: the engine cannot know how many lines are coming, and would hold all texts in memory.
@@ -251,23 +301,30 @@ def read_kept(db: duckdb.DuckDBPyConnection, dump: Dump, fields: Fields, limit: 
     )
 
 
-def read_titles(db: duckdb.DuckDBPyConnection, path: Path) -> Reading:
-    """Gives the items in `reviews` their titles in a metadata dump; the first in the file counts.
+def read_titles(
+    db: duckdb.DuckDBPyConnection,
+    path: Path,
+    fields: Fields = NAMES,
+    how: How = PLAINLY,
+    notes: list[str] | None = None,
+) -> Reading:
+    """Gives the items in `reviews` their titles in a metadata dump, as `metadata.read` finds them."""
+    return metadata_of.read(db, path, fields, how.encodings[1], how.tolerance, [] if notes is None else notes)
 
-    InputError if more than 1 in 1,000 lines are broken.
-    """
-    dump = dumps.find(path, TITLES, unlike=NAMES["user_id"])
-    said = _quoted("no " + " or ".join(TITLES["item_id"]))
-    reading = _read(db, dump, _columns(TITLES, *TITLES), f"WHEN item_id IS NULL THEN {said}")
-    db.execute(
-        """
-        UPDATE reviews SET title = titles.title
-        FROM (SELECT item_id, min_by(title, number) AS title FROM read WHERE title IS NOT NULL GROUP BY item_id) titles
-        WHERE reviews.item_id = titles.item_id;
-        DROP TABLE read;
-        """
-    )
-    return reading
+
+def _of_reviews(fields: Fields, reviews: Path, metadata: Path | None, how: How) -> Fields:
+    """The names of columns in the reviews: one of the item that only the metadata has is none of theirs."""
+    given = fields["item_id"]
+    if metadata is None or given == NAMES["item_id"]:
+        return fields
+    known = fields | {"item_id": NAMES["item_id"]}
+    try:
+        there = set().union(*dumps.find(reviews, wanted(known, *KEYS), encoding=how.encodings[0]).first)
+        needed = {"item_id": given, "title": (*fields.get("title", ()), *wanted(TITLES, "title")["title"])}
+        items = set().union(*metadata_of.find(metadata, needed, how.encodings[1]).first)
+    except InputError:
+        return fields
+    return known if not there & set(given) and items & set(given) else fields
 
 
 def untitled(db: duckdb.DuckDBPyConnection) -> int:
@@ -276,17 +333,26 @@ def untitled(db: duckdb.DuckDBPyConnection) -> int:
     return db.execute(f"SELECT count(*) FROM ({items})").fetchall()[0][0]
 
 
-def kept_reviews(db: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+def cut_titles(db: duckdb.DuckDBPyConnection) -> int:
+    """The number of items in `reviews` whose title is too long."""
+    titles = "SELECT min_by(title, number) AS title FROM reviews GROUP BY item_id"
+    return db.execute(f"SELECT count(*) FROM ({titles}) WHERE length(title) > {LONGEST_TITLE}").fetchall()[0][0]
+
+
+def kept_reviews(db: duckdb.DuckDBPyConnection, scale: Scale = STARS) -> pd.DataFrame:
     """The reviews as a frame of the contract's columns, in no order.
 
-    An item has one title, the first in the file; without any it is called by its id (our decision). Ratings are
-    float64, times int64, all else texts.
+    An item has one title, the first in the file, no longer than 200 characters; without any it is called by its id (our
+    decision). Ratings of another scale are mapped to 1 to 5. They are float64, times int64, all else texts.
     """
+    low, high = scale
+    rating = "ratings" if scale == STARS else f"1 + (ratings - {low!r}::DOUBLE) * 4 / {high - low!r}::DOUBLE AS ratings"
+    names = ", ".join(rating if name == "ratings" else name for name in REVIEW_COLUMNS)
     return db.execute(
         f"""
-        SELECT {", ".join(REVIEW_COLUMNS)} FROM (SELECT * EXCLUDE (title) FROM reviews)
-        JOIN (SELECT item_id, coalesce(min_by(title, number), item_id) AS title FROM reviews GROUP BY item_id)
-            USING (item_id)
+        SELECT {names} FROM (SELECT * EXCLUDE (title) FROM reviews)
+        JOIN (SELECT item_id, coalesce({short_title("title")}, item_id) AS title FROM
+            (SELECT item_id, min_by(title, number) AS title FROM reviews GROUP BY item_id)) USING (item_id)
         """
     ).df()
 
@@ -304,104 +370,3 @@ def split(reviews: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFra
         if part.empty:
             raise InputError(f"the {name} split would be empty: {len(reviews)} reviews at {times.nunique()} times")
     return tuple(part.reset_index(drop=True) for part in parts)
-
-
-def _read(
-    db: duckdb.DuckDBPyConnection, dump: Dump, columns: Sequence[str], faults: str, limit: int | None = None
-) -> Reading:
-    """Reads columns of a dump into the table `read` and judges its lines."""
-    with _lines(db, dump, limit):
-        db.execute(
-            f"""
-            CREATE TABLE read AS SELECT * EXCLUDE (found),
-                CASE WHEN found IS NULL THEN 'not a record' {faults} END AS fault
-            FROM ({_extracted(columns)})
-            """
-        )
-    lines, broken = db.execute("SELECT count(*), count(fault) FROM read").fetchall()[0]
-    shown = f"SELECT number, fault FROM read WHERE fault IS NOT NULL ORDER BY number LIMIT {SHOWN}"
-    reading = Reading(dump, lines, broken, dict(db.execute(shown).fetchall()))
-    if broken * PER_BROKEN > lines:
-        raise InputError(
-            f"{broken_lines(reading)}; more than 1 in {PER_BROKEN:,} is no dump to trust: mend it, fetch it again, or "
-            f"name its fields with --columns"
-        )
-    if not lines:
-        raise InputError(f"{dump.name}: nothing in it")
-    return reading
-
-
-def broken_lines(reading: Reading) -> str:
-    """How many lines of a dump are broken, and which, in words."""
-    shown = ", ".join(f"line {number}: {fault}" for number, fault in reading.faults.items())
-    more = ", ..." if reading.broken > len(reading.faults) else ""
-    return f"{reading.dump.name}: {reading.broken:,} of {reading.lines:,} lines are broken ({shown}{more})"
-
-
-@contextmanager
-def _lines(db: duckdb.DuckDBPyConnection, dump: Dump, limit: int | None = None) -> Iterator[None]:
-    """Makes a dump the view `lines` of one query, and gives its own complaint where reading it fails."""
-    complaints = []
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from dumps.batches(dump, limit)
-        except (InputError, OSError) as error:
-            complaints.append(error)
-            raise
-
-    db.register("lines", pa.RecordBatchReader.from_batches(dumps.SCHEMA, batches()))
-    try:
-        yield
-    except duckdb.Error as error:
-        raise (complaints[0] if complaints else error) from None
-    finally:
-        db.unregister("lines")
-
-
-def _columns(fields: Fields, *wanted: str) -> list[str]:
-    """SQL of our columns from a line of JSON, in which `found` are the values of all their names."""
-    columns, pointers = [], []
-    for name in wanted:
-        names = fields.get(name, ())
-        values = [f"found[{len(pointers) + k}]" for k in range(1, len(names) + 1)]
-        pointers += ["/" + name.replace("~", "~0").replace("/", "~1") for name in names]
-        value = f"coalesce({', '.join(values)})" if values else "NULL"
-        columns.append(f"{_as(name, value)} AS {name}")
-    return [f"TRY(json_extract_string(line, [{', '.join(map(_quoted, pointers))}])) AS found", *columns]
-
-
-def _as(name: str, value: str) -> str:
-    """SQL of a column from its value as text."""
-    if name in ("user_id", "item_id"):
-        listed = f"{value}[1] IN ('[', '{{') AND json_valid({value})"  # an id may be in brackets
-        return f"CASE WHEN {value} != '' AND NOT ({listed}) THEN {value} END"
-    if name == "ratings":
-        return f"TRY_CAST({value} AS DOUBLE)"
-    if name == "reviews":
-        return f"coalesce({value}, '')"
-    if name == "title":
-        return rf"nullif(trim(regexp_replace({value}, '[\s\x0b\x1c-\x1f\x85\p{{Z}}]+', ' ', 'g')), '')"
-    # A date without marks would pass for seconds, and the engine takes words such as "epoch" for times.
-    date = rf"regexp_full_match({value}, '(19|20)\d\d[01]\d[0-3]\d|[a-zA-Z]+')"
-    time = (
-        f"CASE WHEN NOT {date} THEN coalesce(TRY_CAST({value} AS DOUBLE), epoch(TRY_CAST({value} AS TIMESTAMPTZ))) END"
-    )
-    return f"TRY_CAST(floor(CASE WHEN {time} > {MILLISECONDS} THEN {time} / 1000 ELSE {time} END) AS BIGINT)"
-
-
-def _extracted(columns: Sequence[str], only: str = "") -> str:
-    found, *others = columns
-    return f"""
-        SELECT number, found, {", ".join(others)} FROM (
-            SELECT number, {found} FROM lines {only} WHERE line IS NULL OR NOT regexp_full_match(line, '\\s*')
-        )
-    """
-
-
-def _rating(rating: float) -> str:
-    return repr(float(rating)).removesuffix(".0")
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

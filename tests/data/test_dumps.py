@@ -377,9 +377,14 @@ def test_broken_lines_of_other_forms_are_numbered_and_kept_out(tmp_path, write):
 
 
 def test_many_broken_lines_are_counted_and_the_first_named(tmp_path):
-    message = refused(read, put(tmp_path / "dump", as_json([{**OF_2014, "overall": 9}] * 5_000)))
-    assert message.count("no rating of 1 to 5") == preprocess.SHOWN
-    assert "5,000 of 5,000 lines are broken (line 1: " in message and "line 10: " in message and ", ...)" in message
+    path = put(tmp_path / "dump", as_json([{**OF_2014, "overall": 9}] * 5_000))
+    message = refused(read, path)
+    assert "5,000 of 5,000 lines are broken (line 1: no rating of 1 to 5 as overall" in message and ", ...)" in message
+    assert len(message) < 300
+    with mock.patch.object(preprocess, "PER_BROKEN", 0):
+        reading, _ = read(path)
+    assert list(reading.faults) == list(range(1, preprocess.SHOWN + 1))
+    assert set(reading.faults.values()) == {"no rating of 1 to 5 as overall or rating or stars or ratings"}
 
 
 def test_nothing_to_read_is_named(tmp_path):

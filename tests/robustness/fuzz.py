@@ -36,6 +36,7 @@ import numpy as np
 import pandas as pd
 import test_dumps as written
 import test_files as honest
+import test_forms as other_forms
 import test_harmless_pickles as harmless
 import test_injection as injection
 from hypothesis import HealthCheck, Verbosity, given, seed, settings
@@ -266,6 +267,11 @@ def dump_files() -> list[bytes]:
         content = write([record, {**record, "asin": "i2"}, record])
         found += [pack(content) for pack in written.PACKINGS.values()]
     found += [one(other(content)) for one in written.PACKINGS.values() for other in (gzip.compress, written.in_tar)]
+    reviews = [written.OF_2014, {**written.OF_2014, "asin": "i2", "reviewText": 'Café "😀"'}]
+    arrays = [write(reviews) for write in other_forms.ARRAYS.values()]
+    found += [*arrays, *(pack(one) for pack in other_forms.PACKINGS.values() for one in (arrays[1], content))]
+    found += [written.as_csv(reviews, delimiter).decode().encode("utf-16") for delimiter in dumps.DELIMITERS]
+    found.append(written.as_csv(reviews).replace(b'""', b'\\"').replace(b",", b" , "))
     return [*found, written.yelp(written.in_tar, list(written.YELP_FILES))]
 
 
@@ -299,6 +305,26 @@ def review_lines(lines: list[bytes], part: int) -> None:
         reading, found = written.read(put(content))
     assert {number: tuple(row[:-1]) for number, row in found.items()} == rows
     assert list(reading.faults) == broken
+
+
+@drawn(
+    st.lists(st.dictionaries(other_forms.texts, st.none() | st.integers() | other_forms.texts, max_size=3), max_size=6),
+    st.integers(1, 60),
+    st.binary(max_size=3),
+    st.integers(0, 99),
+)
+def json_arrays(records: list[dict], part: int, noise: bytes, place: int) -> None:
+    """Each record of an array is one, wherever a block ends; with noise in it there are records or bad input."""
+    content = written.json.dumps(records, indent=part % 3 or None).encode()
+    at = len(content) * place // 100
+    for text in (content, content[:at] + noise + content[at:]):
+        with mock.patch.object(dumps, "PART", part):
+            found = told(lines_of, dumps.Dump(put(text), "", "JSON array"))
+        if text is content:
+            lines = [row["line"] for row in found if row["line"].strip()]
+            plain = [written.as_json([record]) for record in records]
+            rows = lines_of(dumps.Dump(put(b"".join(plain)), "", "JSON lines"))
+            assert list(map(written.json.loads, lines)) == [written.json.loads(row["line"]) for row in rows]
 
 
 literals = st.recursive(
@@ -501,6 +527,7 @@ TARGETS = {
     "pickles, tables": tables,
     "dumps, mutated": havoc(dump_files, check_dump),
     "dumps, JSON lines": review_lines,
+    "dumps, JSON arrays": json_arrays,
     "dumps, literals": literal_lines,
     "dumps, CSV": csv_rows,
     "splits": splits,

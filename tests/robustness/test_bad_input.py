@@ -278,9 +278,9 @@ def json_lines(count):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"overall": 7.0}, "no rating of 1 to 5 as overall or rating"),
-        ({"overall": "good"}, "no rating of 1 to 5 as overall or rating"),
-        ({"unixReviewTime": "yesterday"}, "no time as unixReviewTime or timestamp"),
+        ({"overall": 7.0}, "no rating of 1 to 5 as overall, but '7.0'"),
+        ({"overall": "good"}, "no rating of 1 to 5 as overall, but 'good'"),
+        ({"unixReviewTime": "yesterday"}, "no time as unixReviewTime, but 'yesterday'"),
         ({"reviewerID": None}, "no reviewerID or user_id"),
         ({"asin": ["B1"]}, "no parent_asin or asin"),
     ],

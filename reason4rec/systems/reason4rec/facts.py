@@ -83,9 +83,11 @@ def get(name: str, data_root: Path) -> Dataset:
     return catalog.get(name, data_root, KNOWN, Dataset)
 
 
-def described(name: str, product_class: str | None, data_root: Path) -> Dataset:
-    """The facts of a dataset that is being made, with what its items are; InputError as in `catalog.described`."""
-    return catalog.described(name, product_class, data_root, KNOWN, Dataset(name, "", tau=NEW_TAU))
+def described(
+    name: str, product_class: str | None, data_root: Path, scale: tuple[float, float] | None = None
+) -> Dataset:
+    """The facts of a dataset that is being made, with its items and scale; InputError as in `catalog.described`."""
+    return catalog.described(name, product_class, data_root, KNOWN, Dataset(name, "", tau=NEW_TAU), scale)
 
 
 def write(dataset: Dataset, data_root: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reason4rec.data import catalog, schema
+from reason4rec.data.fields import number
 from reason4rec.data.schema import DATA_CARD, TEST, TRAIN, VALID
 from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
@@ -45,6 +46,11 @@ def dumps_of(step: ExpertStep) -> tuple[Path | Artifact, Path | Artifact | None]
         return a.DEMO_REVIEWS, given.metadata or a.DEMO_METADATA
     reviews, metadata = catalog.raw_files(step.common.dataset, step.folder.parent)
     return reviews, given.metadata or metadata
+
+
+def _of_raw_reviews(step: ExpertStep) -> Mapping[str, object]:
+    scale = {} if step.dataset.scale == catalog.STARS else {"scale": ":".join(map(number, step.dataset.scale))}
+    return {"months": step.dataset.months} | scale
 
 
 def _dumps(step: ExpertStep) -> Sequence[Path | Artifact]:
@@ -131,7 +137,7 @@ STEPS = (
         writes=(TRAIN, VALID, TEST, DATA_CARD),
         options=(o.Preprocess,),
         reads_with=_dumps,
-        settings=lambda step: {"months": step.dataset.months},
+        settings=_of_raw_reviews,
         runs=_has_dump,
         not_handed_on=("limit",),  # there it is the lines of the dump
     ),

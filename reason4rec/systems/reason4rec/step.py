@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reason4rec.data.fields import scale_of
 from reason4rec.data.history import History, HistoryIndex
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.base import resolve_device
@@ -35,7 +36,9 @@ def dataset_of(options: Resolved) -> Dataset:
     """The facts of the dataset that the options name; the preprocessing may describe one that is not there yet."""
     common = options[Common]
     if Preprocess in options:
-        return facts.described(common.dataset, options[Preprocess].product_class, common.folder.parent)
+        given = options[Preprocess]
+        scale = scale_of(given.scale) if given.scale else None
+        return facts.described(common.dataset, given.product_class, common.folder.parent, scale)
     return facts.get(common.dataset, common.folder.parent)
 
 
