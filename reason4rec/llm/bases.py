@@ -14,14 +14,17 @@ from transformers import (
 
 from reason4rec.errors import InputError
 from reason4rec.llm import adapters
+from reason4rec.llm.base_files import DAMAGED, read_config, refused
 from reason4rec.run.project import find
 
 
 def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) -> PreTrainedModel:
     """A causal language model in 4-bit NF4 on `cuda`, `cuda:N` or `cpu`, from the hub or a local folder.
 
-    Its packed weights are stored as `storage`, which must be that of all others where they are sharded.
+    Its packed weights are stored as `storage`, which must be that of all others where they are sharded. InputError
+    names what cannot be loaded, or lacks a weight.
     """
+    read_config(base_model)
     number = torch.bfloat16 if device.startswith("cuda") else torch.float32
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -31,17 +34,23 @@ def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) 
         bnb_4bit_quant_storage=storage,
     )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             str(find(base_model)),
             quantization_config=quantization,
             dtype=number,
             device_map={"": 0 if device == "cuda" else device},
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"base model {base_model}: cannot be loaded ({reason})") from error
+    except torch.OutOfMemoryError:
+        raise
+    except DAMAGED as error:
+        raise refused(base_model, error) from error
+    if lacking := sorted(loading["missing_keys"]):  # transformers fills them with random numbers
+        raise InputError(
+            f"base model {base_model}: {len(lacking)} weights are missing, such as {lacking[0]}; fetch it again"
+        )
     if device == "cpu":
         keep_gradients_on_cpu(model)
     return model

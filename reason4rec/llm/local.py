@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import bitsandbytes
 import numpy as np
 import psutil
 import torch
@@ -18,6 +19,8 @@ from peft import PeftModel
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedConfig, PreTrainedModel
 
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS
+from reason4rec.llm.attention import is_padded_exactly, shares_beginnings
+from reason4rec.llm.base_files import read_config
 from reason4rec.llm.bases import load_base, with_adapter
 from reason4rec.llm.batches import CPU_TOKENS, Answer, BatchRunner
 from reason4rec.llm.cache import ResponseCache, key_of
@@ -55,7 +58,7 @@ class LocalModel(BatchRunner):
         def rows_of(window: slice) -> list[Row]:
             asked = prompts[window]
             encoded = self._encode_all(asked, [self.max_length - max_new_tokens] * len(asked))
-            prefix = common_prefix(encoded)
+            prefix = common_prefix(encoded) if self.shares else b""
             return [Row(ids, prefix) for ids in encoded]
 
         for prompt in prompts:
@@ -71,7 +74,7 @@ class LocalModel(BatchRunner):
         before = {}
         if batch[0].prefix:
             states = [self._states(prefixes)[row.prefix] for row in batch]
-            before["past_key_values"], prefix_mask = joined(states, self.model.config)
+            before["past_key_values"], prefix_mask = joined(states)
             ids = torch.cat([self._padded([row.prefix for row in batch])[0], ids], dim=1)
             mask = torch.cat([prefix_mask, mask], dim=1)
         processors = LogitsProcessorList([Watch(self._bar.writing)] if self._bar else [])
@@ -133,7 +136,7 @@ class LocalModel(BatchRunner):
         before: dict[str, object] = {"use_cache": False}
         if prefixes:
             states = [self._states(prefixes)[row.prefix] for row in batch]
-            cache, prefix_mask = joined(states, self.model.config)
+            cache, prefix_mask = joined(states)
             before, mask = {"use_cache": True, "past_key_values": cache}, torch.cat([prefix_mask, mask], dim=1)
         places = positions(mask)[:, -ids.shape[1] :]
         logits = self.model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1, **before).logits
@@ -158,8 +161,10 @@ class LocalModel(BatchRunner):
     def read_prefixes(self, prompts: Sequence[Prompt], at_once: int = 1) -> PrefixCache | None:
         """The prefixes of these prompts, read when first needed and kept in memory as long as what is returned.
 
-        None where `at_once` times as many would be more than there is room for.
+        None where `at_once` times as many would be more than there is room for, or where the base shares none.
         """
+        if not self.shares:
+            return None
         encoded = self._encode_all(prompts, [self.max_length] * len(prompts), count=False)
         found = self._prefixes_of(prompts, encoded, alone=True)
         prefixes = [prefix for prefix in dict.fromkeys(found) if prefix]
@@ -173,6 +178,8 @@ class LocalModel(BatchRunner):
 
     def _prefixes_of(self, prompts: Sequence[Prompt], encoded: list[bytes], alone: bool) -> list[bytes]:
         """The packed prefix of each prompt, empty where there is none or, unless `alone`, no other prompt has it."""
+        if not self.shares:
+            return [b""] * len(prompts)
         texts = Counter(hash(prompt.text[: prompt.head]) for prompt in prompts)
         known: dict[bytes, bytes] = {}
         prefixes = []
@@ -228,30 +235,43 @@ def load(
     card, so that a resumed run has the same batches as long as they fit. On a CPU it has CPU_TOKENS tokens.
     """
     print(f"loading base model {base_model} on {device}", flush=True)
+    read_config(base_model)
     tokenizer = load_tokenizer(base_model)
     model: PreTrainedModel | PeftModel = load_base(base_model, device)
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
-    if model.num_parameters() * model.dtype.itemsize < free / 4:
+    packed_weights = any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules())
+    if packed_weights and model.num_parameters() * model.dtype.itemsize < free / 4:
         # A batch needs the weights unpacked, and here there is room to do that once and not at every token.
         logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
         model = model.dequantize()
+    base = model
     name = files.sha256(find(base_model)) if find(base_model).is_dir() else base_model
     if adapter is not None:
         model = with_adapter(model, adapter)
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
     name = key_of(name=name, device=device)
     model.eval()
-    if device == "cpu":
-        return LocalModel(
-            model, tokenizer, name, max_length, prompts_at_once, CPU_TOKENS, tokens_on_a_cpu(model.config), cache
-        )
-    free, total = torch.cuda.mem_get_info()
-    key = key_of(model=name, card=torch.cuda.get_device_name(), memory=total, what="tokens at once")
-    fits = tokens_in(free, model.config)
-    tokens = min(fits, (cache.get(key) if cache else None) or fits)
-    if cache:
-        cache.put({key: tokens})
-    return LocalModel(model, tokenizer, name, max_length, prompts_at_once, tokens, tokens / 4, cache)
+    tokens, kept = CPU_TOKENS, tokens_on_a_cpu(model.config)
+    if device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        key = key_of(model=name, card=torch.cuda.get_device_name(), memory=total, what="tokens at once")
+        fits = tokens_in(free, model.config)
+        tokens = min(fits, (cache.get(key) if cache else None) or fits)
+        kept = tokens / 4
+        if cache:
+            cache.put({key: tokens})
+    return LocalModel(
+        model,
+        tokenizer,
+        name,
+        max_length,
+        prompts_at_once,
+        tokens,
+        kept,
+        cache,
+        pads=is_padded_exactly(base.config),
+        shares=shares_beginnings(base, max_length),
+    )
 
 
 def tokens_in(free: int, config: PreTrainedConfig) -> int:
@@ -260,5 +280,8 @@ def tokens_in(free: int, config: PreTrainedConfig) -> int:
     A token keeps its keys and values in every layer, and in one layer at a time about eight vectors of the hidden and
     three of the intermediate size. A fifth of the memory stays free for all else. Our decision; halving covers errors.
     """
-    passing = 8 * config.hidden_size + 3 * config.intermediate_size
+    text = config.get_text_config(decoder=True)
+    wide = getattr(text, "intermediate_size", None)
+    wide = wide if isinstance(wide, int) else 4 * text.hidden_size
+    passing = 8 * text.hidden_size + 3 * wide
     return max(1, int(0.8 * free / (torch.bfloat16.itemsize * (numbers_of_a_token(config) + passing))))

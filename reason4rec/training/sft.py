@@ -89,12 +89,36 @@ def resolve_engine(engine: str, device: str, processes: int = 1) -> str:
 
 
 def resolve_padding_free(padding_free: bool | None, engine: str) -> bool | None:
-    """Whether the rows of a batch are laid end to end: yes by default; None where unsloth decides."""
+    """Whether the rows of a batch are laid end to end; None where unsloth decides, or else `suited` by the base."""
     if engine == "unsloth":
         if padding_free is not None:
             raise InputError("--padding_free and --no-padding_free are for --engine transformers; unsloth has its own")
         return None
-    return padding_free is not False
+    return padding_free
+
+
+def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[str, object]:
+    """The execution as a base needs it: its own layers are named where they are not Llama's.
+
+    Rows are laid end to end where the base attends so that they can be, unless that was decided. InputError names a
+    base that cannot be used, or be trained in the way that was asked for.
+    """
+    from reason4rec.llm.base_files import read_config
+    from reason4rec.training.batches import can_lay_end_to_end
+    from reason4rec.training.modules import check_adapter
+
+    base_model = settings["base_model"]
+    config = read_config(base_model)
+    can = can_lay_end_to_end(config)
+    if execution["padding_free"] and not can:
+        raise InputError(
+            f"--padding_free: {base_model} does not attend to all earlier tokens alike; leave the option away"
+        )
+    found = dict(execution)
+    if execution["engine"] == "transformers" and execution["padding_free"] is None:
+        found["padding_free"] = can
+    modules = check_adapter(config, base_model, settings["lm_head"])
+    return found if modules == TARGET_MODULES else found | {"target_modules": modules}
 
 
 def train_sft(
@@ -115,9 +139,10 @@ def train_sft(
     # One process decides, since it may also recover an adapter that a killed run left unfinished.
     if any_is(state, done):
         return None
+    origin = together(state, provenance)
+    execution = together(state, lambda: suited(execution, origin["settings"]))
     print(", ".join(f"{name}={value}" for name, value in execution.items()), flush=True)
     folder = training_folder(out)
-    origin = together(state, provenance)
     together(state, lambda: state.is_main_process and prepare_folder(folder, origin | {"execution": execution}))
 
     def ready() -> tuple[int, object, int]:

@@ -7,7 +7,8 @@ from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
 from reason4rec.training.adapters import keep_updates
-from reason4rec.training.recipe import SCHEDULE, TARGET_MODULES, Recipe
+from reason4rec.training.modules import head_of, target_modules
+from reason4rec.training.recipe import SCHEDULE, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -67,6 +68,7 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     from accelerate import PartialState
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
+    from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback
 
     from reason4rec.llm.tokens import load_tokenizer
@@ -83,13 +85,16 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     blanks = -len(fitted) % (settings["processes"] * at_once) if settings["processes"] > 1 else 0
     blank = {"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}
     torch.manual_seed(seed)
+    model = model_to_train(recipe, settings, seed)
     trainer = trainer_class(len(fitted), blanks)(
-        model=model_to_train(recipe, settings, seed),
+        model=model,
         args=config_of(recipe, settings, seed, folder),
         train_dataset=Dataset.from_list(fitted + [blank] * (blanks > 0)),
         data_collator=flatten if settings["padding_free"] else None,
         processing_class=tokenizer,
-        peft_config=None if settings["engine"] == "unsloth" else adapter_config(recipe),
+        peft_config=None
+        if settings["engine"] == "unsloth"
+        else LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe, model, settings["base_model"])),
         callbacks=[MarkComplete()],
     )
     if not blanks and len(trainer.train_dataset) != len(rows):
@@ -119,22 +124,15 @@ def trainer_class(n_rows: int, blanks: int) -> type["SFTTrainer"]:
     return FilledTrainer
 
 
-def adapter_options(recipe: Recipe) -> dict[str, object]:
+def adapter_options(recipe: Recipe, model: "PreTrainedModel", base_model: str) -> dict[str, object]:
     """An adapter's options as peft and unsloth both call them."""
     return {
         "r": recipe.rank,
         "lora_alpha": recipe.alpha,
         "lora_dropout": recipe.dropout,
-        "target_modules": list(TARGET_MODULES),
-        "modules_to_save": ["lm_head"] if recipe.lm_head else None,
+        "target_modules": list(target_modules(model, base_model)),
+        "modules_to_save": [head_of(model, base_model)] if recipe.lm_head else None,
     }
-
-
-def adapter_config(recipe: Recipe) -> object:
-    """peft's configuration of an adapter."""
-    from peft import LoraConfig
-
-    return LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe))
 
 
 def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedModel":
@@ -147,7 +145,9 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
         )
         checkpointing = "unsloth" if settings["gradient_checkpointing"] else False
         options = {"random_state": seed, "use_gradient_checkpointing": checkpointing}
-        return FastLanguageModel.get_peft_model(model, **adapter_options(recipe), **options)
+        return FastLanguageModel.get_peft_model(
+            model, **adapter_options(recipe, model, settings["base_model"]), **options
+        )
     import torch
     from accelerate import PartialState
 

@@ -1,0 +1,93 @@
+"""What stands in the folder of a base model: what cannot be used is named before anything is loaded."""
+
+import json
+from pathlib import Path
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from reason4rec.errors import InputError
+from reason4rec.run.project import find
+
+# What a damaged file or an odd setting in it ends in, somewhere below transformers.
+DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RuntimeError,
+    ZeroDivisionError,
+    SafetensorError,
+    StrictDataclassError,
+)
+OWN_CODE = "needs code of its own (auto_map), which is never run here; use a base that transformers knows"
+
+
+def refused(base_model: str | Path, error: Exception) -> InputError:
+    """The error for a base model that cannot be loaded, in one line."""
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+    if "custom code" in reason:
+        reason = OWN_CODE
+    return InputError(f"base model {base_model}: cannot be loaded ({reason[:160]})")
+
+
+def read_config(base_model: str | Path) -> PreTrainedConfig:
+    """The configuration of a base model; InputError for what is no base, or one that is not read here, by its name."""
+    folder = find(base_model)
+    if folder.is_dir():
+        _check_folder(base_model, folder)
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    except DAMAGED as error:
+        raise refused(base_model, error) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise InputError(f"base model {base_model}: {config.model_type} models write no text; use an instruct model")
+    _check_quantization(base_model, config)
+    return config
+
+
+def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class of transformers that a configuration is loaded as."""
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _check_folder(base_model: str | Path, folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    endings = {Path(name).suffix for name in names}
+    say = f"base model {base_model}:"
+    if "config.json" not in names:
+        if "adapter_config.json" in names:
+            raise InputError(f"{say} is an adapter; pass the base model that it was trained on")
+        if ".gguf" in endings:
+            raise InputError(f"{say} holds GGUF, which is not read here; use the model's folder of safetensors")
+        raise InputError(f"{say} no config.json there; name the folder of a whole model")
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        own_code = "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{folder / 'config.json'}: cannot be read ({error}); fetch the base model again") from error
+    if own_code:
+        raise InputError(f"{say} {OWN_CODE}")
+    if ".safetensors" in endings:
+        return
+    if ".gguf" in endings:
+        raise InputError(f"{say} holds GGUF, which is not read here; use the model's folder of safetensors")
+    if endings & {".bin", ".pt", ".pth"}:
+        raise InputError(f"{say} its weights are pickles of torch, which can run code; use one with safetensors")
+    raise InputError(f"{say} no weights (*.safetensors) there; fetch the base model again")
+
+
+def _check_quantization(base_model: str | Path, config: PreTrainedConfig) -> None:
+    found = getattr(config, "quantization_config", None)
+    if not found:
+        return
+    found = found if isinstance(found, dict) else found.to_dict()
+    method = str(found.get("quant_method", "bitsandbytes"))
+    if method != "bitsandbytes" or not (found.get("load_in_4bit") or found.get("_load_in_4bit")):
+        method = "8 bits" if method == "bitsandbytes" else method
+        raise InputError(
+            f"base model {base_model}: was published in {method}, which no adapter is trained on here; use its 16-bit "
+            f"weights or a bitsandbytes 4-bit form of it"
+        )
