@@ -1,11 +1,19 @@
 """What stands in the folder of a base model: what cannot be used is named before anything is loaded."""
 
 import json
+import math
 from pathlib import Path
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from reason4rec.errors import InputError
 from reason4rec.run.project import find
@@ -22,6 +30,7 @@ DAMAGED = (
     SafetensorError,
     StrictDataclassError,
 )
+LEAST_CONTEXT, MOST_CONTEXT = 64, 10**8  # what says less or more says nothing
 OWN_CODE = "needs code of its own (auto_map), which is never run here; use a base that transformers knows"
 
 
@@ -53,6 +62,23 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 
 
+def context_of(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> float:
+    """How many tokens a base reads at once, as its configuration and its tokenizer say; infinite where neither does."""
+    of_model = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    said = [one for one in (of_model, tokenizer.model_max_length) if isinstance(one, int)]
+    return min((one for one in said if LEAST_CONTEXT <= one < MOST_CONTEXT), default=math.inf)
+
+
+def length_that_fits(
+    max_length: int, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, base_model: str | Path
+) -> int:
+    """The tokens of the longest row that a base can take, at most `max_length`; it is said where they are fewer."""
+    room = context_of(config, tokenizer)
+    if room < max_length:
+        print(f"note: {base_model} reads at most {room} tokens, longer rows are shortened to that", flush=True)
+    return min(max_length, room)
+
+
 def _check_folder(base_model: str | Path, folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     endings = {Path(name).suffix for name in names}
@@ -65,8 +91,10 @@ def _check_folder(base_model: str | Path, folder: Path) -> None:
         raise InputError(f"{say} no config.json there; name the folder of a whole model")
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            raise TypeError("no settings in it")
         own_code = "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{folder / 'config.json'}: cannot be read ({error}); fetch the base model again") from error
     if own_code:
         raise InputError(f"{say} {OWN_CODE}")

@@ -5,6 +5,7 @@ first; on a CPU a batch gives what its prompts give one by one, on CUDA up to th
 target have in common is read once. Inference never goes through unsloth, whose left-padded batches are wrong.
 """
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +17,25 @@ import numpy as np
 import psutil
 import torch
 from peft import PeftModel
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS
 from reason4rec.llm.attention import is_padded_exactly, shares_beginnings
-from reason4rec.llm.base_files import read_config
-from reason4rec.llm.bases import load_base, with_adapter
+from reason4rec.llm.base_files import length_that_fits, read_config
+from reason4rec.llm.bases import check_vocabulary, load_base, with_adapter
 from reason4rec.llm.batches import CPU_TOKENS, Answer, BatchRunner
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.prefix_cache import PrefixCache, joined, numbers_of_a_token, tokens_on_a_cpu
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.rows import ID_BYTES, Row, common_prefix, length, packed, positions, unpacked
-from reason4rec.llm.tokens import check, choice_ids, head_length, load_tokenizer, plain_ids
+from reason4rec.llm.tokens import check, choices_after, end_of_turn, head_length, load_tokenizer
 from reason4rec.run import files
 from reason4rec.run.project import find
 
@@ -84,14 +92,12 @@ class LocalModel(BatchRunner):
             input_ids=ids,
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            pad_token_id=self.tokenizer.pad_token_id,
             logits_processor=processors,
             **before,
         )[:, ids.shape[1] :]
-        texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
+        ends = set(self.model.generation_config.eos_token_id)
+        replies = [list(itertools.takewhile(lambda token: token not in ends, row)) for row in output.tolist()]
+        texts = self.tokenizer.batch_decode(replies, skip_special_tokens=True)
         return [text.strip() for text in texts], int((output != self.tokenizer.pad_token_id).sum())
 
     def choice_probabilities(
@@ -109,15 +115,16 @@ class LocalModel(BatchRunner):
         the prefixes that `read_prefixes` gave, or those that recur among these prompts. InputError if a choice is not a
         single token after the prefix. Source: paper, feedback prediction.
         """
-        columns = torch.tensor(choice_ids(self.tokenizer, choices, prefix), device=self.model.device)
+        before, tokens = choices_after(self.tokenizer, choices, prefix)
+        columns = torch.tensor(tokens, device=self.model.device)
         begun = [""] * len(prompts) if reply_prefixes is None else reply_prefixes
-        tail = packed(plain_ids(self.tokenizer, prefix))
+        tail = packed(before)
 
         def rows_of(window: slice) -> list[Row]:
             asked = prompts[window]
             tails = [tail] * len(asked)
             if reply_prefixes is not None:
-                tails = [packed(plain_ids(self.tokenizer, text + prefix)) for text in begun[window]]
+                tails = [packed(choices_after(self.tokenizer, choices, text + prefix)[0]) for text in begun[window]]
             encoded = self._encode_all(asked, [self.max_length - length(end) for end in tails])
             shared = self._prefixes_of(asked, encoded, alone=prefix_cache is not None)
             return [Row(ids + end, one) for ids, end, one in zip(encoded, tails, shared)]
@@ -235,9 +242,12 @@ def load(
     card, so that a resumed run has the same batches as long as they fit. On a CPU it has CPU_TOKENS tokens.
     """
     print(f"loading base model {base_model} on {device}", flush=True)
-    read_config(base_model)
+    config = read_config(base_model)
     tokenizer = load_tokenizer(base_model)
+    max_length = length_that_fits(max_length, config, tokenizer, base_model)
     model: PreTrainedModel | PeftModel = load_base(base_model, device)
+    check_vocabulary(model, tokenizer, base_model)
+    model.generation_config = greedy(model, tokenizer)
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     packed_weights = any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules())
     if packed_weights and model.num_parameters() * model.dtype.itemsize < free / 4:
@@ -251,15 +261,7 @@ def load(
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
     name = key_of(name=name, device=device)
     model.eval()
-    tokens, kept = CPU_TOKENS, tokens_on_a_cpu(model.config)
-    if device == "cuda":
-        free, total = torch.cuda.mem_get_info()
-        key = key_of(model=name, card=torch.cuda.get_device_name(), memory=total, what="tokens at once")
-        fits = tokens_in(free, model.config)
-        tokens = min(fits, (cache.get(key) if cache else None) or fits)
-        kept = tokens / 4
-        if cache:
-            cache.put({key: tokens})
+    tokens = tokens_on_a_card(model.config, name, cache) if device == "cuda" else CPU_TOKENS
     return LocalModel(
         model,
         tokenizer,
@@ -267,11 +269,30 @@ def load(
         max_length,
         prompts_at_once,
         tokens,
-        kept,
+        tokens / 4 if device == "cuda" else tokens_on_a_cpu(model.config),
         cache,
         pads=is_padded_exactly(base.config),
         shares=shares_beginnings(base, max_length),
     )
+
+
+def tokens_on_a_card(config: PreTrainedConfig, name: str, cache: ResponseCache | None) -> int:
+    """How many tokens fit into the free memory of this card, or fewer, as the cache says of an earlier run."""
+    free, total = torch.cuda.mem_get_info()
+    key = key_of(model=name, card=torch.cuda.get_device_name(), memory=total, what="tokens at once")
+    fits = tokens_in(free, config)
+    tokens = min(fits, (cache.get(key) if cache else None) or fits)
+    if cache:
+        cache.put({key: tokens})
+    return tokens
+
+
+def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """How a base writes: greedily, whatever settings it was published with, up to any of its ends of a turn or text."""
+    published = model.generation_config.eos_token_id
+    published = [published] if isinstance(published, int) else published or ()
+    ends = {end_of_turn(tokenizer), tokenizer.eos_token_id, *published}
+    return GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id, do_sample=False)
 
 
 def tokens_in(free: int, config: PreTrainedConfig) -> int:

@@ -98,12 +98,13 @@ def resolve_padding_free(padding_free: bool | None, engine: str) -> bool | None:
 
 
 def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[str, object]:
-    """The execution as a base needs it: its own layers are named where they are not Llama's.
+    """The execution as a base needs it, with what it changes of the settings: its layers, and how long a row can be.
 
     Rows are laid end to end where the base attends so that they can be, unless that was decided. InputError names a
     base that cannot be used, or be trained in the way that was asked for.
     """
-    from reason4rec.llm.base_files import read_config
+    from reason4rec.llm.base_files import length_that_fits, read_config
+    from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.batches import can_lay_end_to_end
     from reason4rec.training.modules import check_adapter
 
@@ -117,6 +118,9 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
     found = dict(execution)
     if execution["engine"] == "transformers" and execution["padding_free"] is None:
         found["padding_free"] = can
+    length = length_that_fits(settings["max_length"], config, load_tokenizer(base_model), base_model)
+    if length < settings["max_length"]:
+        found["max_length"] = length
     modules = check_adapter(config, base_model, settings["lm_head"])
     return found if modules == TARGET_MODULES else found | {"target_modules": modules}
 

@@ -71,6 +71,7 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback
 
+    from reason4rec.llm.bases import check_vocabulary
     from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.batches import flatten
     from reason4rec.training.callbacks import MarkComplete, Progress
@@ -86,6 +87,7 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     blank = {"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}
     torch.manual_seed(seed)
     model = model_to_train(recipe, settings, seed)
+    check_vocabulary(model, tokenizer, settings["base_model"])
     trainer = trainer_class(len(fitted), blanks)(
         model=model,
         args=config_of(recipe, settings, seed, folder),
