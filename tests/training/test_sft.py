@@ -504,6 +504,27 @@ def test_a_batch_that_cannot_be_split_evenly_is_refused(batch, parts, processes)
         trainer_module.rows_at_once(batch, parts, processes)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("epochs", value) for value in ("0", "-1", "nan", "inf")),
+        *(("lr", value) for value in ("nan", "-1", "0", "inf")),
+        *(("dropout", value) for value in ("1", "1.5", "-0.1", "nan")),
+        *(("warmup", value) for value in ("-1", "nan")),
+        *((option, value) for option in ("rank", "alpha", "batch_size") for value in ("0", "-2", "1.5")),
+    ],
+)
+def test_a_number_that_nothing_can_be_trained_with_is_named_before_anything_is_loaded(
+    base, tmp_path, capsys, option, value
+):
+    words = [word for word in command(base, tmp_path) if not word.startswith(f"--{option}=")]
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((InputError, SystemExit)) as error:
+        run([*words, f"--{option}={value}"])
+    assert f"--{option}" in (str(error.value) + capsys.readouterr().err)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("adapter", EXPERTS)
 def test_on_cuda_every_adapter_trains_and_is_saved(base, tmp_path, adapter):

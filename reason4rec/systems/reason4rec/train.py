@@ -24,17 +24,20 @@ from reason4rec.llm.base import resolve_device
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
 from reason4rec.systems.reason4rec.options import Execution, Training
 from reason4rec.training import processes, sft
-from reason4rec.training.recipe import Recipe
+from reason4rec.training.recipe import Recipe, checked
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
 
 
 def recipe_of(step: "ExpertStep") -> Recipe:
-    """The recipe of a training: the expert's, with the dataset's own settings and those that were given."""
+    """The recipe of a training: the expert's, with the dataset's own settings and those that were given.
+
+    InputError names a number that nothing can be trained with.
+    """
     given = {one.name: getattr(step[Training], one.name) for one in fields(Recipe)}
     recipe = recipe_for(step.spec.adapter, step.dataset)
-    return replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None})
+    return checked(replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None}))
 
 
 def _whole(value: float) -> float:
