@@ -143,6 +143,7 @@ def train_sft(
     # One process decides, since it may also recover an adapter that a killed run left unfinished.
     if any_is(state, done):
         return None
+    together(state, lambda: state.is_main_process and files.check_place(out))
     origin = together(state, provenance)
     execution = together(state, lambda: suited(execution, origin["settings"]))
     print(", ".join(f"{name}={value}" for name, value in execution.items()), flush=True)

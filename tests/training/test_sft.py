@@ -1,7 +1,9 @@
 """The trainer: what the loss is on, what is saved, what a resumed run gives, and the traps of trl and peft."""
 
+import errno
 import json
 import math
+import os
 import resource
 import shutil
 import signal
@@ -452,6 +454,52 @@ def test_a_trained_adapter_is_complete_and_its_settings_and_losses_lie_beside_it
     shutil.rmtree(out)
     run(arguments)
     assert out.exists()
+
+
+def link_to_a_folder(out, monkeypatch):
+    (out.parent / "elsewhere").mkdir()
+    out.symlink_to(out.parent / "elsewhere")
+
+
+def link_to_nothing(out, monkeypatch):
+    out.symlink_to(out.parent / "nothing")
+
+
+def a_file(out, monkeypatch):
+    out.write_text("mine")
+
+
+def a_mounted_disk(out, monkeypatch):
+    out.mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == out)
+
+
+def a_read_only_disk(out, monkeypatch):
+    def refuse(path, *rest, **named):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+
+def another_disk(out, monkeypatch):
+    def refuse(path, *rest, **named):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+
+
+@pytest.mark.parametrize(
+    "place", [link_to_a_folder, link_to_nothing, a_file, a_mounted_disk, a_read_only_disk, another_disk]
+)
+def test_a_place_that_no_adapter_can_take_was_found_after_the_training(base, tmp_path, capsys, monkeypatch, place):
+    out = tmp_path / "adapter"
+    place(out, monkeypatch)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=str(tmp_path)):
+        train_rows(base, out, rows_for("Predictor", 4), capsys)
+    monkeypatch.undo()
+    assert "loading" not in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("bytes_free", [3_000, 200_000])
