@@ -18,7 +18,7 @@ from reason4rec.errors import InputError
 from reason4rec.run import files
 from reason4rec.run.project import find
 from reason4rec.training.adapters import save, trained_weights
-from reason4rec.training.processes import any_is, together
+from reason4rec.training.processes import any_is, is_launched, together
 from reason4rec.training.recipe import OPTIMIZER, SCHEDULE, TARGET_MODULES, Recipe
 from reason4rec.training.trainer import COMPLETE, build_trainer, rows_at_once
 
@@ -73,7 +73,7 @@ def execution_of(
 
 def is_sharded() -> bool:
     """Whether accelerate shards the base model, which its launcher decides."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return is_launched() and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def resolve_engine(engine: str, device: str, processes: int = 1) -> str:
