@@ -19,7 +19,7 @@ from reason4rec.run import files
 from reason4rec.run.project import find
 from reason4rec.training.adapters import save, trained_weights
 from reason4rec.training.processes import any_is, is_launched, together
-from reason4rec.training.recipe import OPTIMIZER, SCHEDULE, TARGET_MODULES, Recipe
+from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe
 from reason4rec.training.trainer import COMPLETE, build_trainer, rows_at_once
 
 if TYPE_CHECKING:
@@ -133,12 +133,14 @@ def train_sft(
     done: Callable[[], bool],
     read_rows: Callable[[], list[dict]],
     state: "PartialState",
+    save_minutes: float = SAVE_MINUTES,
 ) -> dict[str, float] | None:
     """Trains an adapter and writes it to `out`; None where nothing is to be done, or in all processes but one.
 
     `provenance` returns the sha256 of the inputs and the settings of `settings_of`; `done` whether the adapter is there
     and current, and where it is not it locks it for this process; `read_rows` the training rows. The main process
-    returns `rows`, `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend.
+    returns `rows`, `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend. An
+    interrupted training says what is kept of it.
     """
     # One process decides, since it may also recover an adapter that a killed run left unfinished.
     if any_is(state, done):
@@ -152,10 +154,11 @@ def train_sft(
 
     def ready() -> tuple[int, object, int]:
         rows = read_rows()
-        return len(rows), *build_trainer(rows, origin["settings"] | execution, seed, folder)
+        return len(rows), *build_trainer(rows, origin["settings"] | execution, seed, folder, save_minutes)
 
     n_rows, trainer, shortened = together(state, ready)
-    with write_failures(out):
+    together(state, lambda: state.is_main_process and drop_incomplete(folder))
+    with write_failures(out), said_when_interrupted(folder):
         trainer.train(resume_from_checkpoint=last_complete(folder))
         weights = trained_weights(trainer.model)
         if not state.is_main_process:
@@ -170,6 +173,21 @@ def train_sft(
         "first_loss": round(curve[0]["loss"], 4),
         "last_loss": round(curve[-1]["loss"], 4),
     }
+
+
+@contextmanager
+def said_when_interrupted(folder: Path) -> Iterator[None]:
+    """Says in one line what is kept of a training that is interrupted, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = last_complete(folder)
+        if kept is None:
+            print("interrupted before the first checkpoint: the same command begins anew", flush=True)
+        else:
+            step = Path(kept).name.partition("-")[2]
+            print(f"interrupted: step {step} is kept in {kept}; the same command goes on from there", flush=True)
+        raise
 
 
 @contextmanager
@@ -200,6 +218,13 @@ def prepare_folder(folder: Path, provenance: dict) -> None:
         print(f"starting anew: {folder} holds checkpoints of other rows, settings or execution, which are removed")
         shutil.rmtree(folder)
     files.write_text(mark, text)
+
+
+def drop_incomplete(folder: Path) -> None:
+    """Removes checkpoints that were not written whole, before they are counted among those that may go."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / COMPLETE).is_file():
+            shutil.rmtree(checkpoint)
 
 
 def last_complete(folder: Path) -> str | None:

@@ -8,7 +8,7 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
 from reason4rec.training.adapters import keep_updates
 from reason4rec.training.modules import head_of, target_modules
-from reason4rec.training.recipe import SCHEDULE, Recipe
+from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,11 +55,14 @@ def fit_rows(
     return fitted, shortened
 
 
-def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> tuple["SFTTrainer", int]:
+def build_trainer(
+    rows: list[dict], settings: dict, seed: int, folder: Path, save_minutes: float = SAVE_MINUTES
+) -> tuple["SFTTrainer", int]:
     """A trainer that is ready to train, and how many rows were shortened.
 
     `settings` holds a recipe's fields, `base_model`, `max_length`, `optimizer`, and those of `sft.execution_of`.
-    InputError where a row cannot be shortened enough, or where the loss would be on more than the answer.
+    It saves after each epoch, and when its last checkpoint is `save_minutes` old. InputError where a row cannot be
+    shortened enough, or where the loss would be on more than the answer.
     """
     if settings["engine"] == "unsloth":
         # It patches trl and transformers at import, so it must come first, and only where it is used.
@@ -68,13 +71,12 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     from accelerate import PartialState
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
-    from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback
 
     from reason4rec.llm.bases import check_vocabulary
     from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.batches import flatten
-    from reason4rec.training.callbacks import MarkComplete, Progress
+    from reason4rec.training.callbacks import MarkComplete, Progress, SaveByTime
 
     disable_progress_bar()
     recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
@@ -94,10 +96,8 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
         train_dataset=Dataset.from_list(fitted + [blank] * (blanks > 0)),
         data_collator=flatten if settings["padding_free"] else None,
         processing_class=tokenizer,
-        peft_config=None
-        if settings["engine"] == "unsloth"
-        else LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe, model, settings["base_model"])),
-        callbacks=[MarkComplete()],
+        peft_config=adapter_config(recipe, model, settings),
+        callbacks=[MarkComplete(), SaveByTime(save_minutes)],
     )
     if not blanks and len(trainer.train_dataset) != len(rows):
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
@@ -135,6 +135,15 @@ def adapter_options(recipe: Recipe, model: "PreTrainedModel", base_model: str) -
         "target_modules": list(target_modules(model, base_model)),
         "modules_to_save": [head_of(model, base_model)] if recipe.lm_head else None,
     }
+
+
+def adapter_config(recipe: Recipe, model: "PreTrainedModel", settings: dict) -> object | None:
+    """peft's configuration of an adapter; None where unsloth has put it on the model."""
+    from peft import LoraConfig
+
+    if settings["engine"] == "unsloth":
+        return None
+    return LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe, model, settings["base_model"]))
 
 
 def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedModel":

@@ -234,14 +234,14 @@ def test_a_head_in_fp32_stands_on_a_base_in_bf16(base, tmp_path):
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
-def train_rows(base, out, rows, capsys, done=False, **changes):
+def train_rows(base, out, rows, capsys, done=False, save_minutes=10, **changes):
     """Trains on rows with no system and no step: what `train_sft` returns, and what was printed."""
     recipe = replace(SMALL, **changes)
     state = processes.started("cpu")
     provenance = {"inputs": {}, "settings": sft.settings_of("any", recipe, base, 1024)}
     execution = sft.execution_of(recipe.batch_size, "cpu", state.num_processes)
     capsys.readouterr()
-    summary = sft.train_sft(out, lambda: provenance, execution, 42, lambda: done, lambda: rows, state)
+    summary = sft.train_sft(out, lambda: provenance, execution, 42, lambda: done, lambda: rows, state, save_minutes)
     return summary, capsys.readouterr()
 
 
@@ -423,6 +423,46 @@ def test_a_training_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_path, monk
     assert (out / name).read_bytes() == (whole / name).read_bytes()
     assert (out / "loss_curve.json").read_text() == (whole / "loss_curve.json").read_text()
     assert not sft.training_folder(out).exists()
+
+
+@pytest.mark.parametrize("dies_at", [5, 6, 8, 11])
+def test_what_was_trained_since_the_last_epoch_was_lost_when_a_training_was_cut_off(
+    base, tmp_path, capsys, monkeypatch, dies_at
+):
+    """Saved after each step, with dropout, and cut off while a checkpoint is written: in an epoch and at its end."""
+    changes = {"epochs": 3, "batch_size": 2, "dropout": 0.2}
+    rows = rows_for("Reasoner")
+    train_rows(base, tmp_path / "unbroken", rows, capsys, **changes)
+    out, complete = tmp_path / "cut", Path.touch
+
+    def dies(path, *rest, **named):
+        if path.parent.name == f"checkpoint-{dies_at}":
+            raise KeyboardInterrupt
+        complete(path, *rest, **named)
+
+    monkeypatch.setattr(Path, "touch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_rows(base, out, rows, capsys, save_minutes=0, **changes)
+    monkeypatch.undo()
+    said = capsys.readouterr().out
+    kept = Path(sft.last_complete(sft.training_folder(out)))
+    assert kept.name == f"checkpoint-{dies_at - 1}"
+    assert said.count("interrupted: ") == 1 and str(kept) in said
+    summary, printed = train_rows(base, out, rows, capsys, save_minutes=0, **changes)
+    assert summary["steps"] == 12
+    assert f"{dies_at - 1}/12" in printed.err
+    for name in ("adapter_model.safetensors", "loss_curve.json", "settings.json"):
+        assert (out / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+
+
+def test_a_training_that_is_interrupted_at_once_says_that_nothing_is_kept(base, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trl.SFTTrainer, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_rows(base, tmp_path / "adapter", rows_for("Predictor", 4), capsys)
+    assert "interrupted before the first checkpoint" in capsys.readouterr().out
 
 
 def test_checkpoints_of_other_settings_are_not_gone_on_from(base, tmp_path):

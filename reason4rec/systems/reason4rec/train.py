@@ -6,7 +6,8 @@ Reads  the expert's instruct rows, a list of {"messages": [user, assistant]}
 Writes checkpoints/DATASET/ADAPTER (adapter with its head, settings.json, loss_curve.json)
 
 The loss is on the answer only. A row that is too long loses its oldest history, never the instruction or the answer.
-A run that is cut off goes on from its last complete checkpoint and ends as an unbroken one does.
+A checkpoint is written at the end of each epoch and every --save_minutes. A run that is cut off goes on from the last
+complete one and ends as an unbroken one does.
 
 On several GPUs, with the same options and the same rows in each step:
 
@@ -80,6 +81,7 @@ def train(step: "ExpertStep") -> None:
             step.done,
             lambda: step.read(rows)[: step.common.limit],
             state,
+            options.save_minutes,
         )
         if found:
             n_rows = found.pop("rows")
