@@ -10,18 +10,23 @@ from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from reason4rec.errors import InputError
 from reason4rec.llm import adapters
+from reason4rec.llm.base_files import DAMAGED, read_config, refused
+from reason4rec.llm.tokens import chat_ids, end_of_turn
 from reason4rec.run.project import find
 
 
 def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) -> PreTrainedModel:
     """A causal language model in 4-bit NF4 on `cuda`, `cuda:N` or `cpu`, from the hub or a local folder.
 
-    Its packed weights are stored as `storage`, which must be that of all others where they are sharded.
+    Its packed weights are stored as `storage`, which must be that of all others where they are sharded. InputError
+    names what cannot be loaded, or lacks a weight.
     """
+    read_config(base_model)
     number = torch.bfloat16 if device.startswith("cuda") else torch.float32
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -31,17 +36,29 @@ def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) 
         bnb_4bit_quant_storage=storage,
     )
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             str(find(base_model)),
             quantization_config=quantization,
             dtype=number,
             device_map={"": 0 if device == "cuda" else device},
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"base model {base_model}: cannot be loaded ({reason})") from error
+    except torch.OutOfMemoryError:
+        raise
+    except DAMAGED as error:
+        raise refused(base_model, error) from error
+    if lacking := sorted(loading["missing_keys"]):  # transformers fills them with random numbers
+        raise InputError(
+            f"base model {base_model}: {len(lacking)} weights are missing, such as {lacking[0]}; fetch it again"
+        )
+    for name, layer in model.named_modules():
+        state = getattr(layer.weight, "quant_state", None) if isinstance(layer, bitsandbytes.nn.Linear4bit) else None
+        # transformers does not compare the sizes of what it packs.
+        if state and sorted(state.shape) != sorted((layer.in_features, layer.out_features)):
+            sizes = " x ".join(map(str, state.shape))
+            raise InputError(f"base model {base_model}: weight {name} is {sizes}, config.json says otherwise")
     if device == "cpu":
         keep_gradients_on_cpu(model)
     return model
@@ -56,6 +73,23 @@ def keep_gradients_on_cpu(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base_model: str) -> None:
+    """InputError unless a model has weights for all tokens that a text or the chat template can become.
+
+    Padding is masked: where it has no weights, the end of text stands in.
+    """
+    room, added = model.get_input_embeddings().weight.shape[0], tokenizer.added_tokens_decoder
+    if tokenizer.pad_token_id >= room:
+        tokenizer.pad_token = tokenizer.eos_token
+    used = {id_ for id_ in tokenizer.get_vocab().values() if id_ not in added}
+    used |= {*chat_ids(tokenizer, "text"), end_of_turn(tokenizer), tokenizer.pad_token_id}
+    if max(used) >= room:
+        raise InputError(
+            f"base model {base_model}: has weights for {room} tokens, its tokenizer knows {max(used) + 1}; fetch both "
+            f"again, together"
+        )
 
 
 def feed_lm_head_in_its_dtype(model: PeftModel) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from reason4rec.llm.base import PromptBar, progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
@@ -31,7 +31,8 @@ class BatchRunner:
 
     `name` stands for its weights in the keys of kept replies; `shortened` counts prompts that lost history to fit. A
     batch holds `prompts_at_once` prompts, or, where that is None, as many as have `tokens_at_once` tokens together.
-    Prefixes of at most `tokens_of_prefixes` tokens are kept from call to call.
+    Prefixes of at most `tokens_of_prefixes` tokens are kept from call to call. A base that no padding fits has
+    `pads` False and is asked one row at a time; one that cannot go on from kept keys and values has `shares` False.
     """
 
     model: PreTrainedModel | PeftModel
@@ -44,6 +45,8 @@ class BatchRunner:
     cache: ResponseCache | None = None
     shortened: int = 0
     tokens_that_fit: float = math.inf
+    pads: bool = True
+    shares: bool = True
 
     def __post_init__(self) -> None:
         self._bar: PromptBar | None = None
@@ -75,15 +78,21 @@ class BatchRunner:
         return ids.to(self.model.device), mask.to(self.model.device)
 
     def _states(self, prefixes: PrefixCache) -> dict[bytes, torch.Tensor]:
-        """Keys and values of every prefix, (its tokens, layers x 2 x key heads x size); read now if not yet."""
+        """Keys and values of every prefix, (its tokens, layers x 2, key heads, size); read now if not yet."""
 
         def read(batch: list[bytes]) -> tuple[list[torch.Tensor], int]:
             ids, mask = self._padded(batch)
-            cache = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions(mask), logits_to_keep=1, use_cache=True
-            ).past_key_values
+            cache = DynamicCache()  # one of the model's own lets go of what a window has passed
+            self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions(mask),
+                logits_to_keep=1,
+                use_cache=True,
+                past_key_values=cache,
+            )
             states = torch.stack([tensor for layer in cache.layers for tensor in (layer.keys, layer.values)], dim=1)
-            states = states.permute(0, 3, 1, 2, 4).flatten(2)
+            states = states.permute(0, 3, 1, 2, 4)
             return [row[-length(prefix) :].clone() for row, prefix in zip(states, batch)], ids.numel()
 
         for batch in prefixes.batches:
@@ -97,7 +106,7 @@ class BatchRunner:
         # The most tokens of an item from each place on.
         longest = list(itertools.accumulate(map(length, reversed(items)), max))[::-1]
         while start < len(items):
-            fit = self.prompts_at_once or max(1, min(ROWS, int(room / (longest[start] + more))))
+            fit = (self.prompts_at_once or max(1, min(ROWS, int(room / (longest[start] + more))))) if self.pads else 1
             batches.append(items[start : start + fit])
             start += fit
         return batches

@@ -5,26 +5,38 @@ first; on a CPU a batch gives what its prompts give one by one, on CUDA up to th
 target have in common is read once. Inference never goes through unsloth, whose left-padded batches are wrong.
 """
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import bitsandbytes
 import numpy as np
 import psutil
 import torch
 from peft import PeftModel
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS
-from reason4rec.llm.bases import load_base, with_adapter
+from reason4rec.llm.answers import answer_of
+from reason4rec.llm.attention import is_padded_exactly, shares_beginnings
+from reason4rec.llm.base_files import length_that_fits, read_config
+from reason4rec.llm.bases import check_vocabulary, load_base, with_adapter
 from reason4rec.llm.batches import CPU_TOKENS, Answer, BatchRunner
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.prefix_cache import PrefixCache, joined, numbers_of_a_token, tokens_on_a_cpu
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.rows import ID_BYTES, Row, common_prefix, length, packed, positions, unpacked
-from reason4rec.llm.tokens import check, choice_ids, head_length, load_tokenizer, plain_ids
+from reason4rec.llm.tokens import check, choices_after, end_of_turn, head_length, load_tokenizer
 from reason4rec.run import files
 from reason4rec.run.project import find
 
@@ -55,13 +67,13 @@ class LocalModel(BatchRunner):
         def rows_of(window: slice) -> list[Row]:
             asked = prompts[window]
             encoded = self._encode_all(asked, [self.max_length - max_new_tokens] * len(asked))
-            prefix = common_prefix(encoded)
+            prefix = common_prefix(encoded) if self.shares else b""
             return [Row(ids, prefix) for ids in encoded]
 
         for prompt in prompts:
             check(self.tokenizer, prompt, self.max_length - max_new_tokens)
         settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        return self._answers(len(prompts), rows_of, settings, what, batches)
+        return list(map(answer_of, self._answers(len(prompts), rows_of, settings, what, batches)))
 
     def _replies(
         self, prefixes: PrefixCache, max_new_tokens: int, temperature: float, seed: int, batch: list[Row]
@@ -71,7 +83,7 @@ class LocalModel(BatchRunner):
         before = {}
         if batch[0].prefix:
             states = [self._states(prefixes)[row.prefix] for row in batch]
-            before["past_key_values"], prefix_mask = joined(states, self.model.config)
+            before["past_key_values"], prefix_mask = joined(states)
             ids = torch.cat([self._padded([row.prefix for row in batch])[0], ids], dim=1)
             mask = torch.cat([prefix_mask, mask], dim=1)
         processors = LogitsProcessorList([Watch(self._bar.writing)] if self._bar else [])
@@ -81,14 +93,12 @@ class LocalModel(BatchRunner):
             input_ids=ids,
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            pad_token_id=self.tokenizer.pad_token_id,
             logits_processor=processors,
             **before,
         )[:, ids.shape[1] :]
-        texts = self.tokenizer.batch_decode(output, skip_special_tokens=True)
+        ends = set(self.model.generation_config.eos_token_id)
+        replies = [list(itertools.takewhile(lambda token: token not in ends, row)) for row in output.tolist()]
+        texts = self.tokenizer.batch_decode(replies, skip_special_tokens=True)
         return [text.strip() for text in texts], int((output != self.tokenizer.pad_token_id).sum())
 
     def choice_probabilities(
@@ -106,15 +116,16 @@ class LocalModel(BatchRunner):
         the prefixes that `read_prefixes` gave, or those that recur among these prompts. InputError if a choice is not a
         single token after the prefix. Source: paper, feedback prediction.
         """
-        columns = torch.tensor(choice_ids(self.tokenizer, choices, prefix), device=self.model.device)
+        before, tokens = choices_after(self.tokenizer, choices, prefix)
+        columns = torch.tensor(tokens, device=self.model.device)
         begun = [""] * len(prompts) if reply_prefixes is None else reply_prefixes
-        tail = packed(plain_ids(self.tokenizer, prefix))
+        tail = packed(before)
 
         def rows_of(window: slice) -> list[Row]:
             asked = prompts[window]
             tails = [tail] * len(asked)
             if reply_prefixes is not None:
-                tails = [packed(plain_ids(self.tokenizer, text + prefix)) for text in begun[window]]
+                tails = [packed(choices_after(self.tokenizer, choices, text + prefix)[0]) for text in begun[window]]
             encoded = self._encode_all(asked, [self.max_length - length(end) for end in tails])
             shared = self._prefixes_of(asked, encoded, alone=prefix_cache is not None)
             return [Row(ids + end, one) for ids, end, one in zip(encoded, tails, shared)]
@@ -133,7 +144,7 @@ class LocalModel(BatchRunner):
         before: dict[str, object] = {"use_cache": False}
         if prefixes:
             states = [self._states(prefixes)[row.prefix] for row in batch]
-            cache, prefix_mask = joined(states, self.model.config)
+            cache, prefix_mask = joined(states)
             before, mask = {"use_cache": True, "past_key_values": cache}, torch.cat([prefix_mask, mask], dim=1)
         places = positions(mask)[:, -ids.shape[1] :]
         logits = self.model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1, **before).logits
@@ -158,8 +169,10 @@ class LocalModel(BatchRunner):
     def read_prefixes(self, prompts: Sequence[Prompt], at_once: int = 1) -> PrefixCache | None:
         """The prefixes of these prompts, read when first needed and kept in memory as long as what is returned.
 
-        None where `at_once` times as many would be more than there is room for.
+        None where `at_once` times as many would be more than there is room for, or where the base shares none.
         """
+        if not self.shares:
+            return None
         encoded = self._encode_all(prompts, [self.max_length] * len(prompts), count=False)
         found = self._prefixes_of(prompts, encoded, alone=True)
         prefixes = [prefix for prefix in dict.fromkeys(found) if prefix]
@@ -173,6 +186,8 @@ class LocalModel(BatchRunner):
 
     def _prefixes_of(self, prompts: Sequence[Prompt], encoded: list[bytes], alone: bool) -> list[bytes]:
         """The packed prefix of each prompt, empty where there is none or, unless `alone`, no other prompt has it."""
+        if not self.shares:
+            return [b""] * len(prompts)
         texts = Counter(hash(prompt.text[: prompt.head]) for prompt in prompts)
         known: dict[bytes, bytes] = {}
         prefixes = []
@@ -228,30 +243,57 @@ def load(
     card, so that a resumed run has the same batches as long as they fit. On a CPU it has CPU_TOKENS tokens.
     """
     print(f"loading base model {base_model} on {device}", flush=True)
+    config = read_config(base_model)
     tokenizer = load_tokenizer(base_model)
+    max_length = length_that_fits(max_length, config, tokenizer, base_model)
     model: PreTrainedModel | PeftModel = load_base(base_model, device)
+    check_vocabulary(model, tokenizer, base_model)
+    model.generation_config = greedy(model, tokenizer)
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
-    if model.num_parameters() * model.dtype.itemsize < free / 4:
+    packed_weights = any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules())
+    if packed_weights and model.num_parameters() * model.dtype.itemsize < free / 4:
         # A batch needs the weights unpacked, and here there is room to do that once and not at every token.
         logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
         model = model.dequantize()
+    base = model
     name = files.sha256(find(base_model)) if find(base_model).is_dir() else base_model
     if adapter is not None:
         model = with_adapter(model, adapter)
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
     name = key_of(name=name, device=device)
     model.eval()
-    if device == "cpu":
-        return LocalModel(
-            model, tokenizer, name, max_length, prompts_at_once, CPU_TOKENS, tokens_on_a_cpu(model.config), cache
-        )
+    tokens = tokens_on_a_card(model.config, name, cache) if device == "cuda" else CPU_TOKENS
+    return LocalModel(
+        model,
+        tokenizer,
+        name,
+        max_length,
+        prompts_at_once,
+        tokens,
+        tokens / 4 if device == "cuda" else tokens_on_a_cpu(model.config),
+        cache,
+        pads=is_padded_exactly(base.config),
+        shares=shares_beginnings(base, max_length),
+    )
+
+
+def tokens_on_a_card(config: PreTrainedConfig, name: str, cache: ResponseCache | None) -> int:
+    """How many tokens fit into the free memory of this card, or fewer, as the cache says of an earlier run."""
     free, total = torch.cuda.mem_get_info()
     key = key_of(model=name, card=torch.cuda.get_device_name(), memory=total, what="tokens at once")
-    fits = tokens_in(free, model.config)
+    fits = tokens_in(free, config)
     tokens = min(fits, (cache.get(key) if cache else None) or fits)
     if cache:
         cache.put({key: tokens})
-    return LocalModel(model, tokenizer, name, max_length, prompts_at_once, tokens, tokens / 4, cache)
+    return tokens
+
+
+def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """How a base writes: greedily, whatever settings it was published with, up to any of its ends of a turn or text."""
+    published = model.generation_config.eos_token_id
+    published = [published] if isinstance(published, int) else published or ()
+    ends = {end_of_turn(tokenizer), tokenizer.eos_token_id, *published}
+    return GenerationConfig(eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id, do_sample=False)
 
 
 def tokens_in(free: int, config: PreTrainedConfig) -> int:
@@ -260,5 +302,8 @@ def tokens_in(free: int, config: PreTrainedConfig) -> int:
     A token keeps its keys and values in every layer, and in one layer at a time about eight vectors of the hidden and
     three of the intermediate size. A fifth of the memory stays free for all else. Our decision; halving covers errors.
     """
-    passing = 8 * config.hidden_size + 3 * config.intermediate_size
+    text = config.get_text_config(decoder=True)
+    wide = getattr(text, "intermediate_size", None)
+    wide = wide if isinstance(wide, int) else 4 * text.hidden_size
+    passing = 8 * text.hidden_size + 3 * wide
     return max(1, int(0.8 * free / (torch.bfloat16.itemsize * (numbers_of_a_token(config) + passing))))

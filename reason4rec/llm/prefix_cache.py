@@ -24,11 +24,13 @@ class PrefixCache:
     states: dict[bytes, torch.Tensor] = field(default_factory=dict)
 
 
-def joined(states: list[torch.Tensor], config: PreTrainedConfig) -> tuple[DynamicCache, torch.Tensor]:
-    """The keys and values of one prefix per row as the model takes them, and which of their positions count."""
+def joined(states: list[torch.Tensor]) -> tuple[DynamicCache, torch.Tensor]:
+    """The keys and values of one prefix per row as the model takes them, and which of their positions count.
+
+    A state is (tokens, layers x 2, key heads, size).
+    """
     padded = pad_sequence(states, batch_first=True, padding_side="left")
-    shape = (*padded.shape[:2], config.num_hidden_layers, 2, config.num_key_value_heads, -1)
-    layers = padded.reshape(shape).permute(2, 3, 0, 4, 1, 5)
+    layers = padded.unflatten(2, (-1, 2)).permute(2, 3, 0, 4, 1, 5)
     lengths = torch.tensor([len(state) for state in states], device=padded.device)
     width = padded.shape[1]
     mask = (torch.arange(width, device=padded.device) >= width - lengths[:, None]).long()
@@ -37,8 +39,15 @@ def joined(states: list[torch.Tensor], config: PreTrainedConfig) -> tuple[Dynami
 
 def numbers_of_a_token(config: PreTrainedConfig) -> int:
     """How many numbers the keys and values of a token are, over all layers."""
-    head = config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * head
+    text = config.get_text_config(decoder=True)
+    layers = text.per_layer_config if text.is_heterogeneous else [text] * text.num_hidden_layers
+    return sum(map(_numbers_of_a_layer, layers))
+
+
+def _numbers_of_a_layer(layer: PreTrainedConfig) -> int:
+    queries = getattr(layer, "num_attention_heads", None) or 1  # none where the layers are recurrent
+    heads = getattr(layer, "num_key_value_heads", None) or queries
+    return 2 * heads * (getattr(layer, "head_dim", None) or layer.hidden_size // queries)
 
 
 def tokens_on_a_cpu(config: PreTrainedConfig) -> int:

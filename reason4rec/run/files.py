@@ -12,7 +12,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,6 +119,32 @@ def take_place(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     staged_path(path).replace(path)
+
+
+def check_place(folder: Path) -> None:
+    """InputError unless a staged folder will be able to take this place; tried with an empty one, before long work."""
+    if folder.is_symlink():
+        raise InputError(f"{folder}: is a link to {folder.readlink()}; remove the link, or name another folder")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, and a folder is to be written there; move it away")
+    if os.path.ismount(folder):
+        raise InputError(f"{folder}: is where a disk is mounted, which cannot be replaced; name a folder inside it")
+    trial = [staged_path(folder.with_name(f"{folder.name}.trial{k}")) for k in range(2)]
+    try:
+        make_folder(folder.parent)
+        trial[0].mkdir(mode=0o700, exist_ok=True)
+        trial[0].rename(trial[1])
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: no folder can be written and moved there ({error.strerror}); mend that, or name another "
+            f"place"
+        ) from error
+    finally:
+        for left in trial:
+            with suppress(OSError):
+                left.rmdir()
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: is read-only, so nothing can take its place; make it writable")
 
 
 @contextmanager

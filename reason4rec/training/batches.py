@@ -5,15 +5,17 @@ attention is called row by row, so neither padding nor a mask of the whole batch
 those of the padded batch up to rounding. Our decision: the released code pads.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.data import Sampler
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from reason4rec.errors import InputError
+from reason4rec.llm.attention import attends_to_all_before
 
 NAME = "row_by_row"  # no name that transformers makes masks for
 
@@ -42,13 +44,18 @@ def attention(
     row_lengths: tuple[int, ...],
     dropout: float = 0.0,
     scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each row of a batch of `flatten`, in the form that transformers calls.
 
     `query` is (1, heads, tokens, size), `key` and `value` the same with as many heads or fewer; the result is
-    (1, tokens, heads, size). A batch without `row_lengths` is a TypeError.
+    (1, tokens, heads, size). A batch without `row_lengths` is a TypeError; InputError where the model caps or adds to
+    the scores.
     """
+    if softcap is not None or s_aux is not None:
+        raise InputError("the base model changes the scores of its attention: train it with --no-padding_free")
     parts = [
         scaled_dot_product_attention(*row, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True)
         for row in zip(*(tensor.split(row_lengths, dim=2) for tensor in (query, key, value)))
@@ -58,12 +65,26 @@ def attention(
 
 def attend_row_by_row(model: PreTrainedModel) -> None:
     """Makes a model take batches of `flatten`, and only those; InputError if it attends otherwise than causally."""
-    config = model.config.get_text_config()
-    kinds = {*(getattr(config, "layer_types", None) or ())} - {"full_attention"}
-    if kinds or getattr(config, "sliding_window", None) or not getattr(config, "is_causal", True):
+    if not attends_to_all_before(model.config):
         raise InputError("the base model does not attend to all earlier tokens: train it with --no-padding_free")
     AttentionInterface.register(NAME, attention)
     model.set_attn_implementation(NAME)
+
+
+def can_lay_end_to_end(config: PreTrainedConfig) -> bool:
+    """Whether a model can be trained on batches of `flatten`: it is tried on two rows, without weights."""
+    if not attends_to_all_before(config):
+        return False
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+        attend_row_by_row(model)
+        batch = flatten([{"input_ids": [0, 0], "labels": [0, 0]}] * 2)
+        del batch["labels"]
+        try:
+            model(**batch, use_cache=False)
+        except (TypeError, RuntimeError):  # some classes do not hand the lengths of the rows on
+            return False
+    return True
 
 
 class Filled(Sampler[int]):

@@ -1,8 +1,10 @@
 """What a trainer does beside training: it marks whole checkpoints, and shows how far it is."""
 
+import time
 from pathlib import Path
 
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from reason4rec.run.progress import Bar
@@ -17,6 +19,29 @@ class MarkComplete(TrainerCallback):
         PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+class SaveByTime(TrainerCallback):
+    """Asks for a checkpoint when the last one is so many minutes old, beside those that the epochs end with."""
+
+    def __init__(self, minutes: float):
+        self.seconds, self.saved = 60 * minutes, time.monotonic()
+
+    def on_train_begin(self, args, state, control, **_):
+        self.saved = time.monotonic()
+
+    def on_step_end(self, args, state, control, **_):
+        processes = PartialState()
+        due = time.monotonic() - self.saved >= self.seconds
+        if processes.num_processes > 1:
+            # All must save at one step, and their clocks differ.
+            due = gather_object([due])[0]
+        # At the end of an epoch it is saved anyway; the second time would write over a checkpoint that is whole.
+        if due and not float(state.epoch).is_integer() and state.global_step < state.max_steps:
+            control.should_save = True
+
+    def on_save(self, args, state, control, **_):
+        self.saved = time.monotonic()
 
 
 class Progress(TrainerCallback):

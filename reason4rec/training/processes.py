@@ -2,7 +2,10 @@
 
 import contextlib
 import io
+import os
+import re
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -15,13 +18,56 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 WAIT = 5  # seconds that a process without a message of its own waits for the one that has it
+MEETING = 120  # seconds that a process waits for the others to begin
+OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+OF_MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+OF_A_LAUNCHER = re.compile("RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|(ACCELERATE|FSDP)_.*")
+
+
+def is_launched() -> bool:
+    """Whether a launcher started this process, by itself or with others: then all that torchrun sets is set, or MPI's.
+
+    Some of it may be left in the environment from elsewhere.
+    """
+    if any(os.environ.get(name) for name in OF_MPI):
+        return True
+    values = [os.environ.get(name, "") for name in OF_TORCHRUN]
+    rank, local_rank, size, _, port = values
+    return all(values) and all(map(str.isdigit, (rank, local_rank, size, port))) and int(rank) < int(size)
 
 
 def started(device: str) -> "PartialState":
-    """The state of the processes, on `cuda` or `cpu`."""
+    """The state of the processes, on `cuda` or `cpu`: of this one alone where no launcher started it.
+
+    Where other processes do not come within MEETING seconds, this one ends with a message.
+    """
+    left = [] if is_launched() else sorted(name for name in os.environ if OF_A_LAUNCHER.fullmatch(name))
+    for name in left:
+        del os.environ[name]
+    if left:
+        print(
+            f"note: one process trains; {', '.join(left)} in the environment come from no launcher and are not heeded"
+        )
     from accelerate import PartialState
 
-    return PartialState(cpu=device == "cpu")
+    alone = threading.Timer(MEETING, _end_alone)
+    alone.daemon = True
+    alone.start()
+    try:
+        return PartialState(cpu=device == "cpu")
+    finally:
+        alone.cancel()
+
+
+def _end_alone() -> None:
+    size, address = os.environ.get("WORLD_SIZE"), os.environ.get("MASTER_ADDR")
+    print(
+        f"error: WORLD_SIZE is {size}, and the other processes did not come to {address} in {MEETING} s; start all of "
+        f"them, or unset {', '.join(OF_TORCHRUN)} to train in one",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)  # the main thread hangs in torch
 
 
 def one_speaks(state: "PartialState") -> contextlib.AbstractContextManager:

@@ -1,6 +1,9 @@
 """How each adapter is trained: every hyper-parameter with its origin."""
 
+import math
 from dataclasses import dataclass
+
+from reason4rec.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -21,3 +24,26 @@ TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"
 OPTIMIZER = "adamw_8bit"  # released code
 SCHEDULE = "linear"  # transformers' default; the released code's is not known
 MAX_LENGTH = 4096  # released code
+SAVE_MINUTES = 10  # our decision; saving changes no result
+
+# What a number must be at least, or above, and what it must be below.
+AT_LEAST = {"rank": 1, "alpha": 1, "batch_size": 1, "dropout": 0, "warmup": 0}
+ABOVE = {"lr": 0, "epochs": 0}
+BELOW = {"dropout": 1}
+
+
+def checked(recipe: Recipe) -> Recipe:
+    """A recipe whose numbers can be trained with; InputError names the option of one that cannot."""
+    for names, fits, words in (
+        (AT_LEAST, lambda value, bound: value >= bound, "at least"),
+        (ABOVE, lambda value, bound: value > bound, "above"),
+        (BELOW, lambda value, bound: value < bound, "below"),
+    ):
+        for name, bound in names.items():
+            value = getattr(recipe, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or not fits(value, bound):
+                raise InputError(
+                    f"--{name} {value!r}: must be a number {words} {bound}; so must it in a dataset's recipe"
+                )
+    return recipe

@@ -18,8 +18,8 @@ from reason4rec.errors import InputError
 from reason4rec.run import files
 from reason4rec.run.project import find
 from reason4rec.training.adapters import save, trained_weights
-from reason4rec.training.processes import any_is, together
-from reason4rec.training.recipe import OPTIMIZER, SCHEDULE, TARGET_MODULES, Recipe
+from reason4rec.training.processes import any_is, is_launched, together
+from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe
 from reason4rec.training.trainer import COMPLETE, build_trainer, rows_at_once
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def execution_of(
 
 def is_sharded() -> bool:
     """Whether accelerate shards the base model, which its launcher decides."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return is_launched() and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def resolve_engine(engine: str, device: str, processes: int = 1) -> str:
@@ -89,12 +89,40 @@ def resolve_engine(engine: str, device: str, processes: int = 1) -> str:
 
 
 def resolve_padding_free(padding_free: bool | None, engine: str) -> bool | None:
-    """Whether the rows of a batch are laid end to end: yes by default; None where unsloth decides."""
+    """Whether the rows of a batch are laid end to end; None where unsloth decides, or else `suited` by the base."""
     if engine == "unsloth":
         if padding_free is not None:
             raise InputError("--padding_free and --no-padding_free are for --engine transformers; unsloth has its own")
         return None
-    return padding_free is not False
+    return padding_free
+
+
+def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[str, object]:
+    """The execution as a base needs it, with what it changes of the settings: its layers, and how long a row can be.
+
+    Rows are laid end to end where the base attends so that they can be, unless that was decided. InputError names a
+    base that cannot be used, or be trained in the way that was asked for.
+    """
+    from reason4rec.llm.base_files import length_that_fits, read_config
+    from reason4rec.llm.tokens import load_tokenizer
+    from reason4rec.training.batches import can_lay_end_to_end
+    from reason4rec.training.modules import check_adapter
+
+    base_model = settings["base_model"]
+    config = read_config(base_model)
+    can = can_lay_end_to_end(config)
+    if execution["padding_free"] and not can:
+        raise InputError(
+            f"--padding_free: {base_model} does not attend to all earlier tokens alike; leave the option away"
+        )
+    found = dict(execution)
+    if execution["engine"] == "transformers" and execution["padding_free"] is None:
+        found["padding_free"] = can
+    length = length_that_fits(settings["max_length"], config, load_tokenizer(base_model), base_model)
+    if length < settings["max_length"]:
+        found["max_length"] = length
+    modules = check_adapter(config, base_model, settings["lm_head"])
+    return found if modules == TARGET_MODULES else found | {"target_modules": modules}
 
 
 def train_sft(
@@ -105,27 +133,32 @@ def train_sft(
     done: Callable[[], bool],
     read_rows: Callable[[], list[dict]],
     state: "PartialState",
+    save_minutes: float = SAVE_MINUTES,
 ) -> dict[str, float] | None:
     """Trains an adapter and writes it to `out`; None where nothing is to be done, or in all processes but one.
 
     `provenance` returns the sha256 of the inputs and the settings of `settings_of`; `done` whether the adapter is there
     and current, and where it is not it locks it for this process; `read_rows` the training rows. The main process
-    returns `rows`, `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend.
+    returns `rows`, `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend. An
+    interrupted training says what is kept of it.
     """
     # One process decides, since it may also recover an adapter that a killed run left unfinished.
     if any_is(state, done):
         return None
+    together(state, lambda: state.is_main_process and files.check_place(out))
+    origin = together(state, provenance)
+    execution = together(state, lambda: suited(execution, origin["settings"]))
     print(", ".join(f"{name}={value}" for name, value in execution.items()), flush=True)
     folder = training_folder(out)
-    origin = together(state, provenance)
     together(state, lambda: state.is_main_process and prepare_folder(folder, origin | {"execution": execution}))
 
     def ready() -> tuple[int, object, int]:
         rows = read_rows()
-        return len(rows), *build_trainer(rows, origin["settings"] | execution, seed, folder)
+        return len(rows), *build_trainer(rows, origin["settings"] | execution, seed, folder, save_minutes)
 
     n_rows, trainer, shortened = together(state, ready)
-    with write_failures(out):
+    together(state, lambda: state.is_main_process and drop_incomplete(folder))
+    with write_failures(out), said_when_interrupted(folder):
         trainer.train(resume_from_checkpoint=last_complete(folder))
         weights = trained_weights(trainer.model)
         if not state.is_main_process:
@@ -140,6 +173,21 @@ def train_sft(
         "first_loss": round(curve[0]["loss"], 4),
         "last_loss": round(curve[-1]["loss"], 4),
     }
+
+
+@contextmanager
+def said_when_interrupted(folder: Path) -> Iterator[None]:
+    """Says in one line what is kept of a training that is interrupted, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = last_complete(folder)
+        if kept is None:
+            print("interrupted before the first checkpoint: the same command begins anew", flush=True)
+        else:
+            step = Path(kept).name.partition("-")[2]
+            print(f"interrupted: step {step} is kept in {kept}; the same command goes on from there", flush=True)
+        raise
 
 
 @contextmanager
@@ -170,6 +218,13 @@ def prepare_folder(folder: Path, provenance: dict) -> None:
         print(f"starting anew: {folder} holds checkpoints of other rows, settings or execution, which are removed")
         shutil.rmtree(folder)
     files.write_text(mark, text)
+
+
+def drop_incomplete(folder: Path) -> None:
+    """Removes checkpoints that were not written whole, before they are counted among those that may go."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / COMPLETE).is_file():
+            shutil.rmtree(checkpoint)
 
 
 def last_complete(folder: Path) -> str | None:

@@ -7,7 +7,8 @@ from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
 from reason4rec.training.adapters import keep_updates
-from reason4rec.training.recipe import SCHEDULE, TARGET_MODULES, Recipe
+from reason4rec.training.modules import head_of, target_modules
+from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,11 +55,14 @@ def fit_rows(
     return fitted, shortened
 
 
-def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> tuple["SFTTrainer", int]:
+def build_trainer(
+    rows: list[dict], settings: dict, seed: int, folder: Path, save_minutes: float = SAVE_MINUTES
+) -> tuple["SFTTrainer", int]:
     """A trainer that is ready to train, and how many rows were shortened.
 
     `settings` holds a recipe's fields, `base_model`, `max_length`, `optimizer`, and those of `sft.execution_of`.
-    InputError where a row cannot be shortened enough, or where the loss would be on more than the answer.
+    It saves after each epoch, and when its last checkpoint is `save_minutes` old. InputError where a row cannot be
+    shortened enough, or where the loss would be on more than the answer.
     """
     if settings["engine"] == "unsloth":
         # It patches trl and transformers at import, so it must come first, and only where it is used.
@@ -69,9 +73,10 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     from datasets.utils.logging import disable_progress_bar
     from transformers import PrinterCallback, ProgressCallback
 
+    from reason4rec.llm.bases import check_vocabulary
     from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.batches import flatten
-    from reason4rec.training.callbacks import MarkComplete, Progress
+    from reason4rec.training.callbacks import MarkComplete, Progress, SaveByTime
 
     disable_progress_bar()
     recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
@@ -83,14 +88,16 @@ def build_trainer(rows: list[dict], settings: dict, seed: int, folder: Path) -> 
     blanks = -len(fitted) % (settings["processes"] * at_once) if settings["processes"] > 1 else 0
     blank = {"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}
     torch.manual_seed(seed)
+    model = model_to_train(recipe, settings, seed)
+    check_vocabulary(model, tokenizer, settings["base_model"])
     trainer = trainer_class(len(fitted), blanks)(
-        model=model_to_train(recipe, settings, seed),
+        model=model,
         args=config_of(recipe, settings, seed, folder),
         train_dataset=Dataset.from_list(fitted + [blank] * (blanks > 0)),
         data_collator=flatten if settings["padding_free"] else None,
         processing_class=tokenizer,
-        peft_config=None if settings["engine"] == "unsloth" else adapter_config(recipe),
-        callbacks=[MarkComplete()],
+        peft_config=adapter_config(recipe, model, settings),
+        callbacks=[MarkComplete(), SaveByTime(save_minutes)],
     )
     if not blanks and len(trainer.train_dataset) != len(rows):
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
@@ -119,22 +126,24 @@ def trainer_class(n_rows: int, blanks: int) -> type["SFTTrainer"]:
     return FilledTrainer
 
 
-def adapter_options(recipe: Recipe) -> dict[str, object]:
+def adapter_options(recipe: Recipe, model: "PreTrainedModel", base_model: str) -> dict[str, object]:
     """An adapter's options as peft and unsloth both call them."""
     return {
         "r": recipe.rank,
         "lora_alpha": recipe.alpha,
         "lora_dropout": recipe.dropout,
-        "target_modules": list(TARGET_MODULES),
-        "modules_to_save": ["lm_head"] if recipe.lm_head else None,
+        "target_modules": list(target_modules(model, base_model)),
+        "modules_to_save": [head_of(model, base_model)] if recipe.lm_head else None,
     }
 
 
-def adapter_config(recipe: Recipe) -> object:
-    """peft's configuration of an adapter."""
+def adapter_config(recipe: Recipe, model: "PreTrainedModel", settings: dict) -> object | None:
+    """peft's configuration of an adapter; None where unsloth has put it on the model."""
     from peft import LoraConfig
 
-    return LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe))
+    if settings["engine"] == "unsloth":
+        return None
+    return LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe, model, settings["base_model"]))
 
 
 def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedModel":
@@ -147,7 +156,9 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
         )
         checkpointing = "unsloth" if settings["gradient_checkpointing"] else False
         options = {"random_state": seed, "use_gradient_checkpointing": checkpointing}
-        return FastLanguageModel.get_peft_model(model, **adapter_options(recipe), **options)
+        return FastLanguageModel.get_peft_model(
+            model, **adapter_options(recipe, model, settings["base_model"]), **options
+        )
     import torch
     from accelerate import PartialState
 

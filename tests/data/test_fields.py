@@ -404,8 +404,9 @@ def test_a_file_with_foreign_columns_is_answered_with_them_and_with_what_to_pass
     assert rows_of(path, expected.strip("'"))
 
 
-def test_a_given_name_that_is_not_there_is_told_and_those_that_are_stay(tmp_path):
-    path = put(tmp_path / "dump", as_csv([FOOD] * 3))
+def test_a_given_name_that_is_not_there_is_told_and_those_that_are_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the name of a file far down is shortened
+    path = put(Path("dump"), as_csv([FOOD] * 3))
     message = refused(read, path, "user_id=UserId,item_id=Nope")
     assert "item_id as Nope" in message and "--columns user_id=UserId,item_id=ProductId,ratings=Score" in message
 

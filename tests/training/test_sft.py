@@ -1,7 +1,9 @@
 """The trainer: what the loss is on, what is saved, what a resumed run gives, and the traps of trl and peft."""
 
+import errno
 import json
 import math
+import os
 import resource
 import shutil
 import signal
@@ -232,14 +234,14 @@ def test_a_head_in_fp32_stands_on_a_base_in_bf16(base, tmp_path):
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
-def train_rows(base, out, rows, capsys, done=False, **changes):
+def train_rows(base, out, rows, capsys, done=False, save_minutes=10, **changes):
     """Trains on rows with no system and no step: what `train_sft` returns, and what was printed."""
     recipe = replace(SMALL, **changes)
     state = processes.started("cpu")
     provenance = {"inputs": {}, "settings": sft.settings_of("any", recipe, base, 1024)}
     execution = sft.execution_of(recipe.batch_size, "cpu", state.num_processes)
     capsys.readouterr()
-    summary = sft.train_sft(out, lambda: provenance, execution, 42, lambda: done, lambda: rows, state)
+    summary = sft.train_sft(out, lambda: provenance, execution, 42, lambda: done, lambda: rows, state, save_minutes)
     return summary, capsys.readouterr()
 
 
@@ -423,6 +425,46 @@ def test_a_training_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_path, monk
     assert not sft.training_folder(out).exists()
 
 
+@pytest.mark.parametrize("dies_at", [5, 6, 8, 11])
+def test_what_was_trained_since_the_last_epoch_was_lost_when_a_training_was_cut_off(
+    base, tmp_path, capsys, monkeypatch, dies_at
+):
+    """Saved after each step, with dropout, and cut off while a checkpoint is written: in an epoch and at its end."""
+    changes = {"epochs": 3, "batch_size": 2, "dropout": 0.2}
+    rows = rows_for("Reasoner")
+    train_rows(base, tmp_path / "unbroken", rows, capsys, **changes)
+    out, complete = tmp_path / "cut", Path.touch
+
+    def dies(path, *rest, **named):
+        if path.parent.name == f"checkpoint-{dies_at}":
+            raise KeyboardInterrupt
+        complete(path, *rest, **named)
+
+    monkeypatch.setattr(Path, "touch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_rows(base, out, rows, capsys, save_minutes=0, **changes)
+    monkeypatch.undo()
+    said = capsys.readouterr().out
+    kept = Path(sft.last_complete(sft.training_folder(out)))
+    assert kept.name == f"checkpoint-{dies_at - 1}"
+    assert said.count("interrupted: ") == 1 and str(kept) in said
+    summary, printed = train_rows(base, out, rows, capsys, save_minutes=0, **changes)
+    assert summary["steps"] == 12
+    assert f"{dies_at - 1}/12" in printed.err
+    for name in ("adapter_model.safetensors", "loss_curve.json", "settings.json"):
+        assert (out / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+
+
+def test_a_training_that_is_interrupted_at_once_says_that_nothing_is_kept(base, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trl.SFTTrainer, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_rows(base, tmp_path / "adapter", rows_for("Predictor", 4), capsys)
+    assert "interrupted before the first checkpoint" in capsys.readouterr().out
+
+
 def test_checkpoints_of_other_settings_are_not_gone_on_from(base, tmp_path):
     folder = tmp_path / ".Predictor.training"
     (folder / "checkpoint-2").mkdir(parents=True)
@@ -452,6 +494,52 @@ def test_a_trained_adapter_is_complete_and_its_settings_and_losses_lie_beside_it
     shutil.rmtree(out)
     run(arguments)
     assert out.exists()
+
+
+def link_to_a_folder(out, monkeypatch):
+    (out.parent / "elsewhere").mkdir()
+    out.symlink_to(out.parent / "elsewhere")
+
+
+def link_to_nothing(out, monkeypatch):
+    out.symlink_to(out.parent / "nothing")
+
+
+def a_file(out, monkeypatch):
+    out.write_text("mine")
+
+
+def a_mounted_disk(out, monkeypatch):
+    out.mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == out)
+
+
+def a_read_only_disk(out, monkeypatch):
+    def refuse(path, *rest, **named):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+
+def another_disk(out, monkeypatch):
+    def refuse(path, *rest, **named):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+
+
+@pytest.mark.parametrize(
+    "place", [link_to_a_folder, link_to_nothing, a_file, a_mounted_disk, a_read_only_disk, another_disk]
+)
+def test_a_place_that_no_adapter_can_take_was_found_after_the_training(base, tmp_path, capsys, monkeypatch, place):
+    out = tmp_path / "adapter"
+    place(out, monkeypatch)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=str(tmp_path)):
+        train_rows(base, out, rows_for("Predictor", 4), capsys)
+    monkeypatch.undo()
+    assert "loading" not in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("bytes_free", [3_000, 200_000])
@@ -502,6 +590,27 @@ def test_a_batch_that_cannot_be_split_evenly_is_refused(batch, parts, processes)
     assert trainer_module.rows_at_once(16, 2, 4) == 2
     with pytest.raises(InputError, match=f"batch of {batch} .*--gradient_accumulation {parts} .*{processes} process"):
         trainer_module.rows_at_once(batch, parts, processes)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("epochs", value) for value in ("0", "-1", "nan", "inf")),
+        *(("lr", value) for value in ("nan", "-1", "0", "inf")),
+        *(("dropout", value) for value in ("1", "1.5", "-0.1", "nan")),
+        *(("warmup", value) for value in ("-1", "nan")),
+        *((option, value) for option in ("rank", "alpha", "batch_size") for value in ("0", "-2", "1.5")),
+    ],
+)
+def test_a_number_that_nothing_can_be_trained_with_is_named_before_anything_is_loaded(
+    base, tmp_path, capsys, option, value
+):
+    words = [word for word in command(base, tmp_path) if not word.startswith(f"--{option}=")]
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((InputError, SystemExit)) as error:
+        run([*words, f"--{option}={value}"])
+    assert f"--{option}" in (str(error.value) + capsys.readouterr().err)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.gpu

@@ -122,6 +122,55 @@ def test_an_error_in_all_processes_is_said_once_and_ends_all(launched):
     assert "is missing: 1_Summarizer/" in errors[0][0]
 
 
+LEFT = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
+OF_ACCELERATE = {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "fp16", "FSDP_VERSION": "2"}
+
+
+def started_with(variables, seconds=100):
+    """What a process says that starts to train on the CPU with these variables in its environment, and its exit."""
+    code = (
+        "from reason4rec.training import processes, sft; processes.MEETING = 2; "
+        "state = processes.started('cpu'); print(state.num_processes, sft.is_sharded())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in LEFT} | variables
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"WORLD_SIZE": "2"},
+        {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"},
+        {"LOCAL_RANK": "0", "RANK": "0"},
+        {name: value for name, value in LEFT.items() if name != "MASTER_PORT"},
+        LEFT | {"RANK": "3"},
+        LEFT | {"WORLD_SIZE": ""},
+        OF_ACCELERATE,
+    ],
+    ids=lambda left: "-".join(left.values()),
+)
+def test_a_plain_command_waited_for_processes_that_a_variable_left_in_the_environment_promised(left):
+    code, said, _ = started_with(left)
+    assert code == 0
+    assert said[-1] == "1 False"
+    assert len(said) == 2 and said[0].startswith("note: ") and next(iter(left)) in said[0]
+
+
+def test_a_process_whose_others_do_not_come_ends_in_one_line():
+    code, _, errors = started_with(LEFT)
+    assert code == 2
+    (line,) = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert "WORLD_SIZE is 2" in line
+
+
+def test_a_launcher_may_start_one_process():
+    code, said, _ = started_with(LEFT | {"WORLD_SIZE": "1", "ACCELERATE_USE_CPU": "true"})
+    assert (code, said) == (0, ["1 False"])
+
+
 @pytest.mark.parametrize("name", ["ddp", "fsdp_qlora"])
 def test_the_configurations_are_ones_that_accelerate_reads(name):
     config = load_config_from_file(str(ROOT / f"configs/accelerate/{name}.yaml"))

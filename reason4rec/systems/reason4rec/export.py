@@ -36,7 +36,7 @@ from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.bases import load_base, with_adapter
 from reason4rec.llm.local import load
-from reason4rec.llm.tokens import chat_ids, choice_ids, load_tokenizer, plain_ids
+from reason4rec.llm.tokens import chat_ids, choices_after, load_tokenizer
 from reason4rec.run import files, records
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
@@ -175,10 +175,10 @@ def compare(model: PreTrainedModel, folder: Path) -> None:
 
 def log_probabilities(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """(prompts, 5) log-probabilities, over the whole vocabulary, of the ratings after fixed prompts."""
-    columns = choice_ids(tokenizer, RATINGS, RATING_PREFIX)
+    tail, columns = choices_after(tokenizer, RATINGS, RATING_PREFIX)
     rows = []
     for prompt in fixed_prompts():
-        ids = chat_ids(tokenizer, prompt) + plain_ids(tokenizer, RATING_PREFIX)
+        ids = chat_ids(tokenizer, prompt) + tail
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([ids], device=model.device), logits_to_keep=1).logits
         rows.append(logits[0, -1].double().log_softmax(-1)[columns].cpu())

@@ -11,7 +11,7 @@ from reason4rec.llm.usage import REPLY_TOKENS
 from reason4rec.run.options import Number, Options, Positive, option
 from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
-from reason4rec.training.recipe import MAX_LENGTH
+from reason4rec.training.recipe import MAX_LENGTH, SAVE_MINUTES
 
 TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
 SERVERS = "REASON4REC_BASE_URL"
@@ -249,6 +249,7 @@ class Execution(Options):
         "compute activations twice instead of keeping them: less memory, more time (default: only on a GPU)",
         changes_output=False,
     )
+    save_minutes: Positive = option(SAVE_MINUTES, "minutes between checkpoints within an epoch", changes_output=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ Reads  the expert's instruct rows, a list of {"messages": [user, assistant]}
 Writes checkpoints/DATASET/ADAPTER (adapter with its head, settings.json, loss_curve.json)
 
 The loss is on the answer only. A row that is too long loses its oldest history, never the instruction or the answer.
-A run that is cut off goes on from its last complete checkpoint and ends as an unbroken one does.
+A checkpoint is written at the end of each epoch and every --save_minutes. A run that is cut off goes on from the last
+complete one and ends as an unbroken one does.
 
 On several GPUs, with the same options and the same rows in each step:
 
@@ -24,17 +25,20 @@ from reason4rec.llm.base import resolve_device
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
 from reason4rec.systems.reason4rec.options import Execution, Training
 from reason4rec.training import processes, sft
-from reason4rec.training.recipe import Recipe
+from reason4rec.training.recipe import Recipe, checked
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
 
 
 def recipe_of(step: "ExpertStep") -> Recipe:
-    """The recipe of a training: the expert's, with the dataset's own settings and those that were given."""
+    """The recipe of a training: the expert's, with the dataset's own settings and those that were given.
+
+    InputError names a number that nothing can be trained with.
+    """
     given = {one.name: getattr(step[Training], one.name) for one in fields(Recipe)}
     recipe = recipe_for(step.spec.adapter, step.dataset)
-    return replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None})
+    return checked(replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None}))
 
 
 def _whole(value: float) -> float:
@@ -77,6 +81,7 @@ def train(step: "ExpertStep") -> None:
             step.done,
             lambda: step.read(rows)[: step.common.limit],
             state,
+            options.save_minutes,
         )
         if found:
             n_rows = found.pop("rows")

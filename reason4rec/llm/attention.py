@@ -1,0 +1,58 @@
+"""What the attention of a base model allows: rows that are padded, and a beginning that is read once for several rows.
+
+A padded row is exact where the padding is masked, wherever it stands. Keys and values of a beginning are joined with
+rows of other lengths, so that padding stands between the two: within a window it would push earlier tokens out.
+"""
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from reason4rec.llm.base_files import class_of
+
+FULL, SLIDING = "full_attention", "sliding_attention"  # names of transformers
+
+
+def layer_kinds(config: PreTrainedConfig) -> set[str]:
+    """How the layers of a model attend, by the names of transformers."""
+    text = config.get_text_config(decoder=True)
+    if kinds := getattr(text, "layer_types", None):
+        return set(kinds)
+    if getattr(text, "sliding_window", None):
+        return {SLIDING}
+    return {"chunked_attention"} if getattr(text, "attention_chunk_size", None) else {FULL}
+
+
+def is_padded_exactly(config: PreTrainedConfig) -> bool:
+    """Whether rows can be padded on the left: all state of a layer is in keys and values, which a mask leaves out.
+
+    A recurrent state passes over the padding, chunks are counted from it, and older classes make masks of their own.
+    """
+    model = class_of(config)
+    masked = not model._is_stateful and model._supports_attention_backend
+    return bool(masked) and layer_kinds(config) <= {FULL, SLIDING}
+
+
+def attends_to_all_before(config: PreTrainedConfig) -> bool:
+    """Whether each token attends to all earlier ones of its row, with an attention that can be replaced."""
+    causal = getattr(config.get_text_config(decoder=True), "is_causal", True)
+    return causal is not False and is_padded_exactly(config) and layer_kinds(config) == {FULL}
+
+
+def shares_beginnings(model: PreTrainedModel, max_length: int) -> bool:
+    """Whether rows of `max_length` tokens may go on from keys and values that are kept for what they begin with.
+
+    They may where no window can cut a row and all layers keep keys and values of one shape. A few tokens are read.
+    """
+    text = model.config.get_text_config(decoder=True)
+    kinds = layer_kinds(model.config)
+    # A beginning and what follows it are each padded to the longest of a batch.
+    if not is_padded_exactly(model.config) or (SLIDING in kinds and (text.sliding_window or 0) < 2 * max_length):
+        return False
+    with torch.inference_mode():
+        ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+        cache = model(input_ids=ids, use_cache=True).past_key_values
+    if not isinstance(cache, DynamicCache) or len(cache.layers) != text.num_hidden_layers:
+        return False
+    shapes = {tuple(tensor.shape) for layer in cache.layers for tensor in (layer.keys, layer.values)}
+    return {type(layer) for layer in cache.layers} <= {DynamicLayer, DynamicSlidingWindowLayer} and len(shapes) == 1
