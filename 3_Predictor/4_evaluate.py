@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
+from reason4rec.data.catalog import STARS
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
@@ -39,19 +40,28 @@ def run(step: utils.ExpertStep) -> None:
     rows = ratings.rows_in_all(test, of_ours)[: step.common.limit]
     targets = test.iloc[rows].reset_index(drop=True)
     on_rows = {model: [run.iloc[rows].reset_index(drop=True) for run in runs[model]] for model in runs}
-    result = ratings.evaluate(on_rows, targets, index.of_rows(targets), against, seed)
+    histories = index.of_rows(targets)
+    result = ratings.evaluate(on_rows, targets, histories, against, seed)
     if len(rows) < len(test):
         whole = ratings.by_model({name: frames[name] for name in files if name not in trials}, simple, ours)
         result["table"] += ratings.whole_table(whole, test, index.of_rows(test), seed)
+    result = ratings.in_unit(result, step.dataset.scale)
     result["settings"] = step.provenance["settings"] | {
         "judged": "all test rows" if len(rows) == len(test) else f"{len(rows)} of {len(test)} test rows",
         "interval": "95%, percentiles of a bootstrap over users",
         "test": "signs of the users' differences flipped at random; Holm over all models of a group of rows",
         "history": "earlier training reviews of user and item together",
     }
+    if step.dataset.scale != STARS:
+        result["settings"]["unit"] = "ratings of {:g} to {:g}".format(*step.dataset.scale)
     step.write(METRICS, result)
     print(tables.as_text(result))
-    step.summary(len(test), len(rows), models=len(runs))
+    warm, users = sum(history.warm for history in histories), targets["user_id"].nunique()
+    if not warm:
+        print(
+            "warning: no test row is warm, so nothing here is comparable with the paper's figures: see data_card.json"
+        )
+    step.summary(len(test), len(rows), users=users, warm=warm, models=len(runs))
 
 
 def show(step: utils.ExpertStep) -> None:

@@ -30,7 +30,8 @@ def run(step: utils.ExpertStep) -> None:
             # First, so that predictions never lack it.
             baseline_runs.put_effort(step.path(EFFORTS), effort)
             part.write(predictions_of(run_name), predictions)
-            part.summary(len(predictions), len(predictions), model=run_name, own_peak_gb=effort["peak_gb"])
+            tuned = {"tuned_on_rows": effort["valid_rows"]} if effort["valid_rows"] else {}
+            part.summary(len(predictions), len(predictions), model=run_name, **tuned, own_peak_gb=effort["peak_gb"])
 
 
 if __name__ == "__main__":

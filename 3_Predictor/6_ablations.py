@@ -36,7 +36,7 @@ def run(step: utils.ExpertStep) -> None:
     for name, path in made.items():
         frame = ablations.read_predicted(path)
         table.write(predictions_of(name), frame[[*KEYS, "ratings", PREDICTION, *PROBABILITIES]])
-    rows = ablations.compared(step.folder, finished, step.common.seed)
+    rows = ablations.compared(step.folder, finished, step.common.seed, step.dataset.scale)
     table.write(ABLATIONS, rows)
     print(ablations.as_text(rows))
     table.summary(len(made), len(rows))

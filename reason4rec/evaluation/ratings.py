@@ -213,6 +213,29 @@ def calibration(ratings: np.ndarray, probabilities: np.ndarray) -> dict:
     }
 
 
+def in_unit(result: Mapping[str, object], scale: tuple[float, float]) -> dict:
+    """The result with errors, and the ratings that they are by, in the unit of the raw reviews.
+
+    `scale` is the lowest and the highest rating of those, which the splits have mapped to 1 to 5.
+    """
+    lowest, highest = scale
+    unit = (highest - lowest) / 4
+    if (lowest, unit) == (1, 1):
+        return dict(result)
+
+    def converted(row: dict) -> dict:
+        scaled = {
+            key: value * unit
+            for key, value in row.items()
+            if key.startswith(("mae", "rmse", "low", "high")) and value is not None
+        }
+        rated = {"rating": round(lowest + (row["rating"] - 1) * unit, 6)} if "rating" in row else {}
+        return row | scaled | rated
+
+    judged = ("table", "paired", "by_rating", "by_history")
+    return dict(result) | {name: [converted(row) for row in result[name]] for name in judged}
+
+
 def read(path: Path) -> dict:
     """The content of `results/metrics.json`; InputError if it is not what the evaluation writes now."""
     try:

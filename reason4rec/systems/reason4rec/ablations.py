@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from reason4rec.data import schema
+from reason4rec.data.catalog import STARS
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
@@ -226,11 +227,11 @@ def read_predicted(path: Path) -> pd.DataFrame:
     return schema.read(path.parent, TEST_RATINGS)
 
 
-def compared(folder: Path, chosen: Sequence[Variant], seed: int) -> list[dict]:
+def compared(folder: Path, chosen: Sequence[Variant], seed: int, scale: tuple[float, float] = STARS) -> list[dict]:
     """A row for the full run and each variant: what it changes, the reasons that it accepted, its errors.
 
     `all` and `warm` are rows of the evaluation's table; `paired` its tests against the full run on all rows. Rows of
-    the tau sweep have a `tau` and the errors on all rows beside it.
+    the tau sweep have a `tau` and the errors on all rows beside it. Errors are in the unit of the raw reviews' `scale`.
     """
     full = Variant(FULL, "the finished run")
     folders = {full.name: folder} | {one.name: folder / FOLDER / one.name for one in chosen}
@@ -241,6 +242,7 @@ def compared(folder: Path, chosen: Sequence[Variant], seed: int) -> list[dict]:
     }
     histories = HistoryIndex(schema.read(folder, TRAIN), None).of_rows(targets)
     result = ratings.evaluate(ratings.by_model(frames, {}, full.name), targets, histories, full.name, seed)
+    result = ratings.in_unit(result, scale)
     return [_row(one, folders[one.name], result, folder) for one in (full, *chosen)]
 
 

@@ -133,16 +133,16 @@ def make(name: str, step: ExpertStep, seed: int) -> tuple[pd.DataFrame, dict]:
     """The predictions of a baseline for the test rows, as in `predictions_of`, and its row of `results/efforts.json`.
 
     The row: `model`, `seed` (None where it changes nothing), the `settings` chosen and the `grid` they are from,
-    `valid_mae` in stars, `seconds` of wall time for the search and the predictions, `peak_gb` of this process with its
-    libraries and tables (not of a GPU), and `source`.
+    `valid_mae` in stars on so many `valid_rows`, `seconds` of wall time for the search and the predictions, `peak_gb`
+    of this process with its libraries and tables (not of a GPU), and `source`.
     """
     test = step.rows(TEST)
     result = test[[*KEYS, "ratings"]].copy()
-    started, grid, lowest = time.perf_counter(), {}, None
+    started, grid, lowest, tuned_on = time.perf_counter(), {}, None, None
     if name in LEARNED:
         baseline = LEARNED[name]
         train, valid = step.read(TRAIN), step.read(VALID) if baseline.grid else None
-        grid = _listed(name)
+        grid, tuned_on = _listed(name), None if valid is None else len(valid)
         result[PREDICTION], settings, lowest = choose(name, train, valid, test, seed)
         libraries, seeded = baseline.libraries, baseline.seeded
     else:
@@ -156,6 +156,7 @@ def make(name: str, step: ExpertStep, seed: int) -> tuple[pd.DataFrame, dict]:
         "settings": settings,
         "grid": grid,
         "valid_mae": lowest,
+        "valid_rows": tuned_on,
         "seconds": round(time.perf_counter() - started, 2),
         "peak_gb": round(_peak_gb(), 3),
         "source": " + ".join(f"{one} {importlib.import_module(one).__version__}" for one in libraries) or "ours",

@@ -5,6 +5,7 @@ the `.txt` files to a folder, change them and pass `--prompts FOLDER` to replace
 from the paper and its released code; the wording is ours.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,8 +81,11 @@ def judge(product_class: str, title: str, review: str, reason: str, folder: Path
 
 
 def rating_answer(rating: float) -> str:
-    """The Predictor's answer for a true rating of 1 to 5, such as `Predicted Rating: 4.0`."""
-    return f"{RATING_PREFIX}{_one_decimal(rating)}"
+    """The Predictor's answer for a true rating of 1 to 5, such as `Predicted Rating: 4.0`.
+
+    It is the nearest of the five that the model weighs, of two the higher one: 3.5 is answered with 4.0.
+    """
+    return f"{RATING_PREFIX}{_one_decimal(math.floor(rating + 0.5))}"
 
 
 def is_summary(text: str) -> bool:
