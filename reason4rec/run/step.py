@@ -333,8 +333,9 @@ def guarded(run: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         advice = next((text for text, codes in ADVICE.items() if error.errno in codes), "")
         sys.exit(_complain(f"{where}{error.strerror or error}{advice}"))
-    except KeyboardInterrupt:
-        print("interrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        kept = str(error) or "what is finished is kept, and the same command goes on from there"
+        print(f"interrupted: {kept}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         # By name, so that a step that needs no torch does not load it.

@@ -177,17 +177,15 @@ def train_sft(
 
 @contextmanager
 def said_when_interrupted(folder: Path) -> Iterator[None]:
-    """Says in one line what is kept of a training that is interrupted, and how to go on."""
+    """Lets an interruption say what is kept of the training, and how to go on."""
     try:
         yield
     except KeyboardInterrupt:
         kept = last_complete(folder)
         if kept is None:
-            print("interrupted before the first checkpoint: the same command begins anew", flush=True)
-        else:
-            step = Path(kept).name.partition("-")[2]
-            print(f"interrupted: step {step} is kept in {kept}; the same command goes on from there", flush=True)
-        raise
+            raise KeyboardInterrupt("nothing is kept before the first checkpoint; the command begins anew") from None
+        step = Path(kept).name.partition("-")[2]
+        raise KeyboardInterrupt(f"step {step} is kept in {kept}; the same command goes on from there") from None
 
 
 @contextmanager

@@ -3,13 +3,15 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from helpers import complaint, put_toy_dataset, run_script, serving
+from helpers import ROOT, complaint, put_toy_dataset, run_script, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -192,6 +194,28 @@ def test_the_first_step_stopped_only_after_the_last_reply_of_no_use(server, tmp_
     done = run_script(script, *words, "--seed", 1, env=env)
     assert done.returncode == 0, done.stderr
     assert set(schema.read(folder, TEACHER_SUMMARIES)[TEACHER_SUMMARY]) == {SUMMARY}
+
+
+def test_an_interrupted_step_said_nothing_of_what_is_kept(server, tmp_path):
+    folder = put_toy_dataset(tmp_path)
+    words = ["--dataset", "Demo_data", "--data_root", str(folder.parent), "--teacher_model", "m"]
+    script = "1_Summarizer/1_distilling_aspect_preference_summary.py"
+    env = os.environ | {"OPENAI_API_KEY": "a-key", "OPENAI_BASE_URL": server.address}
+    server.behave = lambda *_: time.sleep(0.2) or (200, chat(SUMMARY))
+    process = subprocess.Popen([sys.executable, script, *words], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(server.asked) < 20 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.count("interrupted") == 1 and "the same command goes on" in said
+    asked, server.behave = len(server.asked), lambda *_: (200, chat(SUMMARY))
+    done = run_script(script, *words, env=env)
+    assert done.returncode == 0, done.stderr
+    # What was in flight may be asked again, or be kept.
+    assert len(schema.read(folder, schema.TRAIN)) <= len(server.asked) <= len(schema.read(folder, schema.TRAIN)) + 16
+    assert asked < len(server.asked)
 
 
 WANTS = {

@@ -441,13 +441,12 @@ def test_what_was_trained_since_the_last_epoch_was_lost_when_a_training_was_cut_
         complete(path, *rest, **named)
 
     monkeypatch.setattr(Path, "touch", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interruption:
         train_rows(base, out, rows, capsys, save_minutes=0, **changes)
     monkeypatch.undo()
-    said = capsys.readouterr().out
     kept = Path(sft.last_complete(sft.training_folder(out)))
     assert kept.name == f"checkpoint-{dies_at - 1}"
-    assert said.count("interrupted: ") == 1 and str(kept) in said
+    assert str(kept) in str(interruption.value)
     summary, printed = train_rows(base, out, rows, capsys, save_minutes=0, **changes)
     assert summary["steps"] == 12
     assert f"{dies_at - 1}/12" in printed.err
@@ -460,9 +459,8 @@ def test_a_training_that_is_interrupted_at_once_says_that_nothing_is_kept(base, 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trl.SFTTrainer, "training_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="nothing is kept before the first checkpoint"):
         train_rows(base, tmp_path / "adapter", rows_for("Predictor", 4), capsys)
-    assert "interrupted before the first checkpoint" in capsys.readouterr().out
 
 
 def test_checkpoints_of_other_settings_are_not_gone_on_from(base, tmp_path):
