@@ -50,6 +50,7 @@ class BatchRunner:
 
     def __post_init__(self) -> None:
         self._bar: PromptBar | None = None
+        self._keep: Callable[[dict[Row, object]], None] = lambda new: None
 
     @property
     def _on_cpu(self) -> bool:
@@ -122,7 +123,8 @@ class BatchRunner:
         """The answers to rows, in their order, each distinct one asked once and kept before the next batch begins.
 
         `rows_of` makes the rows of one window of prompts at a time. A batch of which anything is missing is computed
-        whole, so that a resumed run gives what an unbroken one does.
+        whole, so that a resumed run gives what an unbroken one does; but for texts on a CPU, which do not depend on
+        their batch. Those that an interrupted batch has kept, through `_keep`, are not written again.
         """
         answers: dict[str, object] = {}
         wanted: list[str] = []
@@ -139,14 +141,21 @@ class BatchRunner:
                     kept = self.cache.get_all([keys[row] for row in batch]) if self.cache else {}
                     computed = 0
                     if len(kept) < len(batch):
+                        left = [row for row in batch if keys[row] not in kept] if self._keeps_each(settings) else batch
+                        self._keep = lambda new, keys=keys: self.cache.put({keys[row]: new[row] for row in new})
                         with torch.inference_mode():
-                            found, computed = self._halving(answer, batch)
-                        kept = {keys[row]: value for row, value in zip(batch, found, strict=True)}
+                            found, computed = self._halving(answer, left)
+                        new_ones = {keys[row]: value for row, value in zip(left, found, strict=True)}
                         if self.cache:
-                            self.cache.put(kept)
+                            self.cache.put(new_ones)
+                        kept |= new_ones
                     answers |= kept
                     bar.answered(sum(times[row] for row in batch), computed)
         return [answers[key] for key in wanted]
+
+    def _keeps_each(self, settings: dict) -> bool:
+        """Whether each answer of a batch is kept as soon as it is there."""
+        return self._on_cpu and self.cache is not None and "max_new_tokens" in settings
 
     def _halving(self, answer: Callable, batch: list) -> tuple[list, int]:
         """The answers to a batch and the tokens they took; where the GPU's memory is full, those to its halves."""

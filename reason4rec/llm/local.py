@@ -7,6 +7,7 @@ target have in common is read once. Inference never goes through unsloth, whose 
 
 import itertools
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -40,6 +41,7 @@ from reason4rec.llm.tokens import check, choices_after, end_of_turn, head_length
 from reason4rec.run import files
 from reason4rec.run.project import find
 
+KEEP_EVERY = 1.0  # seconds between writes to the disk of replies that end while their batch goes on
 CPU_TOKENS_READ = 4096  # for ratings: keys and values of more do not stay in its caches
 
 
@@ -87,6 +89,10 @@ class LocalModel(BatchRunner):
             ids = torch.cat([self._padded([row.prefix for row in batch])[0], ids], dim=1)
             mask = torch.cat([prefix_mask, mask], dim=1)
         processors = LogitsProcessorList([Watch(self._bar.writing)] if self._bar else [])
+        text = partial(_text, self.tokenizer, set(self.model.generation_config.eos_token_id))
+        if self._keeps_each({"max_new_tokens": max_new_tokens}):
+            ended = Ends(text.args[1], ids.shape[1], lambda new: self._keep({batch[k]: text(new[k]) for k in new}))
+            processors.append(ended)
         if temperature > 0:
             processors.append(Draw(temperature, [key_of(seed=seed, ids=unpacked(row.ids)) for row in batch]))
         output = self.model.generate(
@@ -96,10 +102,7 @@ class LocalModel(BatchRunner):
             logits_processor=processors,
             **before,
         )[:, ids.shape[1] :]
-        ends = set(self.model.generation_config.eos_token_id)
-        replies = [list(itertools.takewhile(lambda token: token not in ends, row)) for row in output.tolist()]
-        texts = self.tokenizer.batch_decode(replies, skip_special_tokens=True)
-        return [text.strip() for text in texts], int((output != self.tokenizer.pad_token_id).sum())
+        return list(map(text, output.tolist())), int((output != self.tokenizer.pad_token_id).sum())
 
     def choice_probabilities(
         self,
@@ -199,6 +202,12 @@ class LocalModel(BatchRunner):
         return prefixes
 
 
+def _text(tokenizer: PreTrainedTokenizerBase, ends: set[int], reply: list[int]) -> str:
+    """The text of a reply up to the token that ends it."""
+    tokens = list(itertools.takewhile(lambda token: token not in ends, reply))
+    return tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+
 def _one_by_one(answer: Answer, batch: list[Row]) -> tuple[list, int]:
     """The answers to a batch, of which no two rows are computed together."""
     found = [answer([row]) for row in batch]
@@ -213,6 +222,27 @@ class Watch(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.written(scores.shape[0])
+        return scores
+
+
+class Ends(LogitsProcessor):
+    """Tells now and then which replies of a batch have ended: their tokens by place; the scores stay as they are."""
+
+    def __init__(self, ends: set[int], start: int, ended: Callable[[dict[int, list[int]]], None]):
+        self.ends, self.start, self.ended = ends, start, ended
+        self.known: set[int] = set()
+        self.new: dict[int, list[int]] = {}
+        self.told_at = time.monotonic()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if input_ids.shape[1] > self.start:
+            last = input_ids[:, -1].tolist()
+            places = [place for place, token in enumerate(last) if token in self.ends and place not in self.known]
+            self.known |= set(places)
+            self.new |= {place: input_ids[place, self.start :].tolist() for place in places}
+        if self.new and time.monotonic() - self.told_at >= KEEP_EVERY:
+            self.ended(self.new)
+            self.new, self.told_at = {}, time.monotonic()
         return scores
 
 

@@ -1,9 +1,10 @@
-"""Time the demo's tiny model with threads that spin and threads that sleep while they wait, alone and beside a neighbour.
+"""Time threads that spin and threads that sleep while they wait, alone and beside a busy neighbour.
 
     python tests/benchmarks/threads.py --rounds 3
 
-Each way is a process of its own that writes and scores prompts, and trains; the ways take turns. The neighbour is one
-process that keeps one core busy. A run that takes longer than --limit is ended, and counts as that long.
+The demo's tiny model on a CPU. Each way is a process of its own that writes and scores prompts, and trains; the ways
+take turns. The neighbour is one process that keeps one core busy. A run that takes longer than --limit is ended, and
+counts as that long.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from reason4rec.demo.pretrain import Examples
 from reason4rec.errors import InputError
 from reason4rec.llm import base as base_module
 from reason4rec.llm import bases
+from reason4rec.llm import local as local_module
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.bases import load_base
 from reason4rec.llm.cache import ResponseCache
@@ -509,3 +510,32 @@ def test_splitting_many_prompts_took_the_square_of_their_number(model):
     ours = load_like(model, prompts_at_once=1)
     items = [k.to_bytes(4, "little") for k in range(60_000)]
     assert len(ours._split(items, room=1)) == 60_000
+
+
+def test_replies_that_had_ended_were_lost_with_the_batch_that_was_interrupted(base, store, monkeypatch):
+    asked = some_prompts(12)
+    expected = load(base, None, "cpu", max_length=1024).generate(asked, max_new_tokens=64)
+    model = load(base, None, "cpu", max_length=1024, cache=store)
+    ended = []
+
+    class Stops(local_module.Ends):
+        def __call__(self, input_ids, scores):
+            super().__call__(input_ids, scores)
+            if len(self.known) >= 3:
+                ended.extend(self.known)
+                raise KeyboardInterrupt
+            return scores
+
+    monkeypatch.setattr(local_module, "Ends", Stops)
+    monkeypatch.setattr(local_module, "KEEP_EVERY", 0)
+    with pytest.raises(KeyboardInterrupt):
+        model.generate(asked, max_new_tokens=64)
+    monkeypatch.undo()
+    kept = store.connection.execute("select count(*) from replies").fetchone()[0]
+    assert kept == len(ended) >= 3
+    rows = []
+    again = load(base, None, "cpu", max_length=1024, cache=store)
+    replies = again._replies
+    monkeypatch.setattr(again, "_replies", lambda *given: rows.extend(given[-1]) or replies(*given))
+    assert again.generate(asked, max_new_tokens=64) == expected
+    assert len(rows) == len(asked) - kept
