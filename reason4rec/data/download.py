@@ -11,6 +11,7 @@ from urllib.request import urlopen
 from reason4rec.data.catalog import Download
 from reason4rec.errors import InputError
 from reason4rec.run.files import atomic_write, sha256
+from reason4rec.run.network import network_hint
 from reason4rec.run.progress import Bar
 
 PART = 2**18
@@ -62,5 +63,5 @@ def _reaching(url: str) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException, ValueError) as error:
-        reason = str(error).strip("<>") or type(error).__name__
+        reason = f"{str(error).strip('<>') or type(error).__name__}{network_hint(url, error)}"
         raise InputError(f"{url}: cannot be fetched ({reason}); try again later, or pass --mirror URL") from error

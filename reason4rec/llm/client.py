@@ -27,7 +27,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
 
 import httpx2
 from tqdm import tqdm
@@ -35,6 +34,7 @@ from tqdm import tqdm
 from reason4rec.errors import InputError
 from reason4rec.llm.answers import AnswerError, Reply, parsed, read_reply
 from reason4rec.llm.usage import REPLY_TOKENS
+from reason4rec.run.network import network_hint
 
 OPENAI = "https://api.openai.com/v1"
 EMPTY_REPLIES = 3
@@ -58,7 +58,6 @@ NOT_TAKEN = re.compile(
     r"unexpected|deprecated|only the default"
 )
 DEFAULT = re.compile(r"[Oo]nly the default \((\d(?:\.\d+)?)\)")
-PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 HEADERS = "OPENAI_EXTRA_HEADERS"
 
 
@@ -230,16 +229,6 @@ def form_hint(headers: Mapping[str, str]) -> str:
     kind = re.match(r"[\w/+.-]{0,40}", headers.get("content-type", ""))[0]
     sent = f" but sends {kind}" if kind and "json" not in kind else ""
     return f"{sent}: see whether OPENAI_BASE_URL must end in /v1"
-
-
-def network_hint(url: str, error: Exception) -> str:
-    """Which variable of the environment may be why a server cannot be reached; empty if none is."""
-    if "CERTIFICATE" in str(error).upper():
-        return ", its certificate is not trusted: see SSL_CERT_FILE and SSL_CERT_DIR"
-    proxies = [name for name in PROXIES if os.environ.get(name)]
-    if proxies and not proxy_bypass(urlsplit(url).hostname or ""):
-        return f", through the proxy of {' or '.join(proxies)}: see it and NO_PROXY"
-    return ""
 
 
 def key_in(variable: str) -> str:

@@ -20,11 +20,12 @@ from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
 from reason4rec.llm.answers import answer_of
 from reason4rec.llm.base import progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
-from reason4rec.llm.client import address_of, extra_headers, key_in, network_hint
+from reason4rec.llm.client import address_of, extra_headers, key_in
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.served_prompts import Asked, ServedPrompts
 from reason4rec.llm.tokens import choice_ids, load_tokenizer
 from reason4rec.run.files import sha256
+from reason4rec.run.network import network_hint
 
 KEY = "REASON4REC_API_KEY"
 HEADERS = "REASON4REC_EXTRA_HEADERS"

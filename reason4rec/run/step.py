@@ -7,8 +7,10 @@ import re
 import resource
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +32,7 @@ ADVICE = {
     "; mend the path": (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST),
     "; raise the limit of open files (ulimit -n)": (errno.EMFILE, errno.ENFILE),
 }
+LONGEST_COMPLAINT = 300  # characters of a line
 WAITING = 3  # exit code of a step that waits for answers from elsewhere
 HASH = re.compile("[0-9a-f]{64}")
 
@@ -351,6 +354,12 @@ def guarded(run: Callable[[], None]) -> None:
 def _complain(message: str) -> int:
     # A file may have put control characters into what is said of it.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    if len(shown) >= LONGEST_COMPLAINT:
+        whole = Path(tempfile.gettempdir()) / f"reason4rec-error-{os.getpid()}.txt"
+        with suppress(OSError):  # a full disk may be the very complaint
+            files.write_text(whole, f"{shown}\n")
+        where = f" ... (whole in {whole})" if whole.exists() else " ..."
+        shown = shown[: LONGEST_COMPLAINT - len(where) - 10] + where
     tqdm.write(f"error: {shown}", file=sys.stderr)
     return 2
 

@@ -4,11 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 from helpers import ROOT, complaint, put_toy_dataset, run_script
+
+from reason4rec.errors import InputError
+from reason4rec.run.step import guarded
 
 SCRIPTS = ["0_Data/2_preprocess.py", "2_Reasoner/1_sample_train_data.py", "3_Predictor/7_reason_quality.py"]
 
@@ -89,6 +93,20 @@ def test_a_missing_file_of_the_users_own_was_answered_with_where_public_ones_are
 def test_the_name_of_a_known_dataset_that_is_misspelt_gets_a_suggestion(tmp_path):
     said = complaint(run_script("3_Predictor/4_evaluate.py", "--dataset", "Music_dta", "--data_root", tmp_path))
     assert "did you mean Music_data?" in said
+
+
+def test_a_complaint_filled_the_screen(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def fails():
+        raise InputError(f"first words {'and more ' * 100}last words")
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(fails)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and len(line) <= 300 and line.startswith("error: first words")
+    (whole,) = tmp_path.iterdir()
+    assert str(whole) in line and whole.read_text().endswith("last words\n")
 
 
 def test_a_path_that_cannot_be_written_is_not_answered_with_a_full_disk(tmp_path):
