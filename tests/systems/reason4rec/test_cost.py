@@ -242,6 +242,16 @@ def test_outputs_put_there_by_hand_are_taken_as_done(toy):
     assert "tokens of a reason" not in plan.assumed
 
 
+def test_a_dry_run_said_nothing_of_the_baselines_that_lack_validation_rows(toy):
+    folder = toy / "data" / "Demo_data"
+    assert "3/5 leaves out" not in " ".join(plan_of(toy, "--from", "2/5").text().split())
+    (folder / schema.VALID.path).rename(folder / "raw_data" / "val.pkl")
+    assert "3/5 leaves out" not in " ".join(plan_of(toy, "--from", "2/5").text().split())
+    (folder / "raw_data" / "val.pkl").unlink()
+    said = " ".join(plan_of(toy, "--from", "2/5").text().split())
+    assert "3/5 leaves out user_item_bias, matrix_factorization, gradient_boosting" in said and "val.pkl" in said
+
+
 def test_replies_of_local_models_alone_are_cut_at_max_new_tokens(tmp_path):
     lines = by_step(plan_of(tmp_path, "--max_new_tokens", "20", dataset="Music_data"))
     assert lines["2/7"].tokens_out == 20 * lines["2/7"].requests
