@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from reason4rec.errors import InputError
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.prompt import Prompt, shorten
-from reason4rec.llm.tokens import chat_ids, check, encode, plain_ids
+from reason4rec.llm.tokens import WITHOUT_THINKING, chat_ids, check, encode, end_of_turn, plain_ids
 
 MINUS_INFINITY = -9999.0  # as vLLM writes it in JSON
 ROUNDING = 1e-3  # by which a log-probability may be above 0
@@ -103,6 +103,14 @@ class ServedPrompts:
         if ids[: len(begun)] != begun:
             raise InputError(f"the tokenizer joins the end of {prefix!r} with what is before it: use --api completions")
         return ids[len(begun) :]
+
+    def _of_template(self) -> dict[str, object]:
+        """What a server has to be told of a chat template so that it writes and ends a turn as the training does."""
+        if self.api == "chat":
+            switches = any(name in self.tokenizer.chat_template for name in WITHOUT_THINKING)
+            return {"chat_template_kwargs": WITHOUT_THINKING} if switches else {}
+        end = end_of_turn(self.tokenizer)
+        return {} if end == self.tokenizer.eos_token_id else {"stop_token_ids": [end]}
 
     def _names(self, id_: int) -> tuple[str, str]:
         """How a server may write a token."""

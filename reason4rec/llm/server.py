@@ -48,13 +48,14 @@ class ServedModel(ServedPrompts):
         what: str = "generating",
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
-        options = {"max_tokens": max_new_tokens, "temperature": temperature}
+        options, of_template = {"max_tokens": max_new_tokens, "temperature": temperature}, self._of_template()
 
         def request(body: dict) -> dict:
+            sent = options | ({"extra_body": of_template} if of_template else {})
             if temperature == 0:
-                return options
+                return sent
             # Where the model's generation_config.json holds a top_p, a server heeds it; the in-process path does not.
-            return options | {"top_p": 1.0, "seed": int(key_of(seed=seed, **body)[:7], 16)}
+            return sent | {"top_p": 1.0, "seed": int(key_of(seed=seed, **body)[:7], 16)}
 
         def text_of(choice: object, address: str) -> str:
             return ((choice.text if self.api == "completions" else choice.message.content) or "").strip()
@@ -91,7 +92,7 @@ class ServedModel(ServedPrompts):
             rest = self._rest(prefix)
             options = {"logprobs": True, "top_logprobs": self.top_logprobs}
             options |= {"logit_bias": {str(id_): 100.0 for id_ in rest}} if rest else {}
-            extra |= {"continue_final_message": True, "add_generation_prompt": False}
+            extra |= {"continue_final_message": True, "add_generation_prompt": False} | self._of_template()
         options |= {"max_tokens": len(rest) + 1, "temperature": 0.0, "extra_body": extra}
 
         begun = OnDemand(lambda text: text + prefix, [""] * len(prompts) if reply_prefixes is None else reply_prefixes)

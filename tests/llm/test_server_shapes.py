@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send({"object": "list", "data": [{"id": "M", "object": "model"}]})
 
     def do_POST(self):  # noqa: N802
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send({"id": "x", "object": "text_completion", "created": 1, "model": "M"} | self.server.content)
 
     def log_message(self, *_):
@@ -77,7 +77,7 @@ def adapter(base, tmp_path_factory):
 @pytest.fixture
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.content = [], None
+    server.asked, server.bodies, server.content = [], [], None
     server.address = f"http://127.0.0.1:{server.server_address[1]}/v1"
     with serving(server):
         yield server
@@ -110,3 +110,18 @@ def test_a_server_behind_a_gateway_got_neither_its_query_nor_its_headers(server,
     path, headers = server.asked[-1]
     assert path == "/v1/completions?api-version=2024-10-21"
     assert (headers["api-key"], headers["x-team"]) == ("a-key", "ratings")
+
+
+@pytest.mark.parametrize("api", ["completions", "chat"])
+def test_a_server_ended_turns_and_thought_otherwise_than_the_training(server, adapter, store, api):
+    model = server_module.connect(server.address, "M", adapter, 1024, api=api, cache=store)
+    assert model._of_template() == {}
+    model.tokenizer.eos_token = "<|end_of_text|>"
+    model.tokenizer.chat_template += "{% if enable_thinking is false %}{% endif %}"
+    server.content = {"choices": [{"index": 0, "text": "x", "message": {"role": "assistant", "content": "x"}}]}
+    model.generate([Prompt("What rating?")], max_new_tokens=8)
+    body = server.bodies[-1]
+    if api == "chat":
+        assert body["chat_template_kwargs"]["enable_thinking"] is False
+    else:
+        assert body["stop_token_ids"] == [model.tokenizer.convert_tokens_to_ids("<|eot_id|>")]
