@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -40,6 +41,11 @@ def run_script(
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False, **options
     )
+
+
+def interruptible() -> None:
+    """For `preexec_fn`: a process started in the background of a shell ignores interruptions, and so do its own."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def complaint(done: subprocess.CompletedProcess) -> str:
@@ -100,6 +106,9 @@ def counted_alive(texts: Sequence[str], kind: type) -> tuple[OnDemand, list[int]
     """Texts or prompts made on demand, and how many earlier ones were in memory as each was made."""
     made: list[weakref.ref] = []
     alive: list[int] = []
+    # What there is now need not be looked at each time: with all libraries loaded that takes a minute.
+    gc.collect()
+    gc.freeze()
 
     def make(text: str) -> object:
         gc.collect()

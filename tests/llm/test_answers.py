@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, complaint, put_toy_dataset, run_script, serving
+from helpers import ROOT, complaint, interruptible, put_toy_dataset, run_script, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,7 +203,8 @@ def test_an_interrupted_step_said_nothing_of_what_is_kept(server, tmp_path):
     script = "1_Summarizer/1_distilling_aspect_preference_summary.py"
     env = os.environ | {"OPENAI_API_KEY": "a-key", "OPENAI_BASE_URL": server.address}
     server.behave = lambda *_: time.sleep(0.2) or (200, chat(SUMMARY))
-    process = subprocess.Popen([sys.executable, script, *words], cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    options = {"cwd": ROOT, "env": env, "preexec_fn": interruptible, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, script, *words], **options)
     deadline = time.monotonic() + 60
     while len(server.asked) < 20 and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, complaint, put_toy_dataset, run_script
+from helpers import ROOT, complaint, interruptible, put_toy_dataset, run_script
 
 from reason4rec.errors import InputError
 from reason4rec.run.step import guarded
@@ -70,7 +70,8 @@ def test_a_reader_that_has_enough_is_no_error(command):
 def test_an_interruption_while_libraries_are_loaded_is_no_traceback(command, tmp_path):
     words = ["bash" if command.endswith(".sh") else sys.executable, command, "--data_root", str(tmp_path)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    process = subprocess.Popen(words, cwd=ROOT, env=os.environ | {"PYTHON": sys.executable}, **pipes)
+    env = os.environ | {"PYTHON": sys.executable}
+    process = subprocess.Popen(words, cwd=ROOT, env=env, preexec_fn=interruptible, **pipes)
     loaded, deadline = Path(f"/proc/{process.pid}/maps"), time.monotonic() + 30
     # pydantic is among the first libraries that are loaded.
     while time.monotonic() < deadline and process.poll() is None and "pydantic" not in loaded.read_text():
