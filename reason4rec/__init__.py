@@ -35,7 +35,10 @@ if absent := [name for name in NEEDED if find_spec(name) is None]:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
 
-# A thread that spins while it waits for others keeps a busy neighbour's core from them: a step of 47 s took 1,156 s.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A thread that spins while it waits for others keeps a busy neighbour's core from them: a step of 47 s took 1,156 s. A
+# short spin costs an idle machine nothing (tests/benchmarks/threads.py).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # At each start on a CPU, bitsandbytes warns of a kernel package that it does without.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

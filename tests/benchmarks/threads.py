@@ -25,7 +25,9 @@ WAYS = {
     "one thread": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
     "threads spin": {"OMP_WAIT_POLICY": "ACTIVE"},
     "libgomp's own way": {"OMP_WAIT_POLICY": ""},
-    "threads sleep (ours)": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "threads sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "threads sleep after 1,000 turns (ours)": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"},
+    "threads sleep after 20,000 turns": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "20000"},
 }
 WORK = """
 import sys, time
