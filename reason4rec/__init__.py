@@ -12,8 +12,10 @@ NEEDED = ("duckdb", "httpx2", "numpy", "openai", "pandas", "pydantic", "torch", 
 
 def _is_command() -> bool:
     """Whether this process is one of the project's own commands, and not a program that imports it."""
-    script = sys.argv[0] if sys.argv else ""
-    return script == "-m" or Path(script).resolve().is_relative_to(Path(__file__).resolve().parents[1])
+    script = Path(sys.argv[0] if sys.argv else "")
+    own, packages = Path(__file__).resolve().parents[1], Path(sys.prefix).resolve()
+    inside = script.is_file() and script.resolve().is_relative_to(own) and not script.resolve().is_relative_to(packages)
+    return str(script) == "-m" or inside
 
 
 def _interrupted(kind: type, error: BaseException, traceback: object) -> None:

@@ -86,7 +86,8 @@ def errors_by_history(result: dict) -> Figure:
         error = {row["history"]: row["mae"] for row in rows if row["model"] == model}
         _line(axes, k, [lengths.index(name) for name in error], list(error.values()), _wrapped(model))
     axes.set_xticks(range(len(lengths)), [f"{name}\nn = {n[name]:,}" for name in lengths])
-    axes.set(xlabel="earlier reviews of user and item together", ylabel="MAE (stars)", xlim=(-0.3, len(lengths) - 0.7))
+    axes.set(xlabel="earlier reviews of user and item together", xlim=(-0.3, len(lengths) - 0.7))
+    axes.set(ylabel=f"MAE ({result['settings'].get('unit', 'stars')})")
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -131,11 +131,13 @@ def parsed(answer: bytes) -> object:
 def _from_events(text: str) -> dict:
     """One chat completion put together from the pieces that a server sent as events."""
     said, last, whole = [], {}, {}
-    for line in text.splitlines():
+    # Not splitlines, which also cuts at characters that JSON may hold as they are.
+    for line in re.split(r"\r?\n", text):
         content = line.removeprefix("data:").strip()
         if line.startswith("data:") and content != "[DONE]":
-            whole = whole | {name: value for name, value in json.loads(content).items() if value is not None}
-            for choice in whole.get("choices") or []:
+            event = json.loads(content)
+            whole = whole | {name: value for name, value in event.items() if value is not None}
+            for choice in event.get("choices") or []:
                 piece = choice.get("delta") or choice.get("message") or {}
                 said.append(_text_in(piece.get("content"), strip=False))
                 last = last | {name: value for name, value in choice.items() if value is not None}

@@ -123,7 +123,8 @@ class ChatClient:
 
     def request(self, body: Mapping[str, object]) -> Reply | Trouble:
         """One request: a reply, maybe empty, or trouble that may pass. InputError for trouble that will not."""
-        sent = as_sent(body, self.sent_as)
+        with self.lock:
+            sent = as_sent(body, self.sent_as)
         try:
             with self._http.stream("POST", CHAT, content=json.dumps(sent).encode()) as response:
                 status, headers, answer = response.status_code, response.headers, read_bounded(response, self.timeout)
@@ -142,7 +143,7 @@ class ChatClient:
         if reason := refusal_of(status, error):
             return Reply("", reason, 0, 0, "")
         if status in (400, 422) and (name := refused_parameter(error, sent)):
-            self._send_otherwise(name, error)
+            self._send_otherwise(name, error, sent, body)
             return self.request(body)
         if status == 401:
             raise InputError(
@@ -158,14 +159,14 @@ class ChatClient:
             raise InputError(self._complaint(f"answers {told} and asks to wait {wait:,.0f} s"))
         return Trouble(f"still answers {told}", wait)
 
-    def _send_otherwise(self, name: str, error: object) -> None:
+    def _send_otherwise(self, name: str, error: object, sent: Mapping, body: Mapping) -> None:
         """Sends a parameter as the server asks for it, or no longer."""
-        ours = next((one for one, other in self.sent_as.items() if other == name), name)
-        default = DEFAULT.search(json.dumps(error)) if ours not in self.sent_as else None
-        other = LIMIT if name == "max_tokens" else float(default[1]) if default else None
         with self.lock:
-            if self.sent_as.get(ours, ours) == other:
-                return  # another thread was told the same
+            if as_sent(body, self.sent_as) != sent:
+                return  # another thread was told meanwhile, so this complaint is about an earlier form
+            ours = next((one for one, other in self.sent_as.items() if other == name), name)
+            default = DEFAULT.search(json.dumps(error)) if ours not in self.sent_as else None
+            other = LIMIT if name == "max_tokens" else float(default[1]) if default else None
             self.sent_as[ours] = other
         how = "is left out: the teacher's own value holds" if other is None else f"is sent as {other}"
         tqdm.write(f"note: the teacher at {address_of(self.url)} does not take our {name}, which {how}")
@@ -249,9 +250,10 @@ def key_of_teacher() -> str:
 def extra_headers(variable: str) -> dict[str, str]:
     """The headers in a variable, written as `Name: value; Name: value`; InputError for what is none."""
     found = {}
-    for part in filter(str.strip, re.split(r"[;\n]", os.environ.get(variable, ""))):
+    for part in filter(str.strip, re.split(r"\n|;(?=\s*[\w-]+:)|;\s*$", os.environ.get(variable, ""))):
         name, colon, value = part.partition(":")
-        if not colon or not re.fullmatch(r"[\w-]+", name.strip()) or not value.strip().isprintable():
+        plain = value.isascii() and value.strip().isprintable()
+        if not colon or not re.fullmatch(r"[\w-]+", name.strip(), re.ASCII) or not plain:
             raise InputError(f"{variable} holds what is no header: set it like `Name: value; Name: value`")
         found[name.strip()] = value.strip()
     return found
@@ -267,10 +269,18 @@ def http_client(url: str, key: str, timeout: float, at_once: int) -> httpx2.Clie
     for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
         if os.environ.get(variable):
             headers[name] = os.environ[variable]
-    headers |= extra_headers(HEADERS)
+    given = extra_headers(HEADERS)
+    headers = {name: value for name, value in headers.items() if name.lower() not in map(str.lower, given)} | given
     address = httpx2.URL(url)
+
+    def keep_from_others(request: httpx2.Request) -> None:
+        # The library itself takes only the header Authorization off a request that is sent on to another host.
+        for name in (*given, "api-key") if request.url.host != address.host else ():
+            request.headers.pop(name, None)
+
     try:
         return httpx2.Client(
+            event_hooks={"request": [keep_from_others]},
             # The library's log lines show the address: without the user and the password in it.
             base_url=address.copy_with(userinfo=b"", query=None),
             params=address.params,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
 import openai
@@ -328,8 +328,10 @@ def _without_secrets(said: object, client: openai.OpenAI) -> str:
     """The beginning of what a server says, without a key or a password in it."""
     words = " ".join(str(said).split())
     url = urlsplit(str(client.base_url))
-    for secret in (client.api_key, url.username, url.password):
-        if secret and secret != NO_KEY:
+    secrets = [client.api_key, url.username, url.password, unquote(url.password or "")]
+    secrets += [*extra_headers(HEADERS).values(), *map(str, client.default_query.values())]
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        if secret != NO_KEY:
             words = words.replace(secret, "***")
     return words[:120]
 

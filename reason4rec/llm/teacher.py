@@ -130,7 +130,7 @@ class Teacher(Usage):
         try:
             with self.lock:
                 replies = self._found(keys, prompt_of)
-                self.judge(replies.values(), is_usable, self.address)
+                self.judge(replies.values(), is_usable, self.address, self.store.path)
                 missing = [key for key in prompt_of if key not in replies]
                 if not missing:
                     bar.update(len(prompts))
@@ -149,7 +149,7 @@ class Teacher(Usage):
                 answer = replies[futures[future]] = future.result()
                 bar.update()
                 with self.lock:
-                    self.judge([answer], is_usable, self.address)
+                    self.judge([answer], is_usable, self.address, self.store.path)
             return [replies[key] for key in keys]
         except BaseException as error:
             if entered:

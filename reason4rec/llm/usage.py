@@ -43,21 +43,20 @@ class Usage:
     refused: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     answered_by: set[str] = field(default_factory=set, init=False, repr=False)
 
-    def judge(self, answers: Iterable[str | None], is_usable: Callable[[str], bool], address: str) -> None:
+    def judge(
+        self, answers: Iterable[str | None], is_usable: Callable[[str], bool], address: str, kept_in: object
+    ) -> None:
         """Counts answers of another form than is asked for; InputError if the first UNUSABLE_AT_FIRST all are."""
-        for answer in answers:
-            if answer is None:
-                continue
-            if is_usable(answer):
-                self.usable = True
-                continue
-            self.unusable += 1
-            if self.usable or self.unusable < UNUSABLE_AT_FIRST:
-                continue
-            shown = answer.replace(os.environ.get("OPENAI_API_KEY") or "\0", "***")[:60]
+        given = [answer for answer in answers if answer is not None]
+        wrong = [answer for answer in given if not is_usable(answer)]
+        self.usable |= len(wrong) < len(given)
+        self.unusable += len(wrong)
+        if wrong and not self.usable and self.unusable >= UNUSABLE_AT_FIRST:
+            shown = wrong[0].replace(os.environ.get("OPENAI_API_KEY") or "\0", "***")[:60]
             raise InputError(
                 f"the teacher at {address}: its first {self.unusable} answers are all of another form than is asked "
-                f"for, such as {shown!r}: see --teacher_model and --prompts; replies so far are kept"
+                f"for, such as {shown!r}: see --teacher_model and --prompts; if the teacher was mended since, move "
+                f"{kept_in} away, which keeps them"
             )
 
     def count(self, reply: "Reply | None") -> None:

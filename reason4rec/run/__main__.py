@@ -9,7 +9,6 @@ such as for a batch of the teacher's, ends the run with exit code 3.
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,7 +17,7 @@ from reason4rec.errors import InputError
 from reason4rec.run import options
 from reason4rec.run.options import Options, Parser, Resolved, names_of, option
 from reason4rec.run.pipeline import Pipeline, StepSpec, load
-from reason4rec.run.step import Common, guarded, read_config
+from reason4rec.run.step import Common, guarded, read_config, run_command
 
 
 @dataclass(frozen=True)
@@ -107,11 +106,11 @@ def run(words: Sequence[str]) -> int:
             print(f"== {step.name} {step.script}: {step.what}", flush=True)
             values = handed_on(pipeline, step, command, given)
             try:
-                done = subprocess.run(step.command(values, python), env=environment, check=False)
+                code = run_command(step.command(values, python), environment)
             except KeyboardInterrupt:
                 return 130  # the step was told too, and says what is kept
-            if done.returncode:
-                return done.returncode if done.returncode > 0 else 1
+            if code:
+                return code if code > 0 else 1
     print(pipeline.closing(given), flush=True)
     return 0
 

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -85,7 +86,7 @@ class Step:
         self._reads, self._writes, self._settings = reads, writes, settings
         self.used = tuple(spec.used(options) if used is None else used)
         self.scratch: Sequence[Path] = ()
-        self.outputs = [self.path(output) for output in (spec.writes if writes is None else writes)]
+        self.outputs = [self._place(output) for output in (spec.writes if writes is None else writes)]
 
     def __reduce__(self) -> tuple:
         """For another process, which finds the row in the table by its name."""
@@ -115,6 +116,12 @@ class Step:
         """Where an artifact of the dataset, an adapter, or a plain path lies."""
         if isinstance(item, Artifact):
             return item.within(self.adapters if item.adapter else self.folder)
+        return item
+
+    def _place(self, item: Artifact | Path) -> Path:
+        """Where an output lies: never under another name, which is that of somebody else's file."""
+        if isinstance(item, Artifact):
+            return (self.adapters if item.adapter else self.folder) / item.path
         return item
 
     @cached_property
@@ -191,7 +198,7 @@ class Step:
 
     def write(self, artifact: Artifact | Path, content: object) -> None:
         """Writes an output and its record, which also says how the step ran; that puts nothing out of date."""
-        path = self.path(artifact)
+        path = self._place(artifact)
         if not len(content):
             raise InputError(f"{path} would be empty: no row was left; see the lines above")
         records.write_recorded(path, content, self.provenance | {"execution": self.execution()})
@@ -314,9 +321,20 @@ def main(
     guarded(run)
 
 
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs a command and returns its exit code; one that is interrupted too has all the time that it needs to end."""
+    process = subprocess.Popen(command, env=environment)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+
+
 def guarded(run: Callable[[], None]) -> None:
     """Does what a command does; what a user can mend ends in one line and exit code 2, what has to wait in 3."""
     os.umask(0o077)
+    sys.excepthook = sys.__excepthook__  # what was set for the time in which libraries are loaded
     for stream in (sys.stdout, sys.stderr):
         # A terminal or a log of another encoding shows a text as far as it can.
         if hasattr(stream, "reconfigure"):
@@ -337,7 +355,7 @@ def guarded(run: Callable[[], None]) -> None:
         advice = next((text for text, codes in ADVICE.items() if error.errno in codes), "")
         sys.exit(_complain(f"{where}{error.strerror or error}{advice}"))
     except KeyboardInterrupt as error:
-        kept = str(error) or "what is finished is kept, and the same command goes on from there"
+        kept = str(error) or "finished outputs and replies are kept; run the same command again to go on"
         print(f"interrupted: {kept}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -355,10 +373,12 @@ def _complain(message: str) -> int:
     # A file may have put control characters into what is said of it.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
     if len(shown) >= LONGEST_COMPLAINT:
-        whole = Path(tempfile.gettempdir()) / f"reason4rec-error-{os.getpid()}.txt"
+        where = " ..."
         with suppress(OSError):  # a full disk may be the very complaint
-            files.write_text(whole, f"{shown}\n")
-        where = f" ... (whole in {whole})" if whole.exists() else " ..."
+            number, whole = tempfile.mkstemp(prefix="reason4rec-error-", suffix=".txt")
+            with os.fdopen(number, "w", encoding="utf-8") as file:
+                file.write(f"{shown}\n")
+            where = f" ... (whole in {whole})"
         shown = shown[: LONGEST_COMPLAINT - len(where) - 10] + where
     tqdm.write(f"error: {shown}", file=sys.stderr)
     return 2

@@ -82,7 +82,7 @@ def can_lay_end_to_end(config: PreTrainedConfig) -> bool:
         del batch["labels"]
         try:
             model(**batch, use_cache=False)
-        except (TypeError, RuntimeError):  # some classes do not hand the lengths of the rows on
+        except (InputError, TypeError, RuntimeError):  # soft-capped scores; classes that hand on no lengths of rows
             return False
     return True
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 WAIT = 5  # seconds that a process without a message of its own waits for the one that has it
-MEETING = 120  # seconds that a process waits for the others to begin
+MEETING = 600  # seconds in which processes that were launched together must have met
 OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OF_MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 OF_A_LAUNCHER = re.compile("RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|(ACCELERATE|FSDP)_.*")

@@ -110,7 +110,7 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
 
     base_model = settings["base_model"]
     config = read_config(base_model)
-    can = can_lay_end_to_end(config)
+    can = execution["padding_free"] is not False and can_lay_end_to_end(config)
     if execution["padding_free"] and not can:
         raise InputError(
             f"--padding_free: {base_model} does not attend to all earlier tokens alike; leave the option away"

@@ -81,6 +81,8 @@ class Handler(BaseHTTPRequestHandler):
         content = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", self.server.kind)
+        if status == 308:
+            self.send_header("Location", self.server.location)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -165,12 +167,12 @@ def test_a_reply_of_thoughts_that_was_cut_can_be_asked_for_with_more_tokens(serv
 def test_answers_that_are_all_of_another_form_were_paid_for_to_the_end(server, store):
     server.behave = lambda *_: (200, chat("I would rather not."))
     asked = [f"prompt {k}" for k in range(400)]
-    with pytest.raises(InputError, match="first 36 answers .*'I would rather not.'.*--teacher_model and --prompts"):
+    with pytest.raises(InputError, match=r"first \d+ answers .*'I would rather not.'.*--teacher_model and --prompts"):
         teacher(store).ask(asked, 0.2, is_usable=is_summary)
     paid = len(server.asked)
     assert UNUSABLE_AT_FIRST <= paid <= UNUSABLE_AT_FIRST + 2 * 4
     # What was paid for is kept, and the next run stops before it asks for more than was in flight.
-    with pytest.raises(InputError, match="first 36 answers"):
+    with pytest.raises(InputError, match=r"first \d+ answers .*replies.sqlite away"):
         teacher(store).ask(asked, 0.2, is_usable=is_summary)
     assert len(server.asked) == paid
 
@@ -211,7 +213,7 @@ def test_an_interrupted_step_said_nothing_of_what_is_kept(server, tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in said
-    assert said.count("interrupted") == 1 and "the same command goes on" in said
+    assert said.count("interrupted") == 1 and "replies are kept; run the same command again" in said
     asked, server.behave = len(server.asked), lambda *_: (200, chat(SUMMARY))
     done = run_script(script, *words, env=env)
     assert done.returncode == 0, done.stderr
@@ -359,3 +361,40 @@ def test_the_teachers_of_the_trials_are_understood(mode, store, tmp_path, monkey
     finally:
         process.kill()
         process.wait()
+
+
+def test_an_event_without_a_choice_said_the_last_piece_again():
+    pieces = [{"choices": [{"delta": {"content": "a\u2028"}}]}, {"choices": [{"delta": {"content": "b"}}]}]
+    events = [*pieces, {"usage": {"prompt_tokens": 1}}, {"choices": None}]
+    sent = b"".join(b"data: %s\r\n\r\n" % json.dumps(one, ensure_ascii=False).encode() for one in events)
+    assert read_reply(parsed(sent)).text == "a\u2028b"
+
+
+def test_complaints_of_requests_sent_together_undid_what_was_settled(server, store, capsys):
+    is_wrong, refused, said = WANTS["the default temperature"]
+    server.behave = lambda body, *_: refused if is_wrong(body) else (200, chat(SUMMARY))
+    one = teacher(store, at_once=16)
+    assert one.ask([f"prompt {k}" for k in range(48)], 0.2) == [SUMMARY] * 48
+    assert one.usage()["sent otherwise"] == said and capsys.readouterr().out.count("note: the teacher") == 1
+
+
+def test_the_keys_of_a_gateway_followed_a_redirect_to_another_host(server, store, monkeypatch):
+    other = ThreadingHTTPServer(("127.0.0.2", 0), Handler)
+    other.asked, other.kind, other.behave = [], "application/json", lambda *_: (200, chat(SUMMARY))
+    with serving(other):
+        where = f"http://127.0.0.2:{other.server_address[1]}/v1/chat/completions"
+        server.behave = lambda *_: (308, b"")
+        server.location = where
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.address}?api-version=1")
+        monkeypatch.setenv("OPENAI_EXTRA_HEADERS", "X-Token: a-token")
+        assert teacher(store).ask(["a prompt"], 0.2) == [SUMMARY]
+    headers = {name.lower() for name in other.asked[0][1]}
+    assert not headers & {"api-key", "x-token", "authorization"}
+    assert server.asked[0][1].get("api-key") == "a-key"
+
+
+def test_kept_answers_of_which_some_are_of_the_form_do_not_stop_a_rerun(server, store):
+    server.behave = lambda body, *_: (200, chat(SUMMARY if body["messages"][0]["content"] == "prompt 0" else "No."))
+    asked = [f"prompt {k}" for k in range(60)]
+    teacher(store, at_once=1).ask(asked, 0.2, is_usable=is_summary)
+    assert teacher(store).ask(asked[::-1], 0.2, is_usable=is_summary)[-1] == SUMMARY

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, complaint, interruptible, put_toy_dataset, run_script
+from helpers import ROOT, complaint, interruptible, put_toy_dataset, run_script, step_of
 
 from reason4rec.errors import InputError
 from reason4rec.run.step import guarded
@@ -83,6 +83,32 @@ def test_an_interruption_while_libraries_are_loaded_is_no_traceback(command, tmp
         process.kill()
     assert process.returncode in (130, -signal.SIGINT), said
     assert "Traceback" not in said and "interrupted" in said
+
+
+def test_a_step_that_needs_time_to_end_was_killed_a_quarter_second_after_an_interruption(tmp_path):
+    done, begun = tmp_path / "done", tmp_path / "begun"
+    step = (
+        "import pathlib, time\ntry:\n"
+        f"    pathlib.Path({str(begun)!r}).touch(); time.sleep(60)\n"
+        f"except KeyboardInterrupt:\n    time.sleep(1); pathlib.Path({str(done)!r}).touch()"
+    )
+    call = f"run_command([sys.executable, '-c', {step!r}], os.environ)"
+    program = f"import os, sys; from reason4rec.run.step import run_command; {call}"
+    options = {"cwd": ROOT, "preexec_fn": interruptible, "start_new_session": True, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, "-c", program], **options)
+    deadline = time.monotonic() + 30
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(30)
+    assert done.exists()
+
+
+def test_the_authors_validation_rows_would_have_been_written_over(tmp_path):
+    folder = put_toy_dataset(tmp_path)
+    (folder / "raw_data" / "valid.pkl").rename(folder / "raw_data" / "val.pkl")
+    step = step_of("0/2", tmp_path)
+    assert folder / "raw_data" / "valid.pkl" in step.outputs and folder / "raw_data" / "val.pkl" not in step.outputs
 
 
 def test_a_missing_file_of_the_users_own_was_answered_with_where_public_ones_are(tmp_path):

@@ -8,7 +8,6 @@ are trained with the settings of the full run's.
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -28,7 +27,7 @@ from reason4rec.run import files, options, records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import names_of
 from reason4rec.run.pipeline import Pipeline, StepSpec
-from reason4rec.run.step import step_of
+from reason4rec.run.step import run_command, step_of
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import (
     REASON_TARGETS,
@@ -167,8 +166,7 @@ def run_steps(variant: Variant, step: ExpertStep) -> None:
         print(f"== {variant.name} {spec.name} {spec.script}", flush=True)
         # A server that the environment names holds the adapters of the full run, not those of a variant.
         variables = {**os.environ, "PYTHON": sys.executable, SERVERS: ""}
-        done = subprocess.run(command, env=variables, check=False)
-        if done.returncode:
+        if run_command(command, variables):
             raise InputError(
                 f"{variant.name}: {spec.script} failed, as the lines above say; mend it and run this again"
             )

@@ -133,8 +133,8 @@ def make(name: str, step: ExpertStep, seed: int) -> tuple[pd.DataFrame, dict]:
     """The predictions of a baseline for the test rows, as in `predictions_of`, and its row of `results/efforts.json`.
 
     The row: `model`, `seed` (None where it changes nothing), the `settings` chosen and the `grid` they are from,
-    `valid_mae` in stars on so many `valid_rows`, `seconds` of wall time for the search and the predictions, `peak_gb`
-    of this process with its libraries and tables (not of a GPU), and `source`.
+    `valid_mae` on the scale of the splits, 1 to 5, and on `valid_rows` rows, `seconds` of wall time for the search and
+    the predictions, `peak_gb` of this process with its libraries and tables (not of a GPU), and `source`.
     """
     test = step.rows(TEST)
     result = test[[*KEYS, "ratings"]].copy()

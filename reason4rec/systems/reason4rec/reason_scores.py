@@ -29,7 +29,7 @@ JUDGED = re.compile(
 WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+(?:['’][\p{L}\p{N}\p{M}]+)*")
 # Of scripts that put no space between words, each character counts as one where words are compared.
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-PART = regex.compile(rf"(?:(?={UNSPACED})\p{{L}}\p{{M}}*)|(?:(?!{UNSPACED}).)+")
+PART = regex.compile(rf"(?={UNSPACED})[\p{{L}}\p{{N}}]\p{{M}}*|(?:(?!{UNSPACED}).)+|.")
 FOREIGN = 0.2  # share of letters beyond a to z from which a score that reads only those says little
 
 

@@ -628,3 +628,4 @@ def test_words_of_scripts_without_spaces_are_their_characters():
     )
     assert reason_scores.compared_words("這張 CD 很好，2nd 次") == ["這", "張", "cd", "很", "好", "2nd", "次"]
     assert reason_scores.compared_words("किताब, don't") == ["किताब", "don't"]
+    assert reason_scores.compared_words("ราคา ๑๒ 〇") == ["ร", "า", "ค", "า", "๑", "๒", "〇"]
