@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
+from reason4rec.errors import InputError
 from reason4rec.systems.reason4rec import targets
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES
 from reason4rec.systems.reason4rec.options import Targets
@@ -25,6 +26,11 @@ def run(step: utils.ExpertStep) -> None:
     limit, seed = step.common.limit, step.common.seed
     drawn = targets.draw(reviews, sizes, options.min_history, limit, seed, options.sampling)
     reward, reasons, eligible = drawn
+    if not (len(reward) and len(reasons)):
+        raise InputError(
+            f"{eligible} of {len(reviews):,} reviews have {options.min_history} earlier ones of their user and item, "
+            f"too few for two samples: pass a smaller --min_history (2 is the least), no --limit, or give more reviews"
+        )
     step.write(REWARD_TARGETS, reward.reset_index(drop=True))
     step.write(REASON_TARGETS, reasons.reset_index(drop=True))
     counts = {"with_history": eligible, "reward": len(reward), "reasons": len(reasons)}

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from helpers import put_toy_dataset, run_script, step_of
+from helpers import complaint, put_toy_dataset, run_script, step_of
 
 from reason4rec.data import schema
 from reason4rec.demo import rules
@@ -71,3 +71,9 @@ def test_dropped_targets_have_no_reason_to_be_learned(folder):
     roots = ("--data_root", folder.parent)
     done = run_script("3_Predictor/1_construct_predictor_train_data.py", *words, *roots)
     assert done.returncode == 2 and "--predictor_rows all" in done.stderr
+
+
+def test_reviews_without_earlier_ones_ended_in_an_empty_file(folder):
+    done = run_script("2_Reasoner/1_sample_train_data.py", "--dataset", "Demo_data", "--data_root", folder.parent,
+                      "--min_history", 1_000)  # fmt: skip
+    assert "--min_history" in complaint(done) and not (folder / REWARD_TARGETS.path).exists()
