@@ -38,8 +38,7 @@ def run(step: utils.ExpertStep) -> None:
     splits = preprocess.preprocess(reviews, metadata, scratch, fields=fields, limit=limit, how=how, **filters)
     sha256 = dict(zip(map(step.path, step.reads), step.provenance["inputs"].values(), strict=True))
     settings = filters | {"columns": options.columns or "known", "limit": limit}
-    settings |= {name: value for name, value in step.recorded().items() if name == "encoding"}
-    settings |= {name: value for name, value in step.spec.settings(step).items() if name == "scale"}
+    settings |= options.recorded_later() | step.spec.settings(step)
     card = data_card.card(step.dataset.name, splits, sha256, settings, step.dataset.paper)
     facts.write(step.dataset, step.folder.parent)
     for artifact, content in ((TRAIN, splits.train), (VALID, splits.valid), (TEST, splits.test), (DATA_CARD, card)):

@@ -25,14 +25,15 @@ def _interrupted(kind: type, error: BaseException, traceback: object) -> None:
         sys.__excepthook__(kind, error, traceback)
 
 
-if _is_command():
+is_command = _is_command()
+if is_command:
     sys.excepthook = _interrupted  # libraries take seconds to load
 if absent := [name for name in NEEDED if find_spec(name) is None]:
     message = (
         f"{sys.executable} lacks {', '.join(absent)}: use the interpreter that has them, or install them: "
         "python -m pip install -r requirements.txt"
     )
-    if not _is_command():
+    if not is_command:
         raise ImportError(message)
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 
+LONGEST = 299  # characters of a message
+
 
 class InputError(ValueError):
     """Bad input: the message says which file, column, row or flag, and what to do. Exit code 2."""

@@ -42,6 +42,13 @@ class Dataset:
 
 
 Kind = TypeVar("Kind", bound=Dataset)
+Ratings = TypeVar("Ratings")
+
+
+def as_rated(ratings: Ratings, scale: tuple[float, float]) -> Ratings:
+    """A rating, or several, of the splits (1 to 5) as the raw reviews have it, on their scale."""
+    low, high = scale
+    return low + (ratings - 1) * (high - low) / 4
 
 
 @dataclass(frozen=True)

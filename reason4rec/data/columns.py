@@ -18,7 +18,11 @@ from reason4rec.run.plain import one_line
 
 NUMBER = re.compile(r"\s*[+-]?([0-9]{1,40}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\s*")
 EXACT = 2**53  # a whole number with a point above this may be another one
-MILLISECONDS, MICROSECONDS, NANOSECONDS = 10**11, 10**14, 10**17  # a time above this is in such
+MILLISECONDS, MICROSECONDS, NANOSECONDS = (
+    10**11,
+    10**14,
+    10**17,
+)  # a time above this is in such; finer ones in a file of such
 UNDATED = 10**8  # a text of digits below this, such as 20140501, is no time
 
 

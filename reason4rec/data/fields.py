@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from reason4rec.data.columns import MICROSECONDS, MILLISECONDS, NANOSECONDS
 from reason4rec.data.forms import Dump
 from reason4rec.errors import InputError
 
@@ -26,9 +27,6 @@ OTHERS = {
     "title": ("book_title",),
 }
 KEYS = ("user_id", "item_id", "ratings", "unixReviewTime")
-MILLISECONDS = 10**11  # a time above this is in milliseconds,
-MICROSECONDS = 10**14  # above this, in a file of such times, in microseconds,
-NANOSECONDS = 10**17  # and above this in nanoseconds
 LATEST = 4_102_444_800  # the year 2100 in unix seconds; a later time is none
 LONGEST_TITLE = 200  # characters; our decision: a title stands in every prompt of its item
 BLANK = r"[\s\x0b\x1c-\x1f\x85\p{Z}]"

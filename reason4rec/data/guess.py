@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from reason4rec.data import packing
 from reason4rec.data.fields import NAMES, TITLES, Fields, wanted
+from reason4rec.errors import LONGEST
 
-MOST = 299  # characters of a message
 LIKE = {  # words in names that tell what a column holds, best first
     "user_id": ("user", "userid", "uid", "reviewer", "customer", "author", "member", "profile", "username"),
     "item_id": ("item", "itemid", "product", "productid", "asin", "movie", "book", "business", "place", "sku", "isbn"),
@@ -44,7 +44,9 @@ def answer(where: str, records: Sequence[dict], needed: Fields, unlike: Sequence
     there = list(dict.fromkeys(name for record in records for name in record))
     sought = f"{where}: no JSON lines, Python literals or CSV with these fields"
     if like := [name for name in unlike if name in there]:
-        return f"{sought}: it has {packing.shown(like[0])}, so it holds reviews and no items; give the metadata"[:MOST]
+        return f"{sought}: it has {packing.shown(like[0])}, so it holds reviews and no items; give the metadata"[
+            :LONGEST
+        ]
     if len(there) < 2:
         names = "; ".join(f"{ours}: {' or '.join(names)}" for ours, names in sorted(needed.items(), key=_long))
         return _fitting(f"{sought} (--columns gives other names): ", names)
@@ -54,7 +56,7 @@ def answer(where: str, records: Sequence[dict], needed: Fields, unlike: Sequence
     if set(lacking) <= set(guessed) and not any(" as " in one for one in told):
         told = []  # the flag names them
     start = f"{sought}: {packing.shown(', '.join(told), 80)}{'; ' if told else ''}{flag}; it has "
-    if len(start) > MOST - 20:
+    if len(start) > LONGEST - 20:
         start = start.replace(where, f"...{where[-40:]}", 1)
     return _fitting(start, ", ".join(packing.shown(name, 30) for name in there))
 
@@ -128,5 +130,5 @@ def _long(needed: tuple[str, Sequence[str]]) -> int:
 
 
 def _fitting(start: str, rest: str) -> str:
-    room = MOST - len(start)
-    return (start + (rest if len(rest) <= room else rest[: max(0, room - 4)].rstrip(", ") + " ..."))[:MOST]
+    room = LONGEST - len(start)
+    return (start + (rest if len(rest) <= room else rest[: max(0, room - 4)].rstrip(", ") + " ..."))[:LONGEST]

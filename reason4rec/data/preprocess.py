@@ -17,7 +17,7 @@ import pandas as pd
 
 from reason4rec.data import dumps, packing, reading
 from reason4rec.data import metadata as metadata_of
-from reason4rec.data.catalog import STARS
+from reason4rec.data.catalog import STARS, as_rated
 from reason4rec.data.dumps import Dump, Fields
 from reason4rec.data.fields import (
     KEYS,
@@ -267,10 +267,9 @@ def stage(db: duckdb.DuckDBPyConnection) -> Stage:
 
 def stage_of(part: pd.DataFrame, scale: Scale = STARS) -> Stage:
     """The counts of the reviews in a split, by their ratings on the scale of the dump."""
-    low, high = scale
     ratings = part["ratings"].value_counts().sort_index()
     if scale != STARS:
-        ratings.index = (low + (ratings.index - 1) * (high - low) / 4).to_numpy().round(9)
+        ratings.index = as_rated(ratings.index, scale).to_numpy().round(9)
     return Stage(
         reviews=len(part),
         users=part["user_id"].nunique(),

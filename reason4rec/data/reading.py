@@ -12,7 +12,7 @@ import pyarrow as pa
 from reason4rec.data import dumps, guess, packing
 from reason4rec.data.dumps import Dump, Fields
 from reason4rec.data.fields import extracted
-from reason4rec.errors import InputError
+from reason4rec.errors import LONGEST, InputError
 from reason4rec.run import files
 
 BROKEN = "broken_lines.txt"
@@ -88,7 +88,7 @@ def broken_lines(reading: Reading, end: str = "") -> str:
     """How many lines of a dump are broken, and as many of them as there is room for, in one line of words."""
     unit = reading.dump.unit
     start = f"{reading.dump.name}: {reading.broken:,} of {reading.lines:,} {unit}s are broken ("
-    room = guess.MOST - len(start) - len(end) - len(", ...)")
+    room = LONGEST - len(start) - len(end) - len(", ...)")
     told, valued = [], False
     for number, fault in reading.faults.items():
         words = f"{unit} {number}: {_short(fault, reading.dump)}"
@@ -136,13 +136,13 @@ def _refusal(db: duckdb.DuckDBPyConnection, reading: Reading, needed: Fields, to
         return whole[0]
     if listed:
         _list(db, reading, tolerance.folder, query)
-    return (_messages(reading, ends) or [broken_lines(reading, ends[-1])[: guess.MOST]])[0]
+    return (_messages(reading, ends) or [broken_lines(reading, ends[-1])[:LONGEST]])[0]
 
 
 def _messages(reading: Reading, ends: Sequence[str]) -> list[str]:
     """The messages with these ends that are short enough, those with a value at fault first."""
     messages = [broken_lines(reading, end) for end in ends]
-    short = [message for message in messages if len(message) <= guess.MOST]
+    short = [message for message in messages if len(message) <= LONGEST]
     return sorted(short, key=lambda message: bool(reading.values) and ", but '" not in message)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from reason4rec.data.catalog import STARS, as_rated
 from reason4rec.data.history import History
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, check_frame
 from reason4rec.errors import InputError
@@ -218,10 +219,9 @@ def in_unit(result: Mapping[str, object], scale: tuple[float, float]) -> dict:
 
     `scale` is the lowest and the highest rating of those, which the splits have mapped to 1 to 5.
     """
-    lowest, highest = scale
-    unit = (highest - lowest) / 4
-    if (lowest, unit) == (1, 1):
+    if scale == STARS:
         return dict(result)
+    unit = (scale[1] - scale[0]) / 4
 
     def converted(row: dict) -> dict:
         scaled = {
@@ -229,7 +229,7 @@ def in_unit(result: Mapping[str, object], scale: tuple[float, float]) -> dict:
             for key, value in row.items()
             if key.startswith(("mae", "rmse", "low", "high")) and value is not None
         }
-        rated = {"rating": round(lowest + (row["rating"] - 1) * unit, 6)} if "rating" in row else {}
+        rated = {"rating": round(as_rated(row["rating"], scale), 6)} if "rating" in row else {}
         return row | scaled | rated
 
     judged = ("table", "paired", "by_rating", "by_history")

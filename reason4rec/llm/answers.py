@@ -93,7 +93,7 @@ def read_reply(answer: object, limit: int = REPLY_TOKENS) -> Reply:
     if answer["choices"]:
         choice = answer["choices"][0] if isinstance(answer["choices"], list) else None
         message = choice.get("message") if isinstance(choice, dict) else None
-        text = _text_in(message.get("content") if isinstance(message, dict) else 0)
+        text = _text_in(message.get("content") if isinstance(message, dict) else 0).strip()
         if message.get("refusal"):
             refused = "a refusal by the model"
         elif choice.get("finish_reason") == "content_filter":
@@ -105,7 +105,7 @@ def read_reply(answer: object, limit: int = REPLY_TOKENS) -> Reply:
     return Reply("" if refused else text, refused, *tokens, named)
 
 
-def _text_in(content: object, strip: bool = True) -> str:
+def _text_in(content: object) -> str:
     """The text of a message's content; ValueError if it has none of the known forms."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         content = "".join(
@@ -114,8 +114,7 @@ def _text_in(content: object, strip: bool = True) -> str:
     if not isinstance(content, str | None):
         raise ValueError("no message with a text")
     # Half a character cannot be written as UTF-8 later.
-    text = (content or "").encode(errors="replace").decode()
-    return text.strip() if strip else text
+    return (content or "").encode(errors="replace").decode()
 
 
 def parsed(answer: bytes) -> object:
@@ -139,7 +138,7 @@ def _from_events(text: str) -> dict:
             whole = whole | {name: value for name, value in event.items() if value is not None}
             for choice in event.get("choices") or []:
                 piece = choice.get("delta") or choice.get("message") or {}
-                said.append(_text_in(piece.get("content"), strip=False))
+                said.append(_text_in(piece.get("content")))
                 last = last | {name: value for name, value in choice.items() if value is not None}
     message = {"role": "assistant", "content": "".join(said)}
     return whole | {"choices": [last | {"message": message}] if said else []}

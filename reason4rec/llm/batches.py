@@ -57,6 +57,11 @@ class BatchRunner:
         return self.model.device.type != "cuda"
 
     @property
+    def _keeps_each(self) -> bool:
+        """Whether each text of a batch is kept as soon as it is whole: on a CPU it does not depend on its batch."""
+        return self._on_cpu and self.cache is not None
+
+    @property
     def _room_to_read(self) -> float:
         # On CUDA a prefix that was read lies in memory beside its copies in the rows. On a CPU it is read alone.
         return 1 if self._on_cpu else self.tokens_at_once / 2
@@ -119,12 +124,13 @@ class BatchRunner:
         settings: dict,
         what: str,
         batches: Callable[[list[Row]], Iterator[tuple[list[Row], Answer]]],
+        are_texts: bool = False,
     ) -> list:
         """The answers to rows, in their order, each distinct one asked once and kept before the next batch begins.
 
         `rows_of` makes the rows of one window of prompts at a time. A batch of which anything is missing is computed
-        whole, so that a resumed run gives what an unbroken one does; but for texts on a CPU, which do not depend on
-        their batch. Those that an interrupted batch has kept, through `_keep`, are not written again.
+        whole, so that a resumed run gives what an unbroken one does; but where they `are_texts` and each is kept by
+        `_keep`, those that an interrupted batch has kept are not written again.
         """
         answers: dict[str, object] = {}
         wanted: list[str] = []
@@ -134,6 +140,7 @@ class BatchRunner:
                 rows = rows_of(window)
                 times = Counter(rows)
                 keys = {row: key_of(model=self.name, ids=unpacked(row.ids), **settings) for row in times}
+                self._keep = lambda texts, keys=keys: self.cache.put({keys[row]: text for row, text in texts.items()})
                 wanted += [keys[row] for row in rows]
                 new = [row for row in keys if keys[row] not in answers]
                 bar.answered(len(rows) - sum(times[row] for row in new))
@@ -141,8 +148,8 @@ class BatchRunner:
                     kept = self.cache.get_all([keys[row] for row in batch]) if self.cache else {}
                     computed = 0
                     if len(kept) < len(batch):
-                        left = [row for row in batch if keys[row] not in kept] if self._keeps_each(settings) else batch
-                        self._keep = lambda new, keys=keys: self.cache.put({keys[row]: new[row] for row in new})
+                        whole = not (are_texts and self._keeps_each)
+                        left = batch if whole else [row for row in batch if keys[row] not in kept]
                         with torch.inference_mode():
                             found, computed = self._halving(answer, left)
                         new_ones = {keys[row]: value for row, value in zip(left, found, strict=True)}
@@ -152,10 +159,6 @@ class BatchRunner:
                     answers |= kept
                     bar.answered(sum(times[row] for row in batch), computed)
         return [answers[key] for key in wanted]
-
-    def _keeps_each(self, settings: dict) -> bool:
-        """Whether each answer of a batch is kept as soon as it is there."""
-        return self._on_cpu and self.cache is not None and "max_new_tokens" in settings
 
     def _halving(self, answer: Callable, batch: list) -> tuple[list, int]:
         """The answers to a batch and the tokens they took; where the GPU's memory is full, those to its halves."""

@@ -33,8 +33,8 @@ from tqdm import tqdm
 
 from reason4rec.errors import InputError
 from reason4rec.llm.answers import AnswerError, Reply, parsed, read_reply
-from reason4rec.llm.usage import REPLY_TOKENS
-from reason4rec.run.network import network_hint
+from reason4rec.llm.usage import HEADERS, REPLY_TOKENS
+from reason4rec.run.network import KEY_OF_AZURE, extra_headers, is_azure, kept_from_others, network_hint
 
 OPENAI = "https://api.openai.com/v1"
 EMPTY_REPLIES = 3
@@ -58,7 +58,6 @@ NOT_TAKEN = re.compile(
     r"unexpected|deprecated|only the default"
 )
 DEFAULT = re.compile(r"[Oo]nly the default \((\d(?:\.\d+)?)\)")
-HEADERS = "OPENAI_EXTRA_HEADERS"
 
 
 class Trouble(NamedTuple):
@@ -247,40 +246,18 @@ def key_of_teacher() -> str:
     return key
 
 
-def extra_headers(variable: str) -> dict[str, str]:
-    """The headers in a variable, written as `Name: value; Name: value`; InputError for what is none."""
-    found = {}
-    for part in filter(str.strip, re.split(r"\n|;(?=\s*[\w-]+:)|;\s*$", os.environ.get(variable, ""))):
-        name, colon, value = part.partition(":")
-        plain = value.isascii() and value.strip().isprintable()
-        if not colon or not re.fullmatch(r"[\w-]+", name.strip(), re.ASCII) or not plain:
-            raise InputError(f"{variable} holds what is no header: set it like `Name: value; Name: value`")
-        found[name.strip()] = value.strip()
-    return found
-
-
-def headers_of(url: str, key: str) -> dict[str, str]:
-    """The headers that carry a key: Azure, told by its `api-version` in the address, has one of its own."""
-    return {"api-key": key} if "api-version" in urlsplit(url).query else {"Authorization": f"Bearer {key}"}
-
-
 def http_client(url: str, key: str, timeout: float, at_once: int) -> httpx2.Client:
-    headers = headers_of(url, key) | {"Content-Type": "application/json"}
+    headers = {KEY_OF_AZURE: key} if is_azure(url) else {"Authorization": f"Bearer {key}"}
+    headers["Content-Type"] = "application/json"
     for name, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
         if os.environ.get(variable):
             headers[name] = os.environ[variable]
     given = extra_headers(HEADERS)
     headers = {name: value for name, value in headers.items() if name.lower() not in map(str.lower, given)} | given
     address = httpx2.URL(url)
-
-    def keep_from_others(request: httpx2.Request) -> None:
-        # The library itself takes only the header Authorization off a request that is sent on to another host.
-        for name in (*given, "api-key") if request.url.host != address.host else ():
-            request.headers.pop(name, None)
-
     try:
         return httpx2.Client(
-            event_hooks={"request": [keep_from_others]},
+            event_hooks=kept_from_others(address.host, given),
             # The library's log lines show the address: without the user and the password in it.
             base_url=address.copy_with(userinfo=b"", query=None),
             params=address.params,

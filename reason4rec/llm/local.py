@@ -75,7 +75,7 @@ class LocalModel(BatchRunner):
         for prompt in prompts:
             check(self.tokenizer, prompt, self.max_length - max_new_tokens)
         settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        return list(map(answer_of, self._answers(len(prompts), rows_of, settings, what, batches)))
+        return list(map(answer_of, self._answers(len(prompts), rows_of, settings, what, batches, are_texts=True)))
 
     def _replies(
         self, prefixes: PrefixCache, max_new_tokens: int, temperature: float, seed: int, batch: list[Row]
@@ -89,10 +89,10 @@ class LocalModel(BatchRunner):
             ids = torch.cat([self._padded([row.prefix for row in batch])[0], ids], dim=1)
             mask = torch.cat([prefix_mask, mask], dim=1)
         processors = LogitsProcessorList([Watch(self._bar.writing)] if self._bar else [])
-        text = partial(_text, self.tokenizer, set(self.model.generation_config.eos_token_id))
-        if self._keeps_each({"max_new_tokens": max_new_tokens}):
-            ended = Ends(text.args[1], ids.shape[1], lambda new: self._keep({batch[k]: text(new[k]) for k in new}))
-            processors.append(ended)
+        ends = set(self.model.generation_config.eos_token_id)
+        text = partial(_text, self.tokenizer, ends)
+        if self._keeps_each:
+            processors.append(Ends(ends, ids.shape[1], lambda new: self._keep({batch[k]: text(new[k]) for k in new})))
         if temperature > 0:
             processors.append(Draw(temperature, [key_of(seed=seed, ids=unpacked(row.ids)) for row in batch]))
         output = self.model.generate(

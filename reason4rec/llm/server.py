@@ -20,12 +20,19 @@ from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
 from reason4rec.llm.answers import answer_of
 from reason4rec.llm.base import progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
-from reason4rec.llm.client import address_of, extra_headers, key_in
+from reason4rec.llm.client import address_of, key_in
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.served_prompts import Asked, ServedPrompts
 from reason4rec.llm.tokens import choice_ids, load_tokenizer
 from reason4rec.run.files import sha256
-from reason4rec.run.network import network_hint
+from reason4rec.run.network import (
+    KEY_OF_AZURE,
+    extra_headers,
+    is_azure,
+    kept_from_others,
+    masked,
+    network_hint,
+)
 
 KEY = "REASON4REC_API_KEY"
 HEADERS = "REASON4REC_EXTRA_HEADERS"
@@ -247,6 +254,7 @@ def connect(
 
 
 def _client(url: str, key: str) -> openai.OpenAI:
+    given = extra_headers(HEADERS)
     try:
         client = openai.OpenAI(
             base_url=url.partition("?")[0],
@@ -254,11 +262,10 @@ def _client(url: str, key: str) -> openai.OpenAI:
             max_retries=RETRIES,
             timeout=TIMEOUT,
             default_query=dict(parse_qsl(urlsplit(url).query)),
-            default_headers=extra_headers(HEADERS) | ({"api-key": key} if "api-version" in urlsplit(url).query else {}),
+            default_headers=given | ({KEY_OF_AZURE: key} if is_azure(url) else {}),
+            http_client=openai.DefaultHttpxClient(event_hooks=kept_from_others(urlsplit(url).hostname or "", given)),
         )
         usable = client.base_url.scheme in ("http", "https") and client.base_url.host
-    except InputError:
-        raise
     except Exception:  # the HTTP library has errors of its own for each way in which an address can be wrong
         usable = False
     if not usable:
@@ -326,14 +333,10 @@ def _check_is_no_error(reply: openai.BaseModel, client: openai.OpenAI) -> None:
 
 def _without_secrets(said: object, client: openai.OpenAI) -> str:
     """The beginning of what a server says, without a key or a password in it."""
-    words = " ".join(str(said).split())
     url = urlsplit(str(client.base_url))
-    secrets = [client.api_key, url.username, url.password, unquote(url.password or "")]
-    secrets += [*extra_headers(HEADERS).values(), *map(str, client.default_query.values())]
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        if secret != NO_KEY:
-            words = words.replace(secret, "***")
-    return words[:120]
+    secrets = ["" if client.api_key == NO_KEY else client.api_key, url.username, url.password]
+    secrets += [unquote(url.password or ""), *extra_headers(HEADERS).values(), *map(str, client.default_query.values())]
+    return masked(" ".join(str(said).split()), secrets)[:120]
 
 
 def _positions(choice: object, api: str) -> list[tuple[str, dict[str, float]]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.run.network import extra_headers, masked
 
 if TYPE_CHECKING:
     from reason4rec.llm.answers import Reply
@@ -16,6 +17,7 @@ PRICES = {  # US dollars per million tokens in and out, as listed in 2025
     "gpt-4o": (2.50, 10.00),
     "gpt-4.1-mini": (0.40, 1.60),
 }
+HEADERS = "OPENAI_EXTRA_HEADERS"  # the variable with a gateway's headers
 BATCH_PRICE = 0.5  # of the listed price; OpenAI
 REPLY_TOKENS = 1024  # of the longest reply; our decision, the released code allows 4,096
 UNUSABLE_AT_FIRST = 36  # answers of another form than is asked for, after which no more is paid for
@@ -52,7 +54,7 @@ class Usage:
         self.usable |= len(wrong) < len(given)
         self.unusable += len(wrong)
         if wrong and not self.usable and self.unusable >= UNUSABLE_AT_FIRST:
-            shown = wrong[0].replace(os.environ.get("OPENAI_API_KEY") or "\0", "***")[:60]
+            shown = masked(wrong[0], [os.environ.get("OPENAI_API_KEY"), *extra_headers(HEADERS).values()])[:60]
             raise InputError(
                 f"the teacher at {address}: its first {self.unusable} answers are all of another form than is asked "
                 f"for, such as {shown!r}: see --teacher_model and --prompts; if the teacher was mended since, move "

@@ -19,7 +19,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from reason4rec.errors import InputError, Pending
+from reason4rec.errors import LONGEST, InputError, Pending
 from reason4rec.run import files, locks, options, records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Group, Options, Parser, Resolved, option
@@ -33,7 +33,6 @@ ADVICE = {
     "; mend the path": (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST),
     "; raise the limit of open files (ulimit -n)": (errno.EMFILE, errno.ENFILE),
 }
-LONGEST_COMPLAINT = 300  # characters of a line
 WAITING = 3  # exit code of a step that waits for answers from elsewhere
 HASH = re.compile("[0-9a-f]{64}")
 
@@ -114,15 +113,14 @@ class Step:
 
     def path(self, item: Artifact | Path) -> Path:
         """Where an artifact of the dataset, an adapter, or a plain path lies."""
-        if isinstance(item, Artifact):
-            return item.within(self.adapters if item.adapter else self.folder)
-        return item
+        return item.within(self._root(item)) if isinstance(item, Artifact) else item
 
     def _place(self, item: Artifact | Path) -> Path:
         """Where an output lies: never under another name, which is that of somebody else's file."""
-        if isinstance(item, Artifact):
-            return (self.adapters if item.adapter else self.folder) / item.path
-        return item
+        return self._root(item) / item.path if isinstance(item, Artifact) else item
+
+    def _root(self, artifact: Artifact) -> Path:
+        return self.adapters if artifact.adapter else self.folder
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -372,14 +370,14 @@ def guarded(run: Callable[[], None]) -> None:
 def _complain(message: str) -> int:
     # A file may have put control characters into what is said of it.
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
-    if len(shown) >= LONGEST_COMPLAINT:
+    if len(shown) > LONGEST:
         where = " ..."
         with suppress(OSError):  # a full disk may be the very complaint
             number, whole = tempfile.mkstemp(prefix="reason4rec-error-", suffix=".txt")
             with os.fdopen(number, "w", encoding="utf-8") as file:
                 file.write(f"{shown}\n")
             where = f" ... (whole in {whole})"
-        shown = shown[: LONGEST_COMPLAINT - len(where) - 10] + where
+        shown = shown[: LONGEST - len(where) - 9] + where
     tqdm.write(f"error: {shown}", file=sys.stderr)
     return 2
 

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from reason4rec.data import schema
 from reason4rec.errors import InputError
 from reason4rec.llm.answers import answer_of, parsed, read_reply
-from reason4rec.llm.client import extra_headers
 from reason4rec.llm.teacher import Teacher
 from reason4rec.llm.usage import UNUSABLE_AT_FIRST
-from reason4rec.run.network import network_hint
+from reason4rec.run.network import extra_headers, network_hint
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARIES, TEACHER_SUMMARY
 from reason4rec.systems.reason4rec.prompts import as_summary, is_summary
 

@@ -52,7 +52,11 @@ class Handler(BaseHTTPRequestHandler):
     def send(self, content):
         self.server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         sent = json.dumps(content).encode()
-        self.send_response(200)
+        if elsewhere := getattr(self.server, "elsewhere", None):
+            self.send_response(308)
+            self.send_header("Location", f"{elsewhere}{self.path}")
+        else:
+            self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(sent)))
         self.end_headers()
@@ -125,3 +129,17 @@ def test_a_server_ended_turns_and_thought_otherwise_than_the_training(server, ad
         assert body["chat_template_kwargs"]["enable_thinking"] is False
     else:
         assert body["stop_token_ids"] == [model.tokenizer.convert_tokens_to_ids("<|eot_id|>")]
+
+
+def test_the_keys_of_a_gateway_of_experts_followed_a_redirect_to_another_host(server, adapter, store, monkeypatch):
+    monkeypatch.setenv("REASON4REC_API_KEY", "a-key")
+    monkeypatch.setenv("REASON4REC_EXTRA_HEADERS", "X-Team: ratings")
+    other = ThreadingHTTPServer(("127.0.0.2", 0), Handler)
+    other.asked, other.bodies, other.content = [], [], SHAPES["OpenAI's"]
+    server.content = other.content
+    server.elsewhere = f"http://127.0.0.2:{other.server_address[1]}"
+    with serving(other):
+        rated(server, adapter, store, "?api-version=2024-10-21")
+    sent = {name for _, headers in other.asked for name in headers}
+    assert sent and not sent & {"api-key", "x-team", "authorization"}
+    assert server.asked[0][1]["x-team"] == "ratings"

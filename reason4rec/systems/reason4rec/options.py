@@ -38,9 +38,15 @@ class Preprocess(Options):
     metadata: Path | None = option(None, "raw metadata with the items' titles", changes_output=False, metavar="FILE")
     columns: str = option("", "names of fields in both files: user_id=UserId,ratings=Score,title=Name")
     encoding: str = option(
-        "", "how files that are not UTF-8 are written: latin-1, or for REVIEWS,METADATA", metavar="NAME"
+        "", "how files that are not UTF-8 are written: latin-1, or for REVIEWS,METADATA", later=True, metavar="NAME"
     )
-    scale: str = option("", "lowest and highest rating of a new dataset (default: 1:5)", metavar="LOWEST:HIGHEST")
+    # Recorded as a fact of the dataset.
+    scale: str = option(
+        "",
+        "lowest and highest rating of a new dataset (default: 1:5)",
+        changes_output=False,
+        metavar="LOWEST:HIGHEST",
+    )
     broken_lines: Number | None = option(
         None, "share of broken lines that is passed over (default: 0.001)", changes_output=False, metavar="SHARE"
     )
@@ -49,11 +55,6 @@ class Preprocess(Options):
     )
     core: Positive = option(5, "least reviews of a user and item; 1 keeps all")
     window_first: bool = option(False, "cut to the last months before the core filter")
-
-    def recorded(self) -> dict[str, object]:
-        """The settings without the scale, which is a fact of the dataset, and the encoding only where there is one."""
-        plain = ("scale",) if self.encoding else ("scale", "encoding")
-        return {name: value for name, value in super().recorded().items() if name not in plain}
 
 
 @dataclass(frozen=True)
