@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.llm.known_bases import sha256_of
 from reason4rec.run import files
-from reason4rec.run.project import find
 from reason4rec.training.adapters import save, trained_weights
 from reason4rec.training.processes import any_is, is_launched, together
 from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe
@@ -32,11 +32,10 @@ CURVE = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 def settings_of(adapter: str, recipe: Recipe, base_model: str, max_length: int) -> dict[str, object]:
     """All that decides the weights of an adapter, by the names in its record."""
-    folder = find(base_model)
     return {
         "adapter": adapter,
         "base_model": base_model,
-        "base_sha256": files.sha256(folder) if folder.is_dir() else None,
+        "base_sha256": sha256_of(base_model),
         "max_length": max_length,
         "target_modules": TARGET_MODULES,
         "optimizer": SHARDED_OPTIMIZER if is_sharded() else OPTIMIZER,
