@@ -9,6 +9,7 @@ from peft.utils import ModulesToSaveWrapper
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -16,18 +17,36 @@ from transformers import (
 from reason4rec.errors import InputError
 from reason4rec.llm import adapters
 from reason4rec.llm.base_files import DAMAGED, read_config, refused
+from reason4rec.llm.known_bases import located
 from reason4rec.llm.tokens import chat_ids, end_of_turn
-from reason4rec.run.project import find
+
+LEAST_BF16_WIDTH = 512  # hidden size
 
 
-def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) -> PreTrainedModel:
+def dtype_on(device: str, config: PreTrainedConfig) -> torch.dtype:
+    """What a base computes in: bf16 on CUDA, and on a CPU that multiplies in it natively; else fp32.
+
+    A base that is narrower than LEAST_BF16_WIDTH gains nothing from bf16 and keeps fp32 on a CPU, so that its results
+    are the same on every host. Our decision.
+    """
+    if device.startswith("cuda"):
+        return torch.bfloat16
+    able = torch.cpu.get_capabilities()
+    native = able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16")  # x86-64 and Arm
+    wide = config.get_text_config(decoder=True).hidden_size >= LEAST_BF16_WIDTH
+    return torch.bfloat16 if native and wide else torch.float32
+
+
+def load_base(
+    base_model: str, device: str, storage: torch.dtype = torch.uint8, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
     """A causal language model in 4-bit NF4 on `cuda`, `cuda:N` or `cpu`, from the hub or a local folder.
 
-    Its packed weights are stored as `storage`, which must be that of all others where they are sharded. InputError
-    names what cannot be loaded, or lacks a weight.
+    It computes in `dtype`, by default that of `dtype_on`. Its packed weights are stored as `storage`, which must be
+    that of all others where they are sharded. InputError names what cannot be loaded, or lacks a weight.
     """
-    read_config(base_model)
-    number = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    config = read_config(base_model)
+    number = dtype or dtype_on(device, config)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -37,7 +56,7 @@ def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) 
     )
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
-            str(find(base_model)),
+            str(located(base_model)),
             quantization_config=quantization,
             dtype=number,
             device_map={"": 0 if device == "cuda" else device},

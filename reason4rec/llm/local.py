@@ -31,15 +31,15 @@ from reason4rec.llm.adapters import ADAPTER_WEIGHTS
 from reason4rec.llm.answers import answer_of
 from reason4rec.llm.attention import is_padded_exactly, shares_beginnings
 from reason4rec.llm.base_files import length_that_fits, read_config
-from reason4rec.llm.bases import check_vocabulary, load_base, with_adapter
+from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, with_adapter
 from reason4rec.llm.batches import CPU_TOKENS, Answer, BatchRunner
 from reason4rec.llm.cache import ResponseCache, key_of
+from reason4rec.llm.known_bases import sha256_of
 from reason4rec.llm.prefix_cache import PrefixCache, joined, numbers_of_a_token, tokens_on_a_cpu
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.rows import ID_BYTES, Row, common_prefix, length, packed, positions, unpacked
 from reason4rec.llm.tokens import check, choices_after, end_of_turn, head_length, load_tokenizer
 from reason4rec.run import files
-from reason4rec.run.project import find
 
 KEEP_EVERY = 1.0  # seconds between writes to the disk of replies that end while their batch goes on
 CPU_TOKENS_READ = 4096  # for ratings: keys and values of more do not stay in its caches
@@ -272,11 +272,12 @@ def load(
     Without `prompts_at_once` a batch on CUDA fills the memory that is free now. The cache keeps the number for this
     card, so that a resumed run has the same batches as long as they fit. On a CPU it has CPU_TOKENS tokens.
     """
-    print(f"loading base model {base_model} on {device}", flush=True)
     config = read_config(base_model)
+    dtype = dtype_on(device, config)
+    print(f"loading base model {base_model} on {device} in {str(dtype).removeprefix('torch.')}", flush=True)
     tokenizer = load_tokenizer(base_model)
     max_length = length_that_fits(max_length, config, tokenizer, base_model)
-    model: PreTrainedModel | PeftModel = load_base(base_model, device)
+    model: PreTrainedModel | PeftModel = load_base(base_model, device, dtype=dtype)
     check_vocabulary(model, tokenizer, base_model)
     model.generation_config = greedy(model, tokenizer)
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
@@ -286,11 +287,13 @@ def load(
         logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
         model = model.dequantize()
     base = model
-    name = files.sha256(find(base_model)) if find(base_model).is_dir() else base_model
+    name = sha256_of(base_model) or base_model
     if adapter is not None:
         model = with_adapter(model, adapter)
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
-    name = key_of(name=name, device=device)
+    name = key_of(
+        name=name, device=device, **{"dtype": str(dtype)} if device == "cpu" and dtype != torch.float32 else {}
+    )
     model.eval()
     tokens = tokens_on_a_card(model.config, name, cache) if device == "cuda" else CPU_TOKENS
     return LocalModel(

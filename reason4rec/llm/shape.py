@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from reason4rec.errors import InputError
-from reason4rec.run.project import find
+from reason4rec.llm.known_bases import located
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Shape:
 
 def local_file(base_model: str, name: str) -> Path | None:
     """A file of a base model that is on this machine, in its folder or in the hub's cache."""
-    folder = find(base_model)
+    folder = located(base_model)
     if folder.exists():
         return folder / name if (folder / name).is_file() else None
     try:

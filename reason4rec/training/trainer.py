@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
-from reason4rec.training.adapters import keep_updates
+from reason4rec.training.adapters import keep_updates, start_from
 from reason4rec.training.modules import head_of, target_modules
 from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe
 
@@ -105,6 +105,8 @@ def build_trainer(
         trainer.remove_callback(noisy)
     trainer.add_callback(Progress())
     keep_updates(trainer.model)
+    if settings.get("start_from"):
+        start_from(trainer.model, Path(settings["start_from"]), settings)
     check_labels(trainer, fitted[0]["labels"])
     return trainer, shortened
 

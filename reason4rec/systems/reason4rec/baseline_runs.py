@@ -21,9 +21,9 @@ from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN,
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics
 from reason4rec.llm.base import resolve_device
+from reason4rec.llm.known_bases import sha256_of
 from reason4rec.llm.prompt import OnDemand, Prompt, texts_of
 from reason4rec.run import files, locks
-from reason4rec.run.project import find
 from reason4rec.systems.reason4rec import predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY, predictions_of
 from reason4rec.systems.reason4rec.baselines import LEARNED, TUNED, choose, without_valid
@@ -123,7 +123,7 @@ def part_of(step: ExpertStep, name: str, run: str, seed: int) -> ExpertStep:
         used = (Prompts, Histories, Model, Teacher)
     if name == "zero_shot":
         base = step[Baselines].base_model or step.dataset.base_model
-        of_base = files.sha256(find(base)) if find(base).is_dir() else None
+        of_base = sha256_of(base)
         settings = {"base_model": base, "base_sha256": of_base, "max_length": MAX_LENGTH}
         used = (Prompts, Histories, Model)
     return step.part(reads, [predictions_of(run)], settings | {"baseline": name, "seed": seed}, used)

@@ -4,9 +4,12 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator
 
 from reason4rec.errors import InputError
+from reason4rec.llm.known_bases import full_name
 from reason4rec.llm.usage import REPLY_TOKENS
 from reason4rec.run.options import Number, Options, Positive, option
 from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
@@ -16,6 +19,7 @@ from reason4rec.training.recipe import MAX_LENGTH, SAVE_MINUTES
 TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
 SERVERS = "REASON4REC_BASE_URL"
 Device = Literal["auto", "cpu", "cuda"]
+BaseModel = Annotated[str, AfterValidator(full_name)]
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ class RewardFilter(Options):
 class Training(Options):
     """training an adapter (default: the recipe of the expert)"""
 
-    base_model: str = option("", "hub name or folder", fact="base_model", metavar="NAME")
+    base_model: BaseModel = option("", "short name, hub name or folder", fact="base_model", metavar="NAME")
     max_length: Positive = option(MAX_LENGTH, "tokens of the longest row")
     rank: Positive | None = option(None, "rank of the adapter")
     alpha: Positive | None = option(None, "scale of the adapter, over its rank")
@@ -227,6 +231,9 @@ class Training(Options):
     epochs: Number | None = option(None, "passes over the rows")
     batch_size: Positive | None = option(None, "rows a step, over all accumulated parts")
     lm_head: bool | None = option(None, "train and save the output head too")
+    start_from: Path | None = option(
+        None, "folder of a trained adapter to train further (default: a new adapter)", one_step=True, metavar="FOLDER"
+    )
 
     def recorded(self) -> dict[str, object]:
         """Nothing: the recipe that results is recorded whole."""
@@ -293,8 +300,8 @@ class Baselines(Options):
 
     model: str = option("all", "which baseline (default: all that ask no LLM)", changes_output=False, metavar="NAME")
     seeds: tuple[int, ...] = option((42, 43, 44), "of models with a seed", changes_output=False)  # our decision
-    base_model: str | None = option(
-        None, "hub name or folder for zero_shot (default: the dataset's)", fact="base_model", metavar="NAME"
+    base_model: BaseModel | None = option(
+        None, "base model for zero_shot (default: the dataset's)", fact="base_model", metavar="NAME"
     )
 
     def recorded(self) -> dict[str, object]:

@@ -49,7 +49,9 @@ def _whole(value: float) -> float:
 def settings(step: "ExpertStep") -> Mapping[str, object]:
     """All that decides the weights of an adapter."""
     options = step[Training]
-    return sft.settings_of(step.spec.adapter, recipe_of(step), options.base_model, options.max_length)
+    return sft.settings_of(
+        step.spec.adapter, recipe_of(step), options.base_model, options.max_length, options.start_from
+    )
 
 
 def train(step: "ExpertStep") -> None:
@@ -68,6 +70,7 @@ def train(step: "ExpertStep") -> None:
                 options.gradient_accumulation,
                 options.padding_free,
                 options.gradient_checkpointing,
+                step[Training].start_from,
             ),
         )
         out = step.outputs[0]
