@@ -24,14 +24,23 @@ TOKENS_FOUND = "vllm:prefix_cache_hits_total"
 class Vllm:
     """A server of one merged model under one name, on a port that stays its own; `words` go to `vllm serve`."""
 
-    def __init__(self, environment: str, folder: Path, served: str, scratch: Path, *words: str, key: str = ""):
+    def __init__(
+        self,
+        environment: Path,
+        folder: Path,
+        served: str,
+        scratch: Path,
+        *words: str,
+        dtype: str = "float32",
+        key: str = "",
+    ):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        program = Path(environment) / "bin" / "vllm"
+        program = environment / "bin" / "vllm"
         place = ("--host", "127.0.0.1", "--port", port)
         self.command = [str(program), "serve", str(folder), "--served-model-name", served, *place, *words]
-        self.command += ["--dtype", "float32", *(["--api-key", key] if key else [])]
+        self.command += ["--dtype", dtype, *(["--api-key", key] if key else [])]
         self.root, self.log, self.cache = f"http://127.0.0.1:{port}", scratch / f"vllm-{port}.log", scratch / "vllm"
         self.process: subprocess.Popen | None = None
 
@@ -46,7 +55,7 @@ class Vllm:
         own = {
             "VLLM_CPU_KVCACHE_SPACE": "1",  # GB
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it sits on the first core, however busy that is
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             "VLLM_CACHE_ROOT": str(self.cache),
             "HF_HOME": str(self.cache),
             "HF_HUB_OFFLINE": "1",

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def server(request, demo):
     """A vLLM that serves the expert that a test names, and takes the words that come after it."""
     name, *words = request.param.split()
     words += ["--max-model-len", str(ROOM)]
-    vllm = Vllm(ENVIRONMENT, demo / "merged" / name, f"Demo_data-{name}", demo, *words, key=KEY)
+    vllm = Vllm(Path(ENVIRONMENT), demo / "merged" / name, f"Demo_data-{name}", demo, *words, key=KEY)
     with running(vllm):
         yield vllm
 
