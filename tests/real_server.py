@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from helpers import OF_THE_CALLER
@@ -37,11 +37,11 @@ class Vllm:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        program = environment / "bin" / "vllm"
-        place = ("--host", "127.0.0.1", "--port", port)
-        self.command = [str(program), "serve", str(folder), "--served-model-name", served, *place, *words]
-        self.command += ["--dtype", dtype, *(["--api-key", key] if key else [])]
-        self.root, self.log, self.cache = f"http://127.0.0.1:{port}", scratch / f"vllm-{port}.log", scratch / "vllm"
+        self.program, self.scratch = str(environment / "bin" / "vllm"), scratch
+        self.model = ["--served-model-name", served, *words, "--dtype", dtype]
+        self.folder, self.key = str(folder), ["--api-key", key] if key else []
+        self.port, self.log = port, scratch / f"vllm-{port}.log"
+        self.root = f"http://127.0.0.1:{port}"
         self.process: subprocess.Popen | None = None
 
     @property
@@ -50,22 +50,8 @@ class Vllm:
 
     def start(self) -> None:
         """Starts it and waits until it answers; RuntimeError with the end of its log if it does not."""
-        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(OF_THE_CALLER)}
-        kept.pop("PYTHONPATH", None)
-        own = {
-            "VLLM_CPU_KVCACHE_SPACE": "1",  # GB
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it sits on the first core, however busy that is
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-            "VLLM_CACHE_ROOT": str(self.cache),
-            "HF_HOME": str(self.cache),
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-        }
-        with self.log.open("a") as log:
-            # In a process group of its own, with the processes that it starts.
-            self.process = subprocess.Popen(
-                self.command, env=kept | own, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        place = ("--host", "127.0.0.1", "--port", self.port)
+        self.process = self._begin("serve", self.folder, *place, *self.key)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until and self.process.poll() is None:
             try:
@@ -79,9 +65,17 @@ class Vllm:
     def kill(self) -> None:
         """Ends it and all that it started at once, as a crash or a lack of memory does."""
         if self.process:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            end_group(self.process)
             self.process = None
+
+    def run_batch(self, requests: Path, replies: Path) -> None:
+        """Answers a file of requests with a vLLM of its own, as `vllm run-batch` does."""
+        process = self._begin("run-batch", "-i", str(requests), "-o", str(replies), "--model", self.folder)
+        try:
+            if process.wait(SECONDS):
+                raise RuntimeError(f"vllm run-batch failed:\n{self.log.read_text()[-3000:]}")
+        finally:
+            end_group(process)
 
     def count(self, name: str) -> int:
         """The sum of one of its counters since it was started."""
@@ -89,10 +83,37 @@ class Vllm:
         assert lines, f"vLLM counts no {name}"
         return int(sum(float(line.split()[-1]) for line in lines))
 
+    def _begin(self, *words: str) -> subprocess.Popen:
+        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(OF_THE_CALLER)}
+        kept.pop("PYTHONPATH", None)
+        cache = str(self.scratch / "vllm")
+        own = {
+            "VLLM_CPU_KVCACHE_SPACE": "1",  # GB
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it sits on the first core, however busy that is
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+            "VLLM_CACHE_ROOT": cache,
+            "HF_HOME": cache,
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+        }
+        command = [self.program, *words, *self.model]
+        with self.log.open("a") as log:
+            # In a process group of its own, with the processes that it starts.
+            return subprocess.Popen(
+                command, env=kept | own, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
     def _get(self, path: str) -> str:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(self.root + path, timeout=10) as reply:
             return reply.read().decode()
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """Kills a process with all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager

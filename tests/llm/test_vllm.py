@@ -30,7 +30,14 @@ from reason4rec.llm.local import load
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.server import connect
 from reason4rec.systems.reason4rec import export, prompts
-from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, SUMMARY, TEST_RATINGS, TEST_REASONS
+from reason4rec.systems.reason4rec.artifacts import (
+    REASON,
+    SUMMARIES,
+    SUMMARY,
+    TEACHER_SUMMARIES,
+    TEST_RATINGS,
+    TEST_REASONS,
+)
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
 
 ENVIRONMENT = os.environ.get(VARIABLE, "")
@@ -50,14 +57,14 @@ STEPS = {
 }
 
 
-def begin(root, script, *words):
+def begin(root, script, *words, **variables):
     """A script of the demo that runs on, its data and adapters under `root`, without the caller's keys."""
     places = ("--data_root", root / "data", "--checkpoint_root", root / "checkpoints", "--limit", LIMIT)
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(OF_THE_CALLER)}
     own = {"PYTHON": sys.executable, "REASON4REC_API_KEY": KEY, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = ["bash" if script.endswith(".sh") else sys.executable, script, *map(str, (*places, *words))]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=kept | own, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=kept | own | variables, stdout=pipe, stderr=pipe, text=True)
 
 
 def ended(process):
@@ -106,11 +113,12 @@ serves_the_predictor = pytest.mark.parametrize("server", ["Predictor"], indirect
 both_apis = pytest.mark.parametrize("api", ["completions", "chat"])
 
 
-def without_output(demo, name, root):
-    """A copy of the demo in which one step has not run and no reply is kept; the path of that step's output."""
+def without_output(demo, artifact, root):
+    """A copy of the demo in which a step has not run and no reply is kept; the path of that step's output."""
+    root.mkdir(exist_ok=True)
     (root / "checkpoints").symlink_to(demo / "checkpoints")
     shutil.copytree(demo / "data", root / "data", ignore=lambda *_: ["cache"])
-    output = root / "data" / "Demo_data" / STEPS[name][1].path
+    output = root / "data" / "Demo_data" / artifact.path
     output.unlink()
     output.with_name(f"{output.name}.json").unlink()
     return output
@@ -140,7 +148,7 @@ def kept(root):
 @both_apis
 @serves_the_summarizer
 def test_summaries_of_a_server_are_those_in_process(demo, server, api, tmp_path):
-    without_output(demo, "Summarizer", tmp_path)
+    without_output(demo, SUMMARIES, tmp_path)
     output_of(ended(at_server(tmp_path, "Summarizer", server, "--api", api)))
     here, there = tables(demo, tmp_path, "Summarizer")
     assert len(here) >= AT_ONCE
@@ -151,7 +159,7 @@ def test_summaries_of_a_server_are_those_in_process(demo, server, api, tmp_path)
 @both_apis
 @serves_the_reasoner
 def test_reasons_of_a_server_are_those_in_process(demo, server, api, tmp_path):
-    without_output(demo, "Reasoner", tmp_path)
+    without_output(demo, TEST_REASONS, tmp_path)
     output_of(ended(at_server(tmp_path, "Reasoner", server, "--api", api)))
     here, there = tables(demo, tmp_path, "Reasoner")
     assert here[REASON].nunique() > LIMIT / 2
@@ -161,7 +169,7 @@ def test_reasons_of_a_server_are_those_in_process(demo, server, api, tmp_path):
 @both_apis
 @serves_the_predictor
 def test_ratings_of_a_server_are_those_in_process(demo, server, api, tmp_path):
-    without_output(demo, "Predictor", tmp_path)
+    without_output(demo, TEST_RATINGS, tmp_path)
     output_of(ended(at_server(tmp_path, "Predictor", server, "--api", api)))
     here, there = tables(demo, tmp_path, "Predictor")
     assert np.ptp(here[PREDICTION]) > 1
@@ -209,7 +217,7 @@ def test_ratings_are_the_same_with_and_without_a_prefix_cache(base, demo, server
 @serves_the_summarizer
 def test_a_server_killed_among_500_requests_loses_and_doubles_nothing(demo, server, tmp_path):
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    expected, output = (without_output(demo, "Summarizer", made(root)) for root in (quiet, killed))
+    expected, output = (without_output(demo, SUMMARIES, root) for root in (quiet, killed))
     before = server.count(ANSWERED)
     output_of(ended(at_server(quiet, "Summarizer", server)))
     assert server.count(ANSWERED) - before == kept(quiet) >= AT_ONCE
@@ -239,7 +247,7 @@ def test_a_server_killed_among_500_requests_loses_and_doubles_nothing(demo, serv
 @serves_the_summarizer
 def test_a_step_that_is_ended_while_it_waits_goes_on_where_it_was(demo, server, tmp_path):
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    expected, output = (without_output(demo, "Summarizer", made(root)) for root in (quiet, killed))
+    expected, output = (without_output(demo, SUMMARIES, root) for root in (quiet, killed))
     output_of(ended(at_server(quiet, "Summarizer", server)))
     step = at_server(killed, "Summarizer", server)
     while kept(killed) < 50 and step.poll() is None:
@@ -254,11 +262,6 @@ def test_a_step_that_is_ended_while_it_waits_goes_on_where_it_was(demo, server, 
     assert output.read_bytes() == expected.read_bytes()
 
 
-def made(folder):
-    folder.mkdir()
-    return folder
-
-
 @serves_the_reasoner
 def test_drawn_replies_are_those_of_their_seed(demo, server):
     model = connect(server.address, "Demo_data-Reasoner", demo / "checkpoints" / "Demo_data" / "Reasoner", ROOM)
@@ -266,6 +269,22 @@ def test_drawn_replies_are_those_of_their_seed(demo, server):
     one, again, other = (model.generate(asked, 24, temperature=1.0, seed=seed) for seed in (1, 1, 2))
     assert one == again
     assert one != other
+
+
+@serves_the_summarizer
+def test_a_teacher_at_vllm_answers_live_as_in_a_batch(demo, server, tmp_path):
+    requests, replies = tmp_path / "requests.jsonl", tmp_path / "replies.jsonl"
+    at_vllm = {"OPENAI_BASE_URL": server.address, "OPENAI_API_KEY": KEY}
+    words = ("1_Summarizer/1_distilling_aspect_preference_summary.py", "--teacher_model", "Demo_data-Summarizer")
+    live, batch = (without_output(demo, TEACHER_SUMMARIES, tmp_path / name) for name in ("live", "batch"))
+    output_of(ended(begin(tmp_path / "live", *words, **at_vllm)))
+    before = server.count(ANSWERED)
+    assert ended(begin(tmp_path / "batch", *words, "--batch_export", requests, **at_vllm)).returncode == 3
+    server.run_batch(requests, replies)
+    said = output_of(ended(begin(tmp_path / "batch", *words, "--batch_import", replies, **at_vllm)))
+    assert f"{LIMIT} replies taken" in said
+    assert server.count(ANSWERED) == before
+    assert batch.read_bytes() == live.read_bytes()
 
 
 @both_apis
