@@ -59,7 +59,16 @@ STEPS = {
 
 def begin(root, script, *words, **variables):
     """A script of the demo that runs on, its data and adapters under `root`, without the caller's keys."""
-    places = ("--data_root", root / "data", "--checkpoint_root", root / "checkpoints", "--limit", LIMIT)
+    places = (
+        "--dataset",
+        "Demo_data",
+        "--data_root",
+        root / "data",
+        "--checkpoint_root",
+        root / "checkpoints",
+        "--limit",
+        LIMIT,
+    )
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(OF_THE_CALLER)}
     own = {"PYTHON": sys.executable, "REASON4REC_API_KEY": KEY, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = ["bash" if script.endswith(".sh") else sys.executable, script, *map(str, (*places, *words))]
