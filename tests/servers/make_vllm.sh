@@ -9,6 +9,7 @@ version=0.32.0
 
 stop() { echo "error: $1" >&2; exit 2; }
 
+case " $* " in *" --help "*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 [ $# = 1 ] && [ -n "$1" ] || stop "name one directory: bash tests/servers/make_vllm.sh DIRECTORY"
 directory=$1
 python=${PYTHON:-python3}
