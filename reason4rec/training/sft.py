@@ -103,6 +103,7 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
     base that cannot be used, or be trained in the way that was asked for.
     """
     from reason4rec.llm.base_files import length_that_fits, read_config
+    from reason4rec.llm.bases import dtype_on
     from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.batches import can_lay_end_to_end
     from reason4rec.training.modules import check_adapter
@@ -114,7 +115,7 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
         raise InputError(
             f"--padding_free: {base_model} does not attend to all earlier tokens alike; leave the option away"
         )
-    found = dict(execution)
+    found = execution | {"dtype": str(dtype_on(execution["device"], config)).removeprefix("torch.")}
     if execution["engine"] == "transformers" and execution["padding_free"] is None:
         found["padding_free"] = can
     length = length_that_fits(settings["max_length"], config, load_tokenizer(base_model), base_model)
@@ -162,8 +163,12 @@ def train_sft(
         weights = trained_weights(trainer.model)
         if not state.is_main_process:
             return None
+        found = {
+            "warmup_steps": trainer.args.get_warmup_steps(trainer.state.max_steps),
+            "tokens_at_once": getattr(trainer, "tokens_at_once", None),
+        }
         curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
-        save(trainer.model, weights, trainer.processing_class, out, origin, execution, curve)
+        save(trainer.model, weights, trainer.processing_class, out, origin, execution | found, curve)
     shutil.rmtree(folder)
     return {
         "rows": n_rows,

@@ -63,7 +63,7 @@ def settings_for(base, recipe=SMALL, **changes):
     fixed = {"base_model": base, "engine": "transformers", "device": "cpu", "max_length": 1024}
     fixed["optimizer"] = OPTIMIZER
     execution = {"processes": 1, "sharded": False, "gradient_accumulation": 1}
-    execution |= {"padding_free": True, "gradient_checkpointing": False}
+    execution |= {"padding_free": True, "gradient_checkpointing": False, "dtype": "float32"}
     return fixed | execution | recipe.__dict__ | changes
 
 
@@ -281,11 +281,11 @@ def test_settings_that_change_no_result_are_no_settings_of_an_adapter(base):
 
 def test_a_process_takes_one_card_however_many_it_sees(tmp_path, monkeypatch):
     settings = settings_for("any", gradient_accumulation=2)
-    config = trainer_module.config_of(SMALL, settings, 42, tmp_path)
+    config = trainer_module.config_of(SMALL, settings, 42, tmp_path, 0)
     assert (config.n_gpu, config.train_batch_size, config.device) == (0, 2, torch.device("cpu"))
     monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
     monkeypatch.setattr(TrainingArguments, "device", property(lambda self: torch.device("cpu:0")))
-    config = trainer_module.config_of(SMALL, settings, 42, tmp_path)
+    config = trainer_module.config_of(SMALL, settings, 42, tmp_path, 0)
     assert (config.n_gpu, config.train_batch_size, str(config.device)) == (1, 2, "cpu")
     monkeypatch.setattr(TrainingArguments, "device", property(lambda self: torch.device("cuda:1")))
     assert config.device == torch.device("cuda:1")
