@@ -28,24 +28,54 @@ PASSING = 1.25  # times what is kept of a token, for what is alive at one time o
 def fit_parts(trainer: "SFTTrainer", settings: dict, folder: Path) -> None:
     """Lets a trainer on a CPU take as many tokens at once as fit, by what its model keeps of one token; says so.
 
-    The number is kept in the `folder` of its checkpoints, so that a training that goes on has the same parts.
+    Where not even its longest row fits, activations are computed twice, unless that was decided. What is chosen is kept
+    in the `folder` of the checkpoints, so that a training that goes on has the same parts.
     """
-    if settings["device"] != "cpu" or settings["engine"] != "transformers" or settings["processes"] > 1:
+    if settings["device"] != "cpu" or settings["processes"] > 1:
         return
     earlier = folder / PARTS
     if earlier.is_file():
-        trainer.tokens_at_once = json.loads(earlier.read_text(encoding="utf-8"))["tokens_at_once"]
-        return
-    kept, free = bytes_of_a_token(trainer), psutil.virtual_memory().available
+        chosen = json.loads(earlier.read_text(encoding="utf-8"))
+        if chosen["gradient_checkpointing"]:
+            compute_twice(trainer)
+    else:
+        chosen = choose_parts(trainer, settings["gradient_checkpointing"])
+        files.write_text(earlier, json.dumps(chosen))
+    trainer.tokens_at_once = chosen["tokens_at_once"]
+
+
+def choose_parts(trainer: "SFTTrainer", checkpointing: bool | None) -> dict[str, int | bool]:
+    """The `tokens_at_once` of a trainer and its `gradient_checkpointing`, which is None where memory is to decide."""
+    free = psutil.virtual_memory().available
     # Not by what this process holds just now: on one machine the parts are the same from run to run.
     aim = min(AIM, SHARE * free)
-    trainer.tokens_at_once = max(1, int((aim - taken(trainer)) / (PASSING * kept)))
-    files.write_text(earlier, json.dumps({"tokens_at_once": trainer.tokens_at_once}))
+    room = (aim - taken(trainer)) / PASSING
+    kept = bytes_of_a_token(trainer)
+    longest = max(map(len, trainer.train_dataset["input_ids"]))
+    if checkpointing is None and longest * kept > room:
+        print(f"activations are computed twice: the longest row has {longest:,} tokens", flush=True)
+        checkpointing = True
+    if checkpointing:
+        compute_twice(trainer)
+        text = trainer.model.config.get_text_config(decoder=True)
+        # The input of each layer, and all of one layer at a time.
+        layers = text.num_hidden_layers
+        kept = kept / layers + layers * text.hidden_size * trainer.model.dtype.itemsize
+    tokens = max(1, int(room / kept))
     print(
-        f"a batch is computed in parts of at most {trainer.tokens_at_once:,} tokens: {kept / 1e6:.2f} MB a token are "
-        f"kept, {aim / 1e9:.1f} GB in all are aimed at, {free / 1e9:.1f} GB are free",
+        f"a batch is computed in parts of at most {tokens:,} tokens: {kept / 1e6:.2f} MB a token are kept, "
+        f"{aim / 1e9:.1f} GB in all are aimed at, {free / 1e9:.1f} GB are free",
         flush=True,
     )
+    return {"tokens_at_once": tokens, "gradient_checkpointing": bool(checkpointing)}
+
+
+def compute_twice(trainer: "SFTTrainer") -> None:
+    """Lets a trainer compute activations anew on the way back instead of keeping them."""
+    trainer.args.gradient_checkpointing = True
+    trainer.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
+    trainer.model.enable_input_require_grads()
+    trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
 
 
 def taken(trainer: "SFTTrainer") -> float:

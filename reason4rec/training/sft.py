@@ -24,6 +24,7 @@ from reason4rec.training.trainer import COMPLETE, build_trainer, rows_at_once
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+    from trl import SFTTrainer
 
 WRITE_FAILURES = ("I/O error", "PytorchStreamWriter", "inline_container")
 SHARDED_OPTIMIZER = "adamw_torch"  # bitsandbytes' cannot step on FSDP2's shards (measured with 0.50.2)
@@ -66,7 +67,10 @@ def execution_of(
         "sharded": is_sharded(),
         "gradient_accumulation": gradient_accumulation,
         "padding_free": resolve_padding_free(padding_free, engine),
-        "gradient_checkpointing": device == "cuda" if gradient_checkpointing is None else gradient_checkpointing,
+        # On a CPU None is left to the memory, once the base is loaded.
+        "gradient_checkpointing": device == "cuda" or None
+        if gradient_checkpointing is None
+        else gradient_checkpointing,
     }
 
 
@@ -118,6 +122,8 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
     found = execution | {"dtype": str(dtype_on(execution["device"], config)).removeprefix("torch.")}
     if execution["engine"] == "transformers" and execution["padding_free"] is None:
         found["padding_free"] = can
+        if not can:
+            print(f"rows are padded: {base_model} does not attend to all earlier tokens alike", flush=True)
     length = length_that_fits(settings["max_length"], config, load_tokenizer(base_model), base_model)
     if length < settings["max_length"]:
         found["max_length"] = length
@@ -163,10 +169,7 @@ def train_sft(
         weights = trained_weights(trainer.model)
         if not state.is_main_process:
             return None
-        found = {
-            "warmup_steps": trainer.args.get_warmup_steps(trainer.state.max_steps),
-            "tokens_at_once": getattr(trainer, "tokens_at_once", None),
-        }
+        found = resolved(trainer)
         curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
         save(trainer.model, weights, trainer.processing_class, out, origin, execution | found, curve)
     shutil.rmtree(folder)
@@ -176,6 +179,15 @@ def train_sft(
         "steps": trainer.state.global_step,
         "first_loss": round(curve[0]["loss"], 4),
         "last_loss": round(curve[-1]["loss"], 4),
+    }
+
+
+def resolved(trainer: "SFTTrainer") -> dict[str, object]:
+    """What the rows and the memory decided of a training, by the names in the record."""
+    return {
+        "warmup_steps": trainer.args.get_warmup_steps(trainer.state.max_steps),
+        "gradient_checkpointing": trainer.args.gradient_checkpointing,
+        "tokens_at_once": getattr(trainer, "tokens_at_once", None),
     }
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
 from reason4rec.training.adapters import keep_updates
 from reason4rec.training.modules import head_of, target_modules
-from reason4rec.training.recipe import LONGEST_WARMUP, SAVE_MINUTES, SCHEDULE, Recipe
+from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe, warmup_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -76,12 +75,11 @@ def build_trainer(
     from accelerate import PartialState
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
-    from transformers import PrinterCallback, ProgressCallback
 
     from reason4rec.llm.bases import check_vocabulary
     from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.batches import flatten
-    from reason4rec.training.callbacks import MarkComplete, Progress, SaveByTime
+    from reason4rec.training.callbacks import MarkComplete, SaveByTime
     from reason4rec.training.memory import fit_parts
 
     disable_progress_bar()
@@ -107,13 +105,22 @@ def build_trainer(
     )
     if not blanks and len(trainer.train_dataset) != len(rows):
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
-    for noisy in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(noisy)
-    trainer.add_callback(Progress())
+    show_progress(trainer)
     keep_updates(trainer.model)
     check_labels(trainer, fitted[0]["labels"])
     fit_parts(trainer, settings, folder)
     return trainer, shortened
+
+
+def show_progress(trainer: "SFTTrainer") -> None:
+    """Lets a trainer show its steps as all that is slow does here."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from reason4rec.training.callbacks import Progress
+
+    for noisy in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(noisy)
+    trainer.add_callback(Progress())
 
 
 def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
@@ -223,20 +230,6 @@ def unpacked(model: "PreTrainedModel") -> "PreTrainedModel":
     return model.dequantize()
 
 
-def warmup_steps(recipe: Recipe, n_rows: int) -> float:
-    """The warm-up of a training on so many rows, as transformers takes it: below 1 a share of all steps, else steps.
-
-    A number of steps is at most LONGEST_WARMUP of all, so that it ends on little data too. Our decision.
-    """
-    if recipe.warmup < 1:
-        return recipe.warmup
-    steps = math.ceil(recipe.epochs * math.ceil(n_rows / recipe.batch_size))
-    longest = math.ceil(LONGEST_WARMUP * steps)
-    if recipe.warmup > longest:
-        print(f"warm-up of {longest} steps, not {recipe.warmup:g}: at most a tenth of all {steps}", flush=True)
-    return min(recipe.warmup, longest)
-
-
 def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path, warmup: float) -> "SFTConfig":
     """trl's configuration of a training; `warmup` as in `warmup_steps`."""
     from reason4rec.training.config import OneDeviceConfig
@@ -258,7 +251,7 @@ def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path, warmup: f
         optim=settings["optimizer"],
         bf16=cuda or in_bf16_on_a_cpu(settings),
         use_cpu=not cuda,
-        gradient_checkpointing=settings["gradient_checkpointing"],
+        gradient_checkpointing=bool(settings["gradient_checkpointing"]),
         ddp_find_unused_parameters=False,
         seed=seed,
         save_strategy="epoch",

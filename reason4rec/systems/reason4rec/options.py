@@ -226,8 +226,8 @@ class Training(Options):
     rank: Positive | None = option(None, "rank of the adapter")
     alpha: Positive | None = option(None, "scale of the adapter, over its rank")
     dropout: Number | None = option(None, "share of the adapter's inputs that are dropped")
-    lr: Number | None = option(None, "learning rate")
-    warmup: Number | None = option(None, "steps of warm-up, below 1 their share of all steps")
+    lr: Number | None = option(None, "learning rate (default: the recipe's, by the size of the base)")
+    warmup: Number | None = option(None, "steps of warm-up, at most a tenth of all; below 1 their share")
     epochs: Number | None = option(None, "passes over the rows")
     batch_size: Positive | None = option(None, "rows a step, over all accumulated parts")
     lm_head: bool | None = option(None, "train and save the output head too")
@@ -251,7 +251,8 @@ class Execution(Options):
     )
     gradient_checkpointing: bool | None = option(
         None,
-        "compute activations twice instead of keeping them: less memory, more time (default: only on a GPU)",
+        "compute activations twice instead of keeping them: less memory, more time (default: on a GPU, or where memory "
+        "is too short for a row)",
         changes_output=False,
     )
     save_minutes: Positive = option(SAVE_MINUTES, "minutes between checkpoints within an epoch", changes_output=False)
