@@ -77,7 +77,7 @@ def shape_of(base_model: str) -> Shape | None:
         raise InputError(f"{path}: no {error.args[0]} in it, so its cost cannot be told") from None
 
 
-def weights_of(base_model: str) -> float | None:
+def size_of(base_model: str) -> float | None:
     """About how many weights a base model has; None where it cannot be told.
 
     A folder's configuration says it, and for other bases their name: `Qwen2.5-0.5B` has 5e8. Nothing is fetched.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from reason4rec.errors import InputError
 from reason4rec.llm.known_bases import sha256_of
 from reason4rec.run import files
-from reason4rec.training.adapters import save, trained_weights
+from reason4rec.training.adapters import save, trained_weights, weights_of
 from reason4rec.training.processes import any_is, is_launched, together
 from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe
 from reason4rec.training.trainer import COMPLETE, build_trainer, rows_at_once
@@ -31,9 +31,15 @@ SHARDED_OPTIMIZER = "adamw_torch"  # bitsandbytes' cannot step on FSDP2's shards
 CURVE = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
-def settings_of(adapter: str, recipe: Recipe, base_model: str, max_length: int) -> dict[str, object]:
-    """All that decides the weights of an adapter, by the names in its record."""
-    return {
+def settings_of(
+    adapter: str, recipe: Recipe, base_model: str, max_length: int, start_from: Path | None = None
+) -> dict[str, object]:
+    """All that decides the weights of an adapter, by the names in its record.
+
+    An adapter that is trained further is named by its weights. InputError if `start_from` holds none.
+    """
+    started = {} if start_from is None else {"started_from": weights_of(start_from)}
+    return started | {
         "adapter": adapter,
         "base_model": base_model,
         "base_sha256": sha256_of(base_model),
@@ -53,6 +59,7 @@ def execution_of(
     gradient_accumulation: int = 1,
     padding_free: bool | None = None,
     gradient_checkpointing: bool | None = None,
+    start_from: Path | None = None,
 ) -> dict[str, object]:
     """The settings that change no result, only how it is computed, by the names in the record.
 
@@ -71,7 +78,7 @@ def execution_of(
         "gradient_checkpointing": device == "cuda" or None
         if gradient_checkpointing is None
         else gradient_checkpointing,
-    }
+    } | ({"start_from": str(start_from)} if start_from else {})
 
 
 def is_sharded() -> bool:

@@ -10,7 +10,7 @@ import psutil
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
-from reason4rec.training.adapters import keep_updates
+from reason4rec.training.adapters import keep_updates, start_from
 from reason4rec.training.modules import head_of, target_modules
 from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe, warmup_steps
 
@@ -107,6 +107,8 @@ def build_trainer(
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
     show_progress(trainer)
     keep_updates(trainer.model)
+    if settings.get("start_from"):
+        start_from(trainer.model, Path(settings["start_from"]), settings)
     check_labels(trainer, fitted[0]["labels"])
     fit_parts(trainer, settings, folder)
     return trainer, shortened

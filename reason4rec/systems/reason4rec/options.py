@@ -231,6 +231,9 @@ class Training(Options):
     epochs: Number | None = option(None, "passes over the rows")
     batch_size: Positive | None = option(None, "rows a step, over all accumulated parts")
     lm_head: bool | None = option(None, "train and save the output head too")
+    start_from: Path | None = option(
+        None, "folder of a trained adapter to train further (default: a new adapter)", one_step=True, metavar="FOLDER"
+    )
 
     def recorded(self) -> dict[str, object]:
         """Nothing: the recipe that results is recorded whole."""

@@ -22,7 +22,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from reason4rec.llm.base import resolve_device
-from reason4rec.llm.shape import weights_of
+from reason4rec.llm.shape import size_of
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
 from reason4rec.systems.reason4rec.options import Execution, Training
 from reason4rec.training import processes, sft
@@ -48,7 +48,7 @@ def rate_factor_of(step: "ExpertStep") -> int:
     """By what the expert's learning rate is multiplied for the base of a step; 1 where the rate was set."""
     options = step[Training]
     is_set = options.lr is not None or "lr" in step.dataset.recipes.get(step.spec.adapter, {})
-    return 1 if is_set else rate_factor(weights_of(options.base_model))
+    return 1 if is_set else rate_factor(size_of(options.base_model))
 
 
 def _whole(value: float) -> float:
@@ -59,7 +59,9 @@ def _whole(value: float) -> float:
 def settings(step: "ExpertStep") -> Mapping[str, object]:
     """All that decides the weights of an adapter."""
     options = step[Training]
-    return sft.settings_of(step.spec.adapter, recipe_of(step), options.base_model, options.max_length)
+    return sft.settings_of(
+        step.spec.adapter, recipe_of(step), options.base_model, options.max_length, options.start_from
+    )
 
 
 def train(step: "ExpertStep") -> None:
@@ -78,6 +80,7 @@ def train(step: "ExpertStep") -> None:
                 options.gradient_accumulation,
                 options.padding_free,
                 options.gradient_checkpointing,
+                step[Training].start_from,
             ),
         )
         if (factor := rate_factor_of(step)) > 1:
