@@ -67,6 +67,8 @@ def execution_of(
     """
     engine = resolve_engine(engine, device, processes)
     rows_at_once(batch_size, gradient_accumulation, processes)
+    if gradient_checkpointing is None and device == "cuda":
+        gradient_checkpointing = True  # on a CPU the memory decides, once the base is loaded
     return {
         "engine": engine,
         "device": device,

@@ -73,8 +73,7 @@ def build_trainer(
         import unsloth  # noqa: F401
     import torch
     from accelerate import PartialState
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
+    from datasets import Dataset, disable_progress_bars
 
     from reason4rec.llm.bases import check_vocabulary
     from reason4rec.llm.tokens import load_tokenizer
@@ -82,22 +81,22 @@ def build_trainer(
     from reason4rec.training.callbacks import MarkComplete, SaveByTime
     from reason4rec.training.memory import fit_parts
 
-    disable_progress_bar()
+    disable_progress_bars()
     recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
     tokenizer = load_tokenizer(settings["base_model"])
     tokenizer.padding_side = "right"
     fitted, shortened = fit_rows(rows, tokenizer, settings["max_length"], quiet=not PartialState().is_main_process)
-    print(f"loading base model {settings['base_model']}", flush=True)
+    print(f"loading base model {settings['base_model']} in {settings['dtype']}", flush=True)
     at_once = rows_at_once(recipe.batch_size, settings["gradient_accumulation"], settings["processes"])
     blanks = -len(fitted) % (settings["processes"] * at_once) if settings["processes"] > 1 else 0
-    blank = {"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}
+    blank = [{"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}] if blanks else []
     torch.manual_seed(seed)
     model = model_to_train(recipe, settings, seed)
     check_vocabulary(model, tokenizer, settings["base_model"])
     trainer = trainer_class(len(fitted), blanks, settings["device"] == "cpu")(
         model=model,
         args=config_of(recipe, settings, seed, folder, warmup_steps(recipe, len(rows))),
-        train_dataset=Dataset.from_list(fitted + [blank] * (blanks > 0)),
+        train_dataset=Dataset.from_list(fitted + blank),
         data_collator=flatten if settings["padding_free"] else None,
         processing_class=tokenizer,
         peft_config=adapter_config(recipe, model, settings),
@@ -105,11 +104,11 @@ def build_trainer(
     )
     if not blanks and len(trainer.train_dataset) != len(rows):
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
-    show_progress(trainer)
     keep_updates(trainer.model)
     if settings.get("start_from"):
         start_from(trainer.model, Path(settings["start_from"]), settings)
     check_labels(trainer, fitted[0]["labels"])
+    show_progress(trainer)
     fit_parts(trainer, settings, folder)
     return trainer, shortened
 

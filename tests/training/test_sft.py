@@ -271,7 +271,7 @@ def test_a_training_shows_rows_steps_epoch_loss_and_rate_from_its_first_second_o
     assert "0/8" in tokenising[0] and "8/8" in tokenising[-1]
     assert "0/4" in training[0] and "4/4" in training[-1]
     assert "step/s" in training[-1] and "epoch 2.00 of 2, loss " in training[-1] and ", lr " in training[-1]
-    assert f"loading base model {base}" in printed.out.splitlines()
+    assert f"loading base model {base} in float32" in printed.out.splitlines()
 
 
 def test_settings_that_change_no_result_are_no_settings_of_an_adapter(base):
