@@ -26,6 +26,8 @@ TEST_RATINGS = Artifact(
     "rating_for_test_by_predictor.pkl", (*REVIEW_COLUMNS, REASON, PREDICTION), may_be_empty=("reviews",)
 )
 PREDICTIONS = Artifact("predictions")  # a folder, with a file for each baseline and each variant
+SUMMARIES_SET_ASIDE = Artifact("published_texts_set_aside.pkl", (*REVIEW_COLUMNS, TEACHER_SUMMARY))
+REASONS_SET_ASIDE = Artifact("published_reasons_set_aside.pkl")
 METRICS = Artifact("results/metrics.json")
 EFFORTS = Artifact("results/efforts.json")
 ABLATIONS = Artifact("results/ablations.json")

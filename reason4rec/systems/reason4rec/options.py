@@ -62,6 +62,14 @@ class Preprocess(Options):
 
 
 @dataclass(frozen=True)
+class PublishedTexts(Options):
+    """importing published texts"""
+
+    tables: Path | None = option(None, "folder with the published texts", changes_output=False, metavar="FOLDER")
+    set_aside: Number = option(0.1, "share of the titles whose texts are kept from training", metavar="SHARE")
+
+
+@dataclass(frozen=True)
 class Prompts(Options):
     """prompts"""
 

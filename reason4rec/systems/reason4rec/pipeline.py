@@ -15,7 +15,7 @@ from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import artifacts as a
-from reason4rec.systems.reason4rec import estimates, facts, predictions, targets, train
+from reason4rec.systems.reason4rec import estimates, facts, predictions, published, published_files, targets, train
 from reason4rec.systems.reason4rec import options as o
 from reason4rec.systems.reason4rec.case_study import TEMPLATE
 from reason4rec.systems.reason4rec.closing import closing
@@ -116,6 +116,16 @@ def _scores(step: ExpertStep) -> Mapping[str, object]:
 def _quality_reads(step: ExpertStep) -> Sequence[Artifact | Path]:
     folders = (step[o.Quality].bertscore, step[o.Quality].bleurt)
     return [*step.spec.reads, *(folder for folder in folders if folder)]
+
+
+def _published(step: ExpertStep) -> Sequence[Artifact | Path]:
+    folder = step[o.PublishedTexts].tables
+    if folder is None:
+        raise InputError("--tables FOLDER is missing: name the folder with the published texts")
+    if not 0 < step[o.PublishedTexts].set_aside < 1:
+        raise InputError(f"--set_aside {step[o.PublishedTexts].set_aside}: is not between 0 and 1, such as 0.1")
+    splits = [one for one in (TRAIN, VALID, TEST) if one is not VALID or step.path(one).exists()]
+    return [*splits, *published_files.files_in(folder).all]
 
 
 STEPS = (
@@ -240,6 +250,19 @@ STEPS = (
         settings=train.settings,
         adapter="Reasoner",
         estimate=estimates.reasoner_training,
+    ),
+    # After those that else write what it writes, so that they are named where that is missing.
+    StepSpec(
+        "0/4",
+        "0_Data/4_import_published_texts.py",
+        "published texts in place of the teacher's",
+        reads=(TRAIN, TEST),
+        reads_if_there=(VALID,),
+        writes=(a.TEACHER_SUMMARIES, a.REASONER_ROWS, a.SUMMARIES_SET_ASIDE, a.REASONS_SET_ASIDE),
+        options=(o.PublishedTexts, o.Prompts, o.Histories),
+        reads_with=_published,
+        settings=lambda step: {"texts": published.ORIGIN},
+        runs=_never,
     ),
     StepSpec(
         "2/7",
