@@ -66,6 +66,10 @@ class PublishedTexts(Options):
     """importing published texts"""
 
     tables: Path | None = option(None, "folder with the published texts", changes_output=False, metavar="FOLDER")
+    reviews: Path | None = option(
+        None, "raw reviews; for a known dataset those in its raw/", changes_output=False, metavar="FILE"
+    )
+    metadata: Path | None = option(None, "raw metadata with the items' titles", changes_output=False, metavar="FILE")
     set_aside: Number = option(0.1, "share of the titles whose texts are kept from training", metavar="SHARE")
 
 

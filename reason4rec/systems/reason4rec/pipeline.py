@@ -125,7 +125,9 @@ def _published(step: ExpertStep) -> Sequence[Artifact | Path]:
     if not 0 < step[o.PublishedTexts].set_aside < 1:
         raise InputError(f"--set_aside {step[o.PublishedTexts].set_aside}: is not between 0 and 1, such as 0.1")
     splits = [one for one in (TRAIN, VALID, TEST) if one is not VALID or step.path(one).exists()]
-    return [*splits, *published_files.files_in(folder).all]
+    files = published_files.files_in(folder)
+    raw = [] if files.ordered else [step[o.PublishedTexts].reviews, step[o.PublishedTexts].metadata]
+    return [*splits, *files.all, *(one for one in raw if one)]
 
 
 STEPS = (

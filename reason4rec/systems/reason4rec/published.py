@@ -20,9 +20,7 @@ from reason4rec.systems.reason4rec.prompts import as_summary
 from reason4rec.systems.reason4rec.reason_checks import rating_in_words
 
 ORIGIN = "published outputs of the 8B experts, third party"
-WORST_REWARD = (
-    -1.0
-)  # minus a Predictor's error in stars; a reason that leaves it further off argues for another verdict
+WORST_REWARD = -1.0  # minus the error of a Predictor in stars: beyond it a reason argues for the wrong verdict
 FEWEST_WORDS, MOST_WORDS = 20, 250  # of a reason
 SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?=\s|$)")
 # Where a model that does not stop goes on with something else: a paragraph, markup, a reference, a table.
@@ -37,7 +35,7 @@ FORESEEN = re.compile(
 )
 
 Said = tuple[str, str]
-"""An entry of a history: the item's title and the summary of a review."""
+"""An entry of a history: the item's title, as `as_title` has it, and the summary of a review."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def chosen_reason(reasons: Sequence[tuple[str, float]]) -> tuple[str, str]:
 def rows_of_summaries(summaries: pd.DataFrame, reviews: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """The reviews that have a summary, with it in `review_summary`, in the order of `reviews`; how many others had one.
 
-    `summaries` has the key columns and `review_summary`.
+    `summaries` has the key columns and `review_summary`; of a review that has several the first counts.
     """
     keyed = summaries.drop_duplicates(list(KEYS)).set_index(list(KEYS))[TEACHER_SUMMARY].map(as_summary)
     joined = reviews.join(keyed, on=list(KEYS))
@@ -121,11 +119,10 @@ def rows_of_summaries(summaries: pd.DataFrame, reviews: pd.DataFrame) -> tuple[p
     return found, len(keyed) - len(found)
 
 
-def reviews_by_entry(summaries: pd.DataFrame, reviews: pd.DataFrame) -> dict[Said, tuple[str, str]]:
+def reviews_by_entry(summaries: pd.DataFrame) -> dict[Said, tuple[str, str]]:
     """The (user, item) of each matched summary, by the entry of a history that shows it: title and text."""
-    titles = dict(zip(reviews["item_id"], reviews["title"].map(as_title)))
-    columns = (summaries[name] for name in ("user_id", "item_id", TEACHER_SUMMARY))
-    return {(titles[item], text): (user, item) for user, item, text in zip(*columns) if item in titles}
+    columns = (summaries[name] for name in ("title", TEACHER_SUMMARY, "user_id", "item_id"))
+    return {(title, text): (user, item) for title, text, user, item in zip(*columns)}
 
 
 def splits_of(train: pd.DataFrame, held_out: pd.DataFrame) -> Splits:
@@ -137,7 +134,7 @@ def splits_of(train: pd.DataFrame, held_out: pd.DataFrame) -> Splits:
 
 def users_of(prompt: LoggedPrompt, reviews_of: Mapping[Said, tuple[str, str]]) -> set[str]:
     """The users who wrote the matched reviews of a prompt's user history; where a match is wrong, more than one."""
-    return {reviews_of[entry][0] for entry in prompt.user if entry in reviews_of}
+    return {found[0] for entry in prompt.user if (found := reviews_of.get(entry))}
 
 
 def leak(prompt: LoggedPrompt, reviews_of: Mapping[Said, tuple[str, str]], splits: Splits) -> str:
@@ -147,7 +144,7 @@ def leak(prompt: LoggedPrompt, reviews_of: Mapping[Said, tuple[str, str]], split
     """
     if any(reviews_of.get(entry) in splits.held_out for entry in (*prompt.user, *prompt.item)):
         return "shows_held_out"
-    targets = splits.items.get(as_title(prompt.title), ())
+    targets = splits.items.get(prompt.title, ())
     pairs = {(user, item) for user in users_of(prompt, reviews_of) for item in targets}
     return "target_held_out" if pairs & splits.held_out else ""
 
@@ -162,14 +159,15 @@ def as_history(prompt: LoggedPrompt, length: int) -> History:
 
 
 def reasoner_targets(
-    prompts: Iterable[LoggedPrompt], reviews_of: Mapping[Said, tuple[str, str]], splits: Splits
+    prompts: Iterable[LoggedPrompt], summaries: pd.DataFrame, splits: Splits
 ) -> tuple[list[tuple[LoggedPrompt, str]], Counter]:
     """The prompts that may be learned from, each with its reason, and how many were left out for what.
 
+    The matched `summaries` tell of whom a prompt is.
     `user_unknown` counts those that stay although the target may be any user's review of its item: no entry of the
     user's history was matched, and an item of the dataset has the title.
     """
-    kept, counts = [], Counter()
+    kept, counts, reviews_of = [], Counter(), reviews_by_entry(summaries)
     for prompt in prompts:
         reason, why = chosen_reason(prompt.reasons)
         why = leak(prompt, reviews_of, splits) or why
@@ -177,6 +175,6 @@ def reasoner_targets(
             counts[why] += 1
             continue
         kept.append((prompt, reason))
-        if as_title(prompt.title) in splits.items and not users_of(prompt, reviews_of):
+        if prompt.title in splits.items and not users_of(prompt, reviews_of):
             counts["user_unknown"] += 1
     return kept, counts
