@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator
 
 from reason4rec.errors import InputError
+from reason4rec.llm.encoders import folder_of
 from reason4rec.llm.known_bases import full_name
 from reason4rec.llm.usage import REPLY_TOKENS
 from reason4rec.run.options import Number, Options, Positive, option
@@ -333,14 +334,34 @@ class Quality(Options):
     """quality of the reasons"""
 
     scores: tuple[str, ...] | None = option(None, "against the reviews (default: all without a download)")
-    bertscore: Path | None = option(None, "folder of an encoder; adds BERTScore", changes_output=False)
+    bertscore: Path | None = option(None, "folder of an encoder, or minilm; adds BERTScore", changes_output=False)
     bertscore_layer: Positive | None = option(None, "layer to compare tokens in (default: the last)")
     bleurt: Path | None = option(None, "folder of a BLEURT checkpoint; adds BLEURT", changes_output=False)
     judge: bool = option(False, "ask the teacher for a GPTScore")
 
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder."""
+        return self.bertscore and folder_of(self.bertscore)
+
     def recorded(self) -> dict[str, object]:
         """Nothing: the row records which scores result."""
         return {}
+
+
+@dataclass(frozen=True)
+class SummaryQuality(Options):
+    """quality of summaries"""
+
+    summaries: tuple[str, ...] = option(
+        (), "tables of further summaries, such as a teacher's", changes_output=False, metavar="NAME=FILE"
+    )
+    bertscore: Path | None = option(None, "folder of an encoder, or minilm; adds BERTScore", changes_output=False)
+
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder."""
+        return self.bertscore and folder_of(self.bertscore)
 
 
 @dataclass(frozen=True)

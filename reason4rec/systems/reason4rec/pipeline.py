@@ -114,7 +114,7 @@ def _scores(step: ExpertStep) -> Mapping[str, object]:
 
 
 def _quality_reads(step: ExpertStep) -> Sequence[Artifact | Path]:
-    folders = (step[o.Quality].bertscore, step[o.Quality].bleurt)
+    folders = (step[o.Quality].encoder, step[o.Quality].bleurt)
     return [*step.spec.reads, *(folder for folder in folders if folder)]
 
 
@@ -128,6 +128,12 @@ def _published(step: ExpertStep) -> Sequence[Artifact | Path]:
     files = published_files.files_in(folder)
     raw = [] if files.ordered else [step[o.PublishedTexts].reviews, step[o.PublishedTexts].metadata]
     return [*splits, *files.all, *(one for one in raw if one)]
+
+
+def _summary_quality(step: ExpertStep) -> Sequence[Artifact | Path]:
+    options = step[o.SummaryQuality]
+    tables = [Path(word.partition("=")[2]) for word in options.summaries]
+    return [*step.spec.reads, *tables, *([options.encoder] if options.encoder else [])]
 
 
 STEPS = (
@@ -193,6 +199,21 @@ STEPS = (
         options=(o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
         reads_with=_shown_reviews,
         estimate=estimates.summaries,
+    ),
+    StepSpec(
+        "1/5",
+        "1_Summarizer/5_summary_quality.py",
+        "quality of the summaries",
+        reads=(a.SUMMARIES_SET_ASIDE, a.SUMMARIZER),
+        writes=(a.SUMMARY_QUALITY, a.SUMMARY_QUALITY_ROWS),
+        options=(o.SummaryQuality, o.Prompts, *ASKS_EXPERT, o.Writing),
+        reads_with=_summary_quality,
+        settings=lambda step: {
+            "summaries": sorted(word.partition("=")[0] for word in step[o.SummaryQuality].summaries)
+        },
+        defaults={"max_new_tokens": 256},
+        optional=SHOWS_NO_HISTORY,
+        runs=_never,
     ),
     StepSpec(
         "2/1",
