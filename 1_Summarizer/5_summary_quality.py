@@ -24,6 +24,7 @@ from reason4rec.llm.base import resolve_device
 from reason4rec.systems.reason4rec import summary_quality as quality
 from reason4rec.systems.reason4rec.artifacts import (
     SUMMARIES_SET_ASIDE,
+    SUMMARIZER_ROWS,
     SUMMARY_QUALITY,
     SUMMARY_QUALITY_ROWS,
     TEACHER_SUMMARY,
@@ -36,6 +37,8 @@ def run(step: utils.ExpertStep) -> None:
     other = quality.others(rows["title"], step.common.seed)
     texts = {quality.PUBLISHED: rows[TEACHER_SUMMARY].tolist()} | quality.named_texts(options.summaries, rows)
     prompts = step.summary_prompts(rows)
+    if step.path(SUMMARIZER_ROWS).exists():
+        quality.check_set_aside(prompts, step.read(SUMMARIZER_ROWS), step.path(SUMMARIZER_ROWS))
     texts["Summarizer"] = utils.chat_with_LLM(step.language_model("Summarizer"), prompts, tokens)
     if base := step.untrained("Summarizer"):
         texts["base model"] = utils.chat_with_LLM(base, prompts, tokens)

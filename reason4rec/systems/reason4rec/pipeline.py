@@ -205,6 +205,7 @@ STEPS = (
         "1_Summarizer/5_summary_quality.py",
         "quality of the summaries",
         reads=(a.SUMMARIES_SET_ASIDE, a.SUMMARIZER),
+        reads_if_there=(a.SUMMARIZER_ROWS,),
         writes=(a.SUMMARY_QUALITY, a.SUMMARY_QUALITY_ROWS),
         options=(o.SummaryQuality, o.Prompts, *ASKS_EXPERT, o.Writing),
         reads_with=_summary_quality,

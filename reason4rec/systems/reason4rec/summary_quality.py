@@ -13,9 +13,11 @@ import pandas as pd
 from reason4rec.data.schema import KEYS
 from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
-from reason4rec.run.files import Artifact, read_pickle
+from reason4rec.llm.prompt import Prompt
+from reason4rec.run.files import read_pickle
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARY
 from reason4rec.systems.reason4rec.prompts import as_summary, is_summary
+from reason4rec.systems.reason4rec.published_matching import HEADING
 from reason4rec.systems.reason4rec.reason_checks import aspects, stems
 from reason4rec.systems.reason4rec.reason_scores import bertscore, rouge
 
@@ -33,7 +35,7 @@ def named_texts(words: Sequence[str], rows: pd.DataFrame) -> dict[str, list[str]
         name, _, path = word.partition("=")
         if not name or not path or name in found:
             raise InputError(f"--summaries {word}: is not NAME=FILE with a name of its own")
-        columns = Artifact(path, (*KEYS, TEACHER_SUMMARY)).columns
+        columns = (*KEYS, TEACHER_SUMMARY)
         table = read_pickle(Path(path), columns)
         if not isinstance(table, pd.DataFrame) or (missing := [one for one in columns if one not in table]):
             raise InputError(f"{path}: no table of reviews with {', '.join(columns)}")
@@ -43,6 +45,16 @@ def named_texts(words: Sequence[str], rows: pd.DataFrame) -> dict[str, list[str]
             raise InputError(f"{path}: has no summary of {missing:,} of the {len(rows):,} reviews set aside")
         found[name] = texts.tolist()
     return found
+
+
+def check_set_aside(prompts: Sequence[Prompt], learned: Sequence[dict], path: Path) -> None:
+    """InputError if the Summarizer's training rows, read from `path`, hold a review that is to be scored."""
+    asked = {row["messages"][0]["content"] for row in learned}
+    if both := sum(prompt.text in asked for prompt in prompts):
+        raise InputError(
+            f"{path}: holds {both:,} of the {len(prompts):,} reviews set aside, so the Summarizer learned them; run "
+            f"steps 0/4, 1/2 and 1/3 again"
+        )
 
 
 def others(titles: Sequence[str], seed: int) -> np.ndarray:
@@ -60,21 +72,23 @@ def scores(
 
     `three_parts` is 1 or 0. `aspects` is the share of a summary's keywords of which all words stand in the review, as
     stems, `aspect_words` the share of their words; both are NaN where a text names none. `rouge_1`, `rouge_l` and, with
-    an `encoder`, `bertscore` are F1 against the review and the published text.
+    an `encoder`, `bertscore` are F1 against the review and the published text, without the headings of the parts.
     """
     summaries = list(map(as_summary, texts))
     found = {("three_parts", "", "real"): [float(is_summary(text)) for text in summaries]}
+    # The headings are those of all summaries.
+    said = [HEADING.sub("", text) for text in summaries]
     for against, column in AGAINST.items():
-        references = rows[column].tolist()
+        references = [HEADING.sub("", text) for text in rows[column]]
         for level, compared in (("real", references), ("chance", [references[k] for k in other])):
             named = {}
             if against == "review":
                 shares = [in_review(summary, review) for summary, review in zip(summaries, compared)]
                 named["aspects"], named["aspect_words"] = map(list, zip(*shares))
-            scored = rouge(summaries, compared)
+            scored = rouge(said, compared)
             named |= {name: scored[name] for name in ("rouge_1", "rouge_l")}
             if encoder:
-                named["bertscore"] = bertscore(summaries, compared, encoder, None, device, batch)["bertscore"]
+                named["bertscore"] = bertscore(said, compared, encoder, None, device, batch)["bertscore"]
             found |= {(name, against, level): values for name, values in named.items()}
     return pd.DataFrame(found)
 
