@@ -15,7 +15,7 @@ from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import artifacts as a
-from reason4rec.systems.reason4rec import estimates, facts, predictions, published, published_files, targets, train
+from reason4rec.systems.reason4rec import estimates, facts, predictions, published_files, targets, train
 from reason4rec.systems.reason4rec import options as o
 from reason4rec.systems.reason4rec.case_study import TEMPLATE
 from reason4rec.systems.reason4rec.closing import closing
@@ -118,24 +118,6 @@ def _quality_reads(step: ExpertStep) -> Sequence[Artifact | Path]:
     return [*step.spec.reads, *(folder for folder in folders if folder)]
 
 
-def _published(step: ExpertStep) -> Sequence[Artifact | Path]:
-    folder = step[o.PublishedTexts].tables
-    if folder is None:
-        raise InputError("--tables FOLDER is missing: name the folder with the published texts")
-    if not 0 < step[o.PublishedTexts].set_aside < 1:
-        raise InputError(f"--set_aside {step[o.PublishedTexts].set_aside}: is not between 0 and 1, such as 0.1")
-    splits = [one for one in (TRAIN, VALID, TEST) if one is not VALID or step.path(one).exists()]
-    files = published_files.files_in(folder)
-    raw = [] if files.ordered else [step[o.PublishedTexts].reviews, step[o.PublishedTexts].metadata]
-    return [*splits, *files.all, *(one for one in raw if one)]
-
-
-def _summary_quality(step: ExpertStep) -> Sequence[Artifact | Path]:
-    options = step[o.SummaryQuality]
-    tables = [Path(word.partition("=")[2]) for word in options.summaries]
-    return [*step.spec.reads, *tables, *([options.encoder] if options.encoder else [])]
-
-
 STEPS = (
     StepSpec("0/1", "0_Data/1_download.py", "fetch public raw files", options=(o.Download,), runs=_never),
     StepSpec(
@@ -208,11 +190,10 @@ STEPS = (
         reads_if_there=(a.SUMMARIZER_ROWS,),
         writes=(a.SUMMARY_QUALITY, a.SUMMARY_QUALITY_ROWS),
         options=(o.SummaryQuality, o.Prompts, *ASKS_EXPERT, o.Writing),
-        reads_with=_summary_quality,
+        reads_with=published_files.reads_of_quality,
         settings=lambda step: {
             "summaries": sorted(word.partition("=")[0] for word in step[o.SummaryQuality].summaries)
         },
-        defaults={"max_new_tokens": 256},
         optional=SHOWS_NO_HISTORY,
         runs=_never,
     ),
@@ -284,8 +265,8 @@ STEPS = (
         reads_if_there=(VALID,),
         writes=(a.TEACHER_SUMMARIES, a.REASONER_ROWS, a.SUMMARIES_SET_ASIDE, a.REASONS_SET_ASIDE),
         options=(o.PublishedTexts, o.Prompts, o.Histories),
-        reads_with=_published,
-        settings=lambda step: {"texts": published.ORIGIN},
+        reads_with=published_files.reads_of,
+        settings=published_files.settings,
         runs=_never,
     ),
     StepSpec(

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reason4rec.data.schema import TEST, TRAIN, VALID
 from reason4rec.errors import InputError
+from reason4rec.run.files import Artifact
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARY
-from reason4rec.systems.reason4rec.options import PublishedTexts
-from reason4rec.systems.reason4rec.published import LoggedPrompt, Said, as_title
-from reason4rec.systems.reason4rec.published_matching import clear, matched, summaries_in
+from reason4rec.systems.reason4rec.options import PublishedTexts, SummaryQuality
+from reason4rec.systems.reason4rec.published import ORIGIN, WORST_REWARD, LoggedPrompt, Said, as_title
+from reason4rec.systems.reason4rec.published_matching import LEAST, TIMES_SECOND, clear, matched, summaries_in
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
@@ -49,6 +51,32 @@ class Files:
     def form(self) -> str:
         """What they are, in words."""
         return "texts in order" if self.ordered else "log tables"
+
+
+def reads_of(step: "ExpertStep") -> list[Artifact | Path]:
+    """What the import reads with its options; InputError for a folder or a share that cannot be used."""
+    options = step[PublishedTexts]
+    if options.tables is None:
+        raise InputError("--tables FOLDER is missing: name the folder with the published texts")
+    if not 0 < options.set_aside < 1:
+        raise InputError(f"--set_aside {options.set_aside}: is not between 0 and 1, such as 0.1")
+    splits = [one for one in (TRAIN, VALID, TEST) if one is not VALID or step.path(one).exists()]
+    files = files_in(options.tables)
+    raw = [] if files.ordered else [options.reviews, options.metadata]
+    return [*splits, *files.all, *(one for one in raw if one)]
+
+
+def settings(step: "ExpertStep") -> dict[str, object]:
+    """What else decides the import: what the texts are, in which form they came, and the thresholds."""
+    form, matches = files_in(step[PublishedTexts].tables).form, [LEAST, TIMES_SECOND]
+    return {"texts": ORIGIN, "form": form, "matches": matches, "worst_reward": WORST_REWARD}
+
+
+def reads_of_quality(step: "ExpertStep") -> list[Artifact | Path]:
+    """What the quality of summaries reads with its options: further summaries and the encoder too."""
+    options = step[SummaryQuality]
+    tables = [Path(word.partition("=")[2]) for word in options.summaries]
+    return [*step.spec.reads, *tables, *([options.encoder] if options.encoder else [])]
 
 
 def files_in(folder: Path) -> Files:

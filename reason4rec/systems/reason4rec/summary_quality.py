@@ -21,7 +21,7 @@ from reason4rec.systems.reason4rec.published_matching import HEADING
 from reason4rec.systems.reason4rec.reason_checks import aspects, stems
 from reason4rec.systems.reason4rec.reason_scores import bertscore, rouge
 
-PUBLISHED = "published"
+PUBLISHED, TRAINED, UNTRAINED = OURS = ("published", "Summarizer", "base model")
 AGAINST = {"review": "reviews", "published text": TEACHER_SUMMARY}
 
 
@@ -30,10 +30,10 @@ def named_texts(words: Sequence[str], rows: pd.DataFrame) -> dict[str, list[str]
 
     A file is a table of reviews with `review_summary`, as the teacher's. InputError names what is wrong with one.
     """
-    found = {}
+    found: dict[str, list[str]] = {}
     for word in words:
         name, _, path = word.partition("=")
-        if not name or not path or name in found:
+        if not name or not path or name in (*found, *OURS):
             raise InputError(f"--summaries {word}: is not NAME=FILE with a name of its own")
         columns = (*KEYS, TEACHER_SUMMARY)
         table = read_pickle(Path(path), columns)

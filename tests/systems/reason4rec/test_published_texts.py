@@ -287,7 +287,8 @@ def test_titles_are_set_aside_whole_and_from_both_kinds_of_text(done):
 
 def test_the_record_says_what_the_texts_are(done, place):
     made_from = json.loads((done / "train_aspect_preference_summary.pkl.json").read_text())["made_from"]
-    assert made_from["settings"]["texts"] == published.ORIGIN
+    assert made_from["settings"]["texts"] == published.ORIGIN == "published outputs of the 8B experts, third party"
+    assert made_from["settings"]["form"] == "log tables"
     assert {"a.table.json", "b.table.json.gz"} <= set(made_from["inputs"])
     again = imported(place, "--tables", place / "logs")
     assert again.stdout.startswith("complete: ")
