@@ -34,7 +34,17 @@ def readme_commands():
 
 def is_toy_step(command):
     found = STEP.search(command)
-    elsewhere = ("1_download", "3_make_demo_data", "--batch_", "--base_url", "--dry_run", "My_data", "--config")
+    elsewhere = (
+        "4_import_published",
+        "5_summary_quality",
+        "1_download",
+        "3_make_demo_data",
+        "--batch_",
+        "--base_url",
+        "--dry_run",
+        "My_data",
+        "--config",
+    )
     return bool(found) and not any(word in command for word in elsewhere)
 
 

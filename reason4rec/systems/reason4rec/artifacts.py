@@ -26,6 +26,10 @@ TEST_RATINGS = Artifact(
     "rating_for_test_by_predictor.pkl", (*REVIEW_COLUMNS, REASON, PREDICTION), may_be_empty=("reviews",)
 )
 PREDICTIONS = Artifact("predictions")  # a folder, with a file for each baseline and each variant
+SUMMARIES_SET_ASIDE = Artifact("published_texts_set_aside.pkl", (*REVIEW_COLUMNS, TEACHER_SUMMARY))
+REASONS_SET_ASIDE = Artifact("published_reasons_set_aside.pkl")
+SUMMARY_QUALITY = Artifact("results/summary_quality.json")
+SUMMARY_QUALITY_ROWS = Artifact("results/summary_quality_rows.jsonl.gz")
 METRICS = Artifact("results/metrics.json")
 EFFORTS = Artifact("results/efforts.json")
 ABLATIONS = Artifact("results/ablations.json")

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator
 
 from reason4rec.errors import InputError
+from reason4rec.llm.encoders import folder_of
 from reason4rec.llm.known_bases import full_name
 from reason4rec.llm.usage import REPLY_TOKENS
 from reason4rec.run.options import Number, Options, Positive, option
@@ -59,6 +60,18 @@ class Preprocess(Options):
     )
     core: Positive = option(5, "least reviews of a user and item; 1 keeps all")
     window_first: bool = option(False, "cut to the last months before the core filter")
+
+
+@dataclass(frozen=True)
+class PublishedTexts(Options):
+    """importing published texts"""
+
+    tables: Path | None = option(None, "folder with the published texts", changes_output=False, metavar="FOLDER")
+    reviews: Path | None = option(
+        None, "raw reviews; for a known dataset those in its raw/", changes_output=False, metavar="FILE"
+    )
+    metadata: Path | None = option(None, "raw metadata with the items' titles", changes_output=False, metavar="FILE")
+    set_aside: Number = option(0.1, "share of the titles whose texts are kept from training", metavar="SHARE")
 
 
 @dataclass(frozen=True)
@@ -322,14 +335,34 @@ class Quality(Options):
     """quality of the reasons"""
 
     scores: tuple[str, ...] | None = option(None, "against the reviews (default: all without a download)")
-    bertscore: Path | None = option(None, "folder of an encoder; adds BERTScore", changes_output=False)
+    bertscore: Path | None = option(None, "folder of an encoder, or minilm; adds BERTScore", changes_output=False)
     bertscore_layer: Positive | None = option(None, "layer to compare tokens in (default: the last)")
     bleurt: Path | None = option(None, "folder of a BLEURT checkpoint; adds BLEURT", changes_output=False)
     judge: bool = option(False, "ask the teacher for a GPTScore")
 
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder."""
+        return self.bertscore and folder_of(self.bertscore)
+
     def recorded(self) -> dict[str, object]:
         """Nothing: the row records which scores result."""
         return {}
+
+
+@dataclass(frozen=True)
+class SummaryQuality(Options):
+    """quality of summaries"""
+
+    summaries: tuple[str, ...] = option(
+        (), "tables of further summaries, such as a teacher's", changes_output=False, metavar="NAME=FILE"
+    )
+    bertscore: Path | None = option(None, "folder of an encoder, or minilm; adds BERTScore", changes_output=False)
+
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder."""
+        return self.bertscore and folder_of(self.bertscore)
 
 
 @dataclass(frozen=True)

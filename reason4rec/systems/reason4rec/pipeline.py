@@ -15,7 +15,7 @@ from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import artifacts as a
-from reason4rec.systems.reason4rec import estimates, facts, predictions, targets, train
+from reason4rec.systems.reason4rec import estimates, facts, predictions, published_files, targets, train
 from reason4rec.systems.reason4rec import options as o
 from reason4rec.systems.reason4rec.case_study import TEMPLATE
 from reason4rec.systems.reason4rec.closing import closing
@@ -114,7 +114,7 @@ def _scores(step: ExpertStep) -> Mapping[str, object]:
 
 
 def _quality_reads(step: ExpertStep) -> Sequence[Artifact | Path]:
-    folders = (step[o.Quality].bertscore, step[o.Quality].bleurt)
+    folders = (step[o.Quality].encoder, step[o.Quality].bleurt)
     return [*step.spec.reads, *(folder for folder in folders if folder)]
 
 
@@ -183,6 +183,21 @@ STEPS = (
         estimate=estimates.summaries,
     ),
     StepSpec(
+        "1/5",
+        "1_Summarizer/5_summary_quality.py",
+        "quality of the summaries",
+        reads=(a.SUMMARIES_SET_ASIDE, a.SUMMARIZER),
+        reads_if_there=(a.SUMMARIZER_ROWS,),
+        writes=(a.SUMMARY_QUALITY, a.SUMMARY_QUALITY_ROWS),
+        options=(o.SummaryQuality, o.Prompts, *ASKS_EXPERT, o.Writing),
+        reads_with=published_files.reads_of_quality,
+        settings=lambda step: {
+            "summaries": sorted(word.partition("=")[0] for word in step[o.SummaryQuality].summaries)
+        },
+        optional=SHOWS_NO_HISTORY,
+        runs=_never,
+    ),
+    StepSpec(
         "2/1",
         "2_Reasoner/1_sample_train_data.py",
         "draw the targets",
@@ -240,6 +255,19 @@ STEPS = (
         settings=train.settings,
         adapter="Reasoner",
         estimate=estimates.reasoner_training,
+    ),
+    # After those that else write what it writes, so that they are named where that is missing.
+    StepSpec(
+        "0/4",
+        "0_Data/4_import_published_texts.py",
+        "published texts in place of the teacher's",
+        reads=(TRAIN, TEST),
+        reads_if_there=(VALID,),
+        writes=(a.TEACHER_SUMMARIES, a.REASONER_ROWS, a.SUMMARIES_SET_ASIDE, a.REASONS_SET_ASIDE),
+        options=(o.PublishedTexts, o.Prompts, o.Histories),
+        reads_with=published_files.reads_of,
+        settings=published_files.settings,
+        runs=_never,
     ),
     StepSpec(
         "2/7",

@@ -68,6 +68,11 @@ def aspects(summary: str) -> dict[tuple[str, ...], None]:
     return found
 
 
+def stems(text: str) -> set[str]:
+    """The stems of all words of a text."""
+    return set(map(_stem, words(text)))
+
+
 def named_aspects(text: str, known: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     """The aspects of a vocabulary that a text names, each with the words that name it, in their order.
 
