@@ -93,7 +93,7 @@ def clauses(text: str) -> Iterator[list[Word]]:
 
 
 def _tagged(tokens: Sequence[str]) -> list[Word]:
-    """The words with their parts of speech, mended where textblob's lexicon has the sense of news and not of reviews."""
+    """The words with their parts of speech, mended where textblob's lexicon has the sense of news, not of reviews."""
     from textblob.en import tag as tags_of
 
     found: list[Word] = []

@@ -24,7 +24,7 @@ from reason4rec.systems.reason4rec.rule_teacher.english import (
 
 LEARNED_FROM = 20_000  # reviews, evenly spread over the rows
 LEAST = 0.0003  # least share of the reviews that name a noun, and that praise or blame it
-DESCRIBED = 0.07  # share of its uses beside a word of opinion from which on a noun is an aspect
+DESCRIBED = 0.05  # share of its uses beside a word of opinion from which on a noun is an aspect
 ITEM = 0.12  # share of its uses after this, these, my or your from which on a noun names the items themselves
 THE = 0.05  # least share of its uses after an article
 BRAND = 0.5  # share of uses in capitals within a sentence from which on a noun is a name
@@ -257,6 +257,8 @@ def _sign(clause: Sequence[Word], place: int) -> int:
     negated = is_negated(clause, place)
     if "too" in before and word.tag in ADJECTIVES:
         return 1 if negated else -1
+    if word.text in words()["by_degree"] and words()["slightly"] & set(before) and not negated:
+        return -1
     better = word.tag in ("JJR", "RBR") or word.text == "better"
     if better and sign > 0:
         if negated:
@@ -296,7 +298,7 @@ def _described(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[tu
 def _shown(phrase: Phrase, clause: Sequence[Word], place: int, sign: int) -> str:
     """The words of a phrase with the adjective that describes it, if it says more than its sign does."""
     word = clause[place].text
-    plain = sign == polarity(word) or not polarity(word)
+    plain = sign == polarity(word) and clause[place].tag in ADJECTIVES
     return f"{word} {phrase.shown}" if plain and word not in words()["general"] else phrase.shown
 
 
