@@ -149,11 +149,11 @@ def _is_clause(ahead: Sequence[Word]) -> bool:
 def is_negated(clause: Sequence[Word], place: int) -> bool:
     """Whether a word of a clause stands under a negation, such as `not`, `no` or `lack of`."""
     known = words()
-    start = max(0, place - NEGATION_REACHES)
     odd = False
-    for k in range(start, place):
-        if clause[k].text in known["negations"] and not (
-            k + 1 < len(clause) and clause[k + 1].text in ("only", "just")
-        ):
+    for k in range(place - 1, max(-1, place - 1 - NEGATION_REACHES), -1):
+        text = clause[k].text
+        if text == "," and clause[place].tag not in ADJECTIVES:
+            break
+        if text in known["negations"] and clause[k + 1].text not in ("only", "just"):
             odd = not odd
     return odd

@@ -179,6 +179,7 @@ def _phrases(clause: Sequence[Word], vocabulary: Vocabulary) -> list[Phrase]:
         key = head
         if end - first > 1 and (pair := f"{singular(clause[end - 2].text)} {head}") in vocabulary.pairs:
             key, shown = pair, f"{clause[end - 2].text} {shown}"
+        key, shown = known["same"].get(key, key), known["same"].get(key, shown)
         kinds = (("fault", known["faults"]), ("item", vocabulary.items | known["pointers"]), ("stop", known["stop"]))
         kind = next((kind for kind, nouns in kinds if head in nouns), "")
         kind = kind or ("aspect" if head in vocabulary.nouns else "other")
@@ -254,7 +255,7 @@ def _sign(clause: Sequence[Word], place: int) -> int:
     word = clause[place]
     before = [one.text for one in clause[max(0, place - 3) : place]]
     sign = polarity(word.text)
-    negated = is_negated(clause, place)
+    negated = is_negated(clause, place) != ("less" in before[-1:])
     if "too" in before and word.tag in ADJECTIVES:
         return 1 if negated else -1
     if word.text in words()["by_degree"] and words()["slightly"] & set(before) and not negated:
@@ -397,7 +398,8 @@ def _done(clause: Sequence[Word], phrases: Sequence[Phrase], prior: int) -> Iter
                 yield Opinion(key, shown, -1, WEAK)
             continue
         aspect = known["verbs_of"].get(word.text)
-        if not aspect or "i" in {one.text for one in clause[max(0, k - 2) : k]}:
+        up = k + 1 < len(clause) and clause[k + 1].text == "up"
+        if not aspect or up or "i" in {one.text for one in clause[max(0, k - 2) : k]}:
             continue
         key, shown = (subject.key, subject.shown) if subject else (aspect, aspect)
         said = _said_of_verb(clause, k)
