@@ -17,8 +17,8 @@ from reason4rec.llm.prompt import read_back, template
 from reason4rec.run.progress import progress
 from reason4rec.systems.reason4rec.options import RULE_TEACHER, RULES
 from reason4rec.systems.reason4rec.prompts import FOLDER
-from reason4rec.systems.reason4rec.rule_teacher.opinions import Vocabulary, learn
 from reason4rec.systems.reason4rec.rule_teacher.reasons import reason_of, summary_of
+from reason4rec.systems.reason4rec.rule_teacher.vocabulary import Vocabulary, learn
 
 __all__ = ["RuleTeacher", "Vocabulary", "learn", "reason_of", "summary_of"]
 

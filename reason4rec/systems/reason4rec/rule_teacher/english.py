@@ -17,6 +17,7 @@ WORDS = Path(__file__).with_name("words.yaml")
 POLAR = 0.25  # least polarity, of 0 to 1, of an adjective in textblob's lexicon that counts as an opinion
 ADJECTIVES, NOUNS, ADVERBS = ("JJ", "JJR", "JJS"), ("NN", "NNS", "NNP", "NNPS"), ("RB", "RBR", "RBS")
 NEGATION_REACHES = 5  # words
+LONGEST = 60  # words of a clause, for texts without punctuation
 
 _SENTENCE = re.compile(r"(?<=[.!?;:\n)(])|\s-+\s|\.\.+")
 _TOKEN = re.compile(r"[a-z]+(?:['-][a-z]+)*|[0-9]+(?:[.,/][0-9]+)*|[,?]")
@@ -113,6 +114,11 @@ def _mended(word: Word, earlier: Sequence[Word], after: Word) -> str:
         return "JJ"
     if text in known["adverbs"] or tag in ADJECTIVES and text.endswith("ly") and not polarity(text):
         return "RB"
+    joined = before.tag in ("NNS", "CC", "MD", *ADVERBS) and subject.tag != "DT"
+    if text in known["verbs_of"] and joined and after.tag in (*ADJECTIVES, *ADVERBS):
+        return "VB"
+    if tag in NOUNS and (before.text == "not" or before.tag == "MD"):
+        return "VB"
     if text in known["verbs"]:
         return "NN" if modified or (before.tag in NOUNS and after.text in known["copulas"]) else "VB"
     if tag in NOUNS and (subject.tag == "PRP" or before.text == "to") and before.tag not in ADJECTIVES:
@@ -128,7 +134,7 @@ def _split(sentence: list[Word]) -> Iterator[list[Word]]:
     for k, word in enumerate(sentence):
         may = word.text in (",", "and", "so")
         starts = word.text in conjunctions or may and _is_clause(sentence[k + 1 : k + 6])
-        if starts and clause:
+        if (starts or len(clause) == LONGEST) and clause:
             yield clause
             clause = []
         if not (starts and word.text in (",", "and", "but")):
@@ -140,6 +146,8 @@ def _split(sentence: list[Word]) -> Iterator[list[Word]]:
 def _is_clause(ahead: Sequence[Word]) -> bool:
     """Whether words ahead begin with a subject and have a verb."""
     while ahead and ahead[0].text in (",", "and", "or"):
+        ahead = ahead[1:]
+    if len(ahead) > 1 and ahead[0].tag in ADJECTIVES and ahead[1].tag in NOUNS:
         ahead = ahead[1:]
     if not ahead or not (ahead[0].tag in ("PRP", "DT", "PRP$", "EX", *NOUNS) or ahead[0].text in ("this", "that")):
         return False

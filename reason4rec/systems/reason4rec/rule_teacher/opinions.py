@@ -1,4 +1,4 @@
-"""Aspects that a review praises or criticises, by rules on its clauses; and the nouns that a dataset's reviews use.
+"""Aspects that a review praises or criticises, by rules on its clauses.
 
 Our decision: the paper has ChatGPT for this. `docs/teacher.md` has what was counted by eye.
 """
@@ -6,7 +6,6 @@ Our decision: the paper has ChatGPT for this. `docs/teacher.md` has what was cou
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -18,41 +17,12 @@ from reason4rec.systems.reason4rec.rule_teacher.english import (
     clauses,
     is_negated,
     polarity,
-    singular,
     words,
 )
+from reason4rec.systems.reason4rec.rule_teacher.vocabulary import Phrase, Vocabulary, is_owned, phrases_of
 
-LEARNED_FROM = 20_000  # reviews, evenly spread over the rows
-LEAST = 0.0003  # least share of the reviews that name a noun, and that praise or blame it
-DESCRIBED = 0.05  # share of its uses beside a word of opinion from which on a noun is an aspect
-ITEM = 0.12  # share of its uses after this, these, my or your from which on a noun names the items themselves
-THE = 0.05  # least share of its uses after an article
-BRAND = 0.5  # share of uses in capitals within a sentence from which on a noun is a name
 STRONG, WEAK = 2, 1
 OVERALL = "overall quality"  # of a review that praises or blames, and names no aspect
-
-_CAPITAL = re.compile(r"(?<=[a-z,] )[A-Z][\w'-]*")
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The nouns of a dataset's reviews, all in the singular: aspects, pairs of nouns, and the items themselves."""
-
-    nouns: frozenset[str]
-    pairs: frozenset[str]
-    items: frozenset[str]
-
-
-class Phrase(NamedTuple):
-    """A noun phrase of a clause: its places, what it is, its key in the singular, and its words as they stand."""
-
-    start: int
-    first_noun: int
-    end: int
-    kind: str
-    key: str
-    shown: str
-    determiner: str
 
 
 class Opinion(NamedTuple):
@@ -64,69 +34,12 @@ class Opinion(NamedTuple):
     weight: int
 
 
-def learn(reviews: Sequence[str]) -> Vocabulary:
-    """The vocabulary of reviews by how many of them name a noun; the same reviews give the same one."""
-    step = max(1, len(reviews) // LEARNED_FROM)
-    reviews = reviews[::step]
-    named, pairs, uses, pointed, articles = Counter(), Counter(), Counter(), Counter(), Counter()
-    capitals, described = Counter(), Counter()
-    for review in reviews:
-        nouns, twos = set(), set()
-        capitals.update(word.lower() for word in _CAPITAL.findall(review))
-        for clause in clauses(review):
-            for start, first, end in _runs(clause):
-                head = singular(clause[end - 1].text)
-                nouns.add(head)
-                if end - first > 1:
-                    twos.add(f"{singular(clause[end - 2].text)} {head}")
-                uses[head] += 1
-                determiner = clause[start - 1].text if start else ""
-                pointed[head] += determiner in ("this", "these", "my", "your") or _is_named(clause, start)
-                described[head] += _is_described(clause, start, first, end)
-                articles[head] += determiner in ("the", "its", "their", "a", "an")
-        named.update(nouns)
-        pairs.update(twos)
-    least = max(1, round(LEAST * len(reviews)))
-    known = words()
-    names = {noun for noun in named if capitals[noun] >= BRAND * uses[noun]}
-    kept = {noun for noun, count in named.items() if count >= least and len(noun) > 2} - known["stop"] - names
-    kept = {noun for noun in kept if articles[noun] + pointed[noun] >= THE * uses[noun] and _is_noun(noun)}
-    kept = {noun for noun in kept if described[noun] >= max(least, DESCRIBED * uses[noun])}
-    items = {noun for noun in kept if pointed[noun] >= ITEM * uses[noun]}
-    good = {pair for pair, count in pairs.items() if count >= least and pair.split()[1] in kept - items}
-    good = {pair for pair in good if pair.split()[0] not in names | known["stop"] | known["general"] | {"quality"}}
-    return Vocabulary(frozenset(kept - items), frozenset(good), frozenset(items))
-
-
-def _is_named(clause: Sequence[Word], start: int) -> bool:
-    """Whether a noun phrase says what the item is: `this is a tuner`, `they are strings`."""
-    known = words()
-    before = [word.text for word in clause[:start] if word.tag not in ADVERBS and word.text not in ("a", "an")]
-    return len(before) == 2 and before[0] in known["pronouns"] and before[1] in known["copulas"]
-
-
-def mentioned(review: str, vocabulary: Vocabulary) -> list[Phrase]:
-    """The aspects that a review speaks of as the item's own, whether it judges them or not."""
-    parsed = [_phrases(clause, vocabulary) for clause in map(_before_comparing, clauses(review))]
-    return [phrase for phrases in parsed for phrase in phrases if _is_owned(phrase)]
-
-
-def _is_described(clause: Sequence[Word], start: int, first: int, end: int) -> bool:
-    """Whether a word of opinion stands before a noun, or behind it as in `the tone is very bright`."""
-    if any(polarity(word.text) for word in clause[start:first]):
-        return True
-    if end == len(clause) or clause[end].text not in words()["copulas"]:
-        return False
-    behind = [word for word in clause[end + 1 : end + 4] if word.tag not in ADVERBS]
-    return bool(behind) and behind[0].tag in ADJECTIVES and bool(polarity(behind[0].text))
-
-
 def opinions(review: str, rating: float, vocabulary: Vocabulary) -> list[Opinion]:
     """What a review praises and criticises, each aspect once; `rating` (1 to 5) decides where its words do not.
 
     An aspect that is both is what it is more surely, or what the rating says. An unsure one never contradicts it.
     """
-    parsed = [(clause, _phrases(clause, vocabulary)) for clause in map(_before_comparing, clauses(review))]
+    parsed = [(clause, phrases_of(clause, vocabulary)) for clause in map(_before_comparing, clauses(review))]
     prior = (rating > 3) - (rating < 3)
     found = [one for clause, phrases in parsed for one in _in_clause(clause, phrases, prior)]
     found = [one for one in found if one.weight == STRONG or one.sign == prior or not prior]
@@ -135,12 +48,18 @@ def opinions(review: str, rating: float, vocabulary: Vocabulary) -> list[Opinion
     total: Counter = Counter()
     for one in found:
         total[one.key] += one.sign * one.weight
-    merged = {}
+    merged: dict[str, Opinion] = {}
     for one in found:
         sign = (total[one.key] > 0) - (total[one.key] < 0) or prior
-        if one.sign == sign and len(one.shown) > len(merged.get(one.key, one).shown) - (one.key not in merged):
+        if one.sign == sign and (one.key not in merged or len(one.shown) > len(merged[one.key].shown)):
             merged[one.key] = one
     return list(merged.values())
+
+
+def mentioned(review: str, vocabulary: Vocabulary) -> list[Phrase]:
+    """The aspects that a review speaks of as the item's own, whether it judges them or not."""
+    parsed = [phrases_of(clause, vocabulary) for clause in map(_before_comparing, clauses(review))]
+    return [phrase for phrases in parsed for phrase in phrases if is_owned(phrase)]
 
 
 def _before_comparing(clause: list[Word]) -> list[Word]:
@@ -153,47 +72,12 @@ def _before_comparing(clause: list[Word]) -> list[Word]:
     return clause
 
 
-def _runs(clause: Sequence[Word]) -> Iterator[tuple[int, int, int]]:
-    """The places of noun phrases: of their first adjective, their first noun, and the end."""
-    end = 0
-    for k, word in enumerate(clause):
-        if k < end or word.tag not in NOUNS:
-            continue
-        end = k + 1
-        while end < len(clause) and clause[end].tag in NOUNS:
-            end += 1
-        start = k
-        while start and (
-            clause[start - 1].tag in (*ADJECTIVES, "VBN")
-            or (clause[start - 1].text in (",", "and") and start > 1 and clause[start - 2].tag in ADJECTIVES)
-        ):
-            start -= 1
-        yield start, k, end
-
-
-def _phrases(clause: Sequence[Word], vocabulary: Vocabulary) -> list[Phrase]:
-    known = words()
-    found = []
-    for start, first, end in _runs(clause):
-        head, shown = singular(clause[end - 1].text), clause[end - 1].text
-        key = head
-        if end - first > 1 and (pair := f"{singular(clause[end - 2].text)} {head}") in vocabulary.pairs:
-            key, shown = pair, f"{clause[end - 2].text} {shown}"
-        key, shown = known["same"].get(key, key), known["same"].get(key, shown)
-        kinds = (("fault", known["faults"]), ("item", vocabulary.items | known["pointers"]), ("stop", known["stop"]))
-        kind = next((kind for kind, nouns in kinds if head in nouns), "")
-        kind = kind or ("aspect" if head in vocabulary.nouns else "other")
-        determiner = clause[start - 1].text if start else ""
-        found.append(Phrase(start, first, end, kind, key, shown, determiner))
-    return found
-
-
 def _in_clause(clause: list[Word], phrases: list[Phrase], prior: int) -> Iterator[Opinion]:
     known = words()
     texts = {word.text for word in clause}
     if _is_unreal(clause):
         return
-    fixed = list(_fixed(" ".join(word.text for word in clause if word.text != ","), clause))
+    fixed = list(_fixed(" ".join(word.text for word in clause if word.text != ",")))
     yield from fixed
     if texts & known["others"] and not texts & {"this", "it", "these"}:
         return
@@ -206,17 +90,15 @@ def _in_clause(clause: list[Word], phrases: list[Phrase], prior: int) -> Iterato
     if not told and not fixed:
         sign = sum(polarity(word.text) * (-1 if is_negated(clause, k) else 1) for k, word in enumerate(clause))
         if sign:
-            yield from (Opinion(p.key, p.shown, 1 if sign > 0 else -1, WEAK) for p in phrases if _is_owned(p))
+            yield from (Opinion(p.key, p.shown, 1 if sign > 0 else -1, WEAK) for p in phrases if is_owned(p))
 
 
 def _is_unreal(clause: Sequence[Word]) -> bool:
     """Whether a clause speaks of what is not: a condition, a wish, a question."""
     texts = {word.text for word in clause}
-    return "?" in texts or bool(texts & words()["unreal"]) and not ("would" in texts and texts & words()["meant"])
-
-
-def _is_owned(phrase: Phrase) -> bool:
-    return phrase.kind == "aspect" and phrase.determiner in ("the", "its", "their")
+    if any(one.tag == "PRP" and two.text in words()["needs"] for one, two in zip(clause, clause[1:])):
+        return True
+    return bool(texts & words()["unreal"]) and not ("would" in texts and texts & words()["meant"])
 
 
 def _of_the_whole(parsed: Sequence[tuple[list[Word], list[Phrase]]]) -> int:
@@ -237,17 +119,13 @@ def _patterns() -> tuple[tuple[re.Pattern, str, int], ...]:
     )
 
 
-def _fixed(text: str, clause: Sequence[Word]) -> Iterator[Opinion]:
+def _fixed(text: str) -> Iterator[Opinion]:
     """Turns of phrase such as `easy to use`, `worth the money`, `fell apart`."""
     for pattern, aspect, sign in _patterns():
         if match := pattern.search(text):
             before = text[: match.start()].split()[-4:]
             flipped = any(word in words()["negations"] for word in before) and not match[0].startswith("beat")
-            if sign < 0 and flipped:
-                sign = 1
-            elif flipped:
-                sign = -1
-            yield Opinion(aspect, aspect, sign, STRONG)
+            yield Opinion(aspect, aspect, -sign if flipped else sign, STRONG)
 
 
 def _sign(clause: Sequence[Word], place: int) -> int:
@@ -269,8 +147,8 @@ def _sign(clause: Sequence[Word], place: int) -> int:
     return -sign if negated else sign
 
 
-def _described(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[tuple[Opinion, Phrase]]:
-    """`great tone`, `thin padding`, `no hum`, `not enough room`."""
+def _described(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[tuple[Opinion, Phrase | None]]:
+    """`great tone`, `thin padding`, `no hum`, `not enough room`, and of the item `a sturdy strap`."""
     known = words()
     for phrase in phrases:
         if phrase.kind == "fault":
@@ -283,6 +161,10 @@ def _described(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[tu
                     surely = STRONG if phrase.determiner in ("a", "some", "much", "of") else WEAK
                     yield Opinion(aspect, aspect, -1, surely), phrase
             continue
+        if phrase.kind == "item" or phrase.key in known["pointers"] | known["solutions"]:
+            for k in range(phrase.start, phrase.first_noun):
+                if _qualities().get(clause[k].text) not in ("price", "light weight", None):
+                    yield from ((one, None) for one in _quality(clause[k], _sign(clause, k)))
         if phrase.kind != "aspect" or phrase.determiner in known["possessives"] and phrase.start == phrase.first_noun:
             continue
         signs = [(_sign(clause, k), k) for k in range(phrase.start, phrase.first_noun) if clause[k].text not in ",and"]
@@ -308,9 +190,7 @@ def _predicated(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[t
     known = words()
     places = [k for k, word in enumerate(clause) if word.text in known["copulas"] and word.tag not in NOUNS]
     if not places:
-        if len(clause) <= 4 and not phrases:
-            for k, word in enumerate(clause):
-                yield from ((one, None) for one in _quality(word, _sign(clause, k)))
+        yield from ((one, None) for one in _at_first(clause, phrases))
         return
     place = places[0]
     subjects = [phrase for phrase in phrases if phrase.end <= place]
@@ -319,7 +199,7 @@ def _predicated(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[t
         for p in subjects
         if p.start == 0
         or clause[p.start - 1].text not in known["prepositions"]
-        and p.determiner not in known["possessives"]
+        and (p.kind == "item" or p.determiner not in known["possessives"])
     ]
     # The subject is the nearest noun phrase, or the one that it belongs to: the clarity of the strings.
     subject = subjects[-1] if subjects else None
@@ -343,6 +223,14 @@ def _predicated(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[t
             "and",
         ):
             break
+
+
+def _at_first(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[Opinion]:
+    """`very sturdy and comfortable`, where nothing stands before it."""
+    for k, word in enumerate(clause):
+        if word.tag not in (*ADJECTIVES, *ADVERBS, "CC", ",") or any(p.start <= k < p.end for p in phrases):
+            break
+        yield from _quality(word, _sign(clause, k))
 
 
 @cache
@@ -423,9 +311,3 @@ def _said_of_verb(clause: Sequence[Word], place: int) -> list[int]:
     if place and clause[place - 1].tag in ADVERBS:
         said.append(_sign(clause, place - 1))
     return [sign for sign in said if sign]
-
-
-def _is_noun(noun: str) -> bool:
-    from textblob.en import parser
-
-    return parser.lexicon.get(noun, "NN") in (*NOUNS, "VB", "VBG")

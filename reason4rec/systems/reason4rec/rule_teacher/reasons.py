@@ -14,7 +14,8 @@ import yaml
 from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
 from reason4rec.systems.reason4rec.reward_filter import gives_away
 from reason4rec.systems.reason4rec.rule_teacher.english import singular, words
-from reason4rec.systems.reason4rec.rule_teacher.opinions import OVERALL, Vocabulary, mentioned, opinions
+from reason4rec.systems.reason4rec.rule_teacher.opinions import OVERALL, mentioned, opinions
+from reason4rec.systems.reason4rec.rule_teacher.vocabulary import Vocabulary
 
 WORDINGS = Path(__file__).with_name("wordings.yaml")
 KEYWORDS = 6  # of a line of a summary, at most
