@@ -18,6 +18,9 @@ from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
 from reason4rec.training.recipe import MAX_LENGTH, SAVE_MINUTES
 
 TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
+RULES = "rules"  # the name under which --teacher_model knows the rule teacher
+RULE_TEACHER = "rule teacher"
+EDITION = 1  # of the rules, counted up when the same prompt gets another answer, so that records tell
 SERVERS = "REASON4REC_BASE_URL"
 Device = Literal["auto", "cpu", "cuda"]
 BaseModel = Annotated[str, AfterValidator(full_name)]
@@ -154,13 +157,20 @@ class Writing(Options):
 class Teacher(Options):
     """asking the teacher (OPENAI_API_KEY and OPENAI_BASE_URL in the environment)"""
 
-    teacher_model: str = option(TEACHER_MODEL, "the teacher's model name", fact="teacher_model", metavar="NAME")
+    teacher_model: str = option(
+        TEACHER_MODEL,
+        f"the teacher's model name; {RULES}: the {RULE_TEACHER} in this process, without key, server or price",
+        fact="teacher_model",
+        metavar="NAME",
+    )
     requests_at_once: Positive = option(8, "requests to the teacher in flight", changes_output=False)
     retries: int = option(8, "retries, with back-off, of one request", changes_output=False)
     reply_tokens: Positive = option(REPLY_TOKENS, "tokens of the longest reply", later=True)
 
     def recorded(self) -> dict[str, object]:
-        """The teacher's name and its server."""
+        """The teacher's name and its server; of the rule teacher, the edition of its rules."""
+        if self.teacher_model == RULES:
+            return {"teacher_model": RULES, "teacher_server": f"{RULE_TEACHER}, edition {EDITION}"}
         # By name, so that a step without a teacher does not load its client.
         from reason4rec.llm.teacher import server_of
 

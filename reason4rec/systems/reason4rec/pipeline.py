@@ -383,6 +383,8 @@ def refused(options: Resolved) -> str:
                 return f"--{name} needs --dataset: the demo makes its own data"
         if options.origins["teacher_model"] == "command line":
             return "--teacher_model needs --dataset: the demo has its own teacher"
+    if options[o.Teacher].teacher_model == o.RULES and options[o.Quality].judge:
+        return f"--judge: --teacher_model {o.RULES} does not judge reasons; run 3/7 with another teacher afterwards"
     return ""
 
 

@@ -1,33 +1,50 @@
 """A step of Reason4Rec: the facts of its dataset, the histories of its targets, and the models that it asks."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reason4rec.data import schema
 from reason4rec.data.fields import scale_of
 from reason4rec.data.history import History, HistoryIndex
+from reason4rec.data.schema import TRAIN
+from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.llm.cache import ResponseCache
 from reason4rec.llm.prompt import OnDemand, Prompt
+from reason4rec.run import records
 from reason4rec.run.files import Artifact, adapter, sha256
 from reason4rec.run.options import Resolved
 from reason4rec.run.project import find
 from reason4rec.run.step import Common, Step
 from reason4rec.systems.reason4rec import facts, prompts
-from reason4rec.systems.reason4rec.artifacts import PREDICTOR, SUMMARIES, SUMMARY
+from reason4rec.systems.reason4rec.artifacts import PREDICTOR, SUMMARIES, SUMMARY, TEACHER_REASONS, TEACHER_SUMMARIES
 from reason4rec.systems.reason4rec.facts import Dataset
-from reason4rec.systems.reason4rec.options import Batch, Histories, Model, Preprocess, Prompts, Servers, Teacher
+from reason4rec.systems.reason4rec.options import (
+    RULE_TEACHER,
+    RULES,
+    Batch,
+    Histories,
+    Model,
+    Preprocess,
+    Prompts,
+    Servers,
+    Teacher,
+)
 
 if TYPE_CHECKING:
     from reason4rec.llm.base import LanguageModel
     from reason4rec.llm.teacher import Teacher as Asked
+    from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher
 
 SERVERS_AT_ONCE = 64  # requests
 
@@ -123,11 +140,13 @@ class ExpertStep(Step):
         device = resolve_device(model.device)
         return load(settings["base_model"], None, device, settings["max_length"], model.prompts_at_once, self.cache)
 
-    def teacher(self) -> "Asked":
+    def teacher(self) -> "Asked | RuleTeacher":
         """The teacher that the options and the environment name."""
+        options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
+        if options.teacher_model == RULES:
+            return self._rule_teacher(batch)
         from reason4rec.llm.teacher import Teacher as Asked
 
-        options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
         teacher = Asked(
             self.cache,
             options.teacher_model,
@@ -141,6 +160,15 @@ class ExpertStep(Step):
             teacher.import_batch(batch.batch_import)
         self._asked = teacher
         return teacher
+
+    def _rule_teacher(self, batch: Batch) -> "RuleTeacher":
+        from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher, learn
+
+        if batch.batch_export or batch.batch_import:
+            raise InputError(f"--teacher_model {RULES} asks nobody: leave out --batch_export and --batch_import")
+        if os.environ.get("OPENAI_BASE_URL"):
+            print(f"note: --teacher_model {RULES} answers in this process; OPENAI_BASE_URL is not used")
+        return RuleTeacher(lambda: learn(schema.read(self.folder, TRAIN)["reviews"]), self.common.seed, self.templates)
 
     def execution(self) -> dict[str, object]:
         """How the step ran; addresses of servers without anything secret in them."""
@@ -157,16 +185,21 @@ class ExpertStep(Step):
         client = self._asked.client if self._asked else None
         if client and client.sent_as:
             found["teacher_sent"] = client.sent_otherwise()
+        if Teacher in self.used and self[Teacher].teacher_model == RULES:
+            found["rules_from"] = ", ".join(f"{name} {version(name)}" for name in ("textblob", "vaderSentiment"))
         return found
 
     @property
     def label(self) -> str:
-        """The name of our row in a table; it says so where the demo's tiny model made it."""
+        """The name of our row in a table; it says so where the demo's tiny model or the rule teacher made it."""
+        remarks = []
         path = self.path(PREDICTOR)
-        if not path.exists() or adapter_settings(path)["base_sha256"] != sha256(find(facts.DEMO_BASE)):
-            return "Reason4Rec"
-        demo = self.common.dataset == facts.DEMO
-        return "Reason4Rec (demo model)" if demo else "Reason4Rec (demo model: not meaningful)"
+        if path.exists() and adapter_settings(path)["base_sha256"] == sha256(find(facts.DEMO_BASE)):
+            remarks = ["demo model" if self.common.dataset == facts.DEMO else "demo model: not meaningful"]
+        written = [records.read_record(self.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
+        if any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written):
+            remarks.append(RULE_TEACHER)
+        return f"Reason4Rec ({', '.join(remarks)})" if remarks else "Reason4Rec"
 
 
 _SERVERS = frozenset(one.name for one in fields(Servers))
