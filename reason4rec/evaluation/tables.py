@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from reason4rec.run import markdown
 
-ALL_TEST_ROWS = ", all test rows"
+ALL_ROWS = ", all rows"
+MEDIAN = " (median)"  # after a model's name: the medians of the probabilities whose expectations are its own row
 ALL_ARE_WARM = "All of these rows are warm: their user and item each have an earlier review, and at least 5 together."
 
 
@@ -42,14 +43,15 @@ def all_are_warm(table: Sequence[dict]) -> bool:
 
 
 def closing(result: dict, ours: str, others: int = 3) -> str:
-    """Our row beside those of the best others by MAE, on the warm rows, or on all where none is warm."""
-    table = [row for row in result["table"] if row["n"] and not row["model"].endswith(ALL_TEST_ROWS)]
+    """Our rows beside those of the best others by MAE, on the warm rows, or on all where none is warm."""
+    table = [row for row in result["table"] if row["n"] and not row["model"].endswith(ALL_ROWS)]
     group = "warm" if any(row["rows"] == "warm" for row in table) else "all"
     of_group = [row for row in table if row["rows"] == group]
-    best = sorted((row for row in of_group if row["model"] != ours), key=lambda row: row["mae"])[:others]
-    shown = [row for row in of_group if row["model"] == ours] + best
+    of_ours = [row for row in of_group if row["model"] in (ours, f"{ours}{MEDIAN}")]
+    best = sorted((row for row in of_group if row not in of_ours), key=lambda row: row["mae"])[:others]
+    shown = of_ours + best
     if not shown:
-        return "No test row was judged."
+        return "No row was judged."
     number = f"{len(best)} others" if len(best) > 1 else "other"
     what = ["ours"] * (len(shown) > len(best)) + [f"the best {number} by MAE"] * (len(best) > 0)
     head = f"{' and '.join(what)}; lower is better:"
