@@ -14,7 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.data.catalog import STARS
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
@@ -46,14 +45,16 @@ def run(step: utils.ExpertStep) -> None:
         whole = ratings.by_model({name: frames[name] for name in files if name not in trials}, simple, ours)
         result["table"] += ratings.whole_table(whole, test, index.of_rows(test), seed)
     result = ratings.in_unit(result, step.dataset.scale)
-    result["settings"] = step.provenance["settings"] | {
-        "judged": "all test rows" if len(rows) == len(test) else f"{len(rows)} of {len(test)} test rows",
-        "interval": "95%, percentiles of a bootstrap over users",
-        "test": "signs of the users' differences flipped at random; Holm over all models of a group of rows",
-        "history": "earlier training reviews of user and item together",
-    }
-    if step.dataset.scale != STARS:
-        result["settings"]["unit"] = "ratings of {:g} to {:g}".format(*step.dataset.scale)
+    result["settings"] = (
+        step.provenance["settings"]
+        | {
+            "judged": "all test rows" if len(rows) == len(test) else f"{len(rows)} of {len(test)} test rows",
+            "interval": "95%, percentiles of a bootstrap over users",
+            "test": "signs of the users' differences flipped at random; Holm over all models of a group of rows",
+            "history": "earlier training reviews of user and item together",
+        }
+        | ratings.unit_of(step.dataset.scale)
+    )
     step.write(METRICS, result)
     print(tables.as_text(result))
     warm, users = sum(history.warm for history in histories), targets["user_id"].nunique()

@@ -128,7 +128,7 @@ def evaluate(
     `table` and `paired` are those of `compare`. `by_rating` and `by_history` hold MAE and RMSE by the true rating, and
     by the number of earlier training reviews of user and item together. `calibration` is that of `calibration`.
     """
-    groups = _groups(histories)
+    groups = groups_of(histories)
     table, paired = compare(runs, targets, groups, seed, against)
     ratings = targets["ratings"].to_numpy(dtype=float)
     reviews = np.array([history.user_count + history.item_count for history in histories])
@@ -161,7 +161,12 @@ def evaluate(
 def whole_table(runs: Runs, targets: pd.DataFrame, histories: Sequence[History], seed: int) -> list[dict]:
     """The rows of `compare`'s table on all rows, each model's name with `ALL_ROWS` after it."""
     named = {f"{model}{ALL_ROWS}": of_model for model, of_model in runs.items()}
-    return compare(named, targets, _groups(histories), seed)[0]
+    return compare(named, targets, groups_of(histories), seed)[0]
+
+
+def groups_of(histories: Sequence[History]) -> dict[str, np.ndarray]:
+    """The groups of rows of every table, by name whether each row is in it."""
+    return {"all": np.ones(len(histories), dtype=bool), "warm": np.array([history.warm for history in histories])}
 
 
 def compare(
@@ -277,10 +282,6 @@ def read(path: Path) -> dict:
 
 def _gives_probabilities(of_model: Sequence[pd.DataFrame]) -> bool:
     return all(PROBABILITIES[0] in run for run in of_model)
-
-
-def _groups(histories: Sequence[History]) -> dict[str, np.ndarray]:
-    return {"all": np.ones(len(histories), dtype=bool), "warm": np.array([history.warm for history in histories])}
 
 
 def _errors(of_model: Sequence[pd.DataFrame], ratings: np.ndarray, chosen: np.ndarray) -> dict:

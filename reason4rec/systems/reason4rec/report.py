@@ -25,6 +25,7 @@ from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, own
 from reason4rec.run.records import read_record, versions
 from reason4rec.run.step import guarded
+from reason4rec.systems.reason4rec.ablations import by_rule
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, EFFORTS, METRICS, REASON_QUALITY
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
@@ -144,18 +145,19 @@ def models(dataset: str) -> str:
 
 
 def ablations(dataset: str) -> str:
-    """The variants of a published run: accepted reasons, MAE, and its difference to the full run on all rows."""
+    """The variants of a published run: accepted reasons, errors, and the difference to the full run on all rows."""
     lines = []
-    for row in _read(FOLDER / dataset / Path(ABLATIONS.path).name):
+    for row in by_rule(_read(FOLDER / dataset / Path(ABLATIONS.path).name)):
         paired = row["paired"]
         difference = ["-", "-"]
         if paired:
             interval = f"[{paired['low']:+.4f}, {paired['high']:+.4f}]"
             difference = [f"{paired['mae_difference']:+.4f} {interval}", f"{paired['p_corrected']:.4f}"]
         accepted = f"{row['accepted']:,} of {row['targets']:,}" if "accepted" in row else "-"
-        lines.append([row["variant"], row["changes"], accepted, _interval(row["all"], "mae"), *difference])
+        errors = [_interval(row["all"], name) for name in ("mae", "rmse")]
+        lines.append([row["variant"], row["changes"], accepted, *errors, *difference])
     return markdown.table(
-        ["variant", "what changes", "accepted reasons", "MAE", "less the full run", "p (Holm)"], lines
+        ["variant", "what changes", "accepted reasons", "MAE", "RMSE", "MAE less the full run", "p (Holm)"], lines
     )
 
 
