@@ -294,7 +294,10 @@ class Baselines(Options):
     model: str = option("all", "which baseline (default: all that ask no LLM)", changes_output=False, metavar="NAME")
     seeds: tuple[int, ...] = option((42, 43, 44), "of models with a seed", changes_output=False)  # our decision
     base_model: str | None = option(
-        None, "hub name or folder for zero_shot (default: the dataset's)", fact="base_model", metavar="NAME"
+        None,
+        "hub name or folder for zero_shot and zero_shot_reasoned (default: the dataset's)",
+        fact="base_model",
+        metavar="NAME",
     )
 
     def recorded(self) -> dict[str, object]:

@@ -305,7 +305,7 @@ STEPS = (
         reads_if_there=(VALID, a.SUMMARIES),
         writes=(a.EFFORTS,),
         also_writes=(a.PREDICTIONS,),
-        options=(o.Baselines, o.Prompts, o.Histories, o.Model, o.Teacher),
+        options=(o.Baselines, o.Prompts, o.Histories, o.Model, o.Writing, o.Teacher),
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
     StepSpec(
