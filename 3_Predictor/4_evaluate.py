@@ -5,7 +5,8 @@
 Reads  raw_data/train.pkl, raw_data/test.pkl, rating_for_test_by_predictor.pkl and predictions/*.pkl where they exist
 Writes results/metrics.json, {"table", "paired", "by_rating", "by_history", "calibration", "settings"}
 The means and user + item bias are always in the table. Where our predictions were made with --limit, all models are
-judged on those rows, and the others on all test rows too. docs/evaluation.md explains our choices.
+judged on those rows, and the others on all test rows too. --split valid judges what was predicted for the validation
+rows, and writes results/metrics_valid.json: settings are chosen there. docs/evaluation.md explains our choices.
 """
 
 import sys
@@ -19,12 +20,13 @@ from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics, ratings, tables
 from reason4rec.systems.reason4rec.artifacts import METRICS, TEST_RATINGS, TEST_REASONS
+from reason4rec.systems.reason4rec.options import Split
 from reason4rec.systems.reason4rec.predictions import files_of, reference
 
 
 def run(step: utils.ExpertStep) -> None:
-    ours, against, seed = step.label, reference(step), step.common.seed
-    files, train, test = files_of(step), step.read(TRAIN), step.read(TEST)
+    ours, against, seed, split = step.label, reference(step), step.common.seed, step[Split].split
+    files, train, test = files_of(step), step.read(TRAIN), step.read(step.on(TEST))
     predicted = {name: step.read(file) for name, file in files.items()}
     frames = {name: ratings.aligned(frame, test, str(step.path(files[name]))) for name, frame in predicted.items()}
     simple, index = metrics.baselines(train, test), HistoryIndex(train, None)
@@ -33,7 +35,7 @@ def run(step: utils.ExpertStep) -> None:
         raise InputError(f"--against {against}: no such model; there are {', '.join(runs)}")
 
     trials = {name for name, file in files.items() if ratings.made_with_limit(step.path(file))}
-    if files.get(ours) is TEST_RATINGS and ratings.made_with_limit(step.path(TEST_REASONS)):
+    if files.get(ours) == step.on(TEST_RATINGS) and ratings.made_with_limit(step.path(step.on(TEST_REASONS))):
         trials.add(ours)
     of_ours = [predicted[name] for name in trials if ratings.model_of(name) == ours]
     rows = ratings.rows_in_all(test, of_ours)[: step.common.limit]
@@ -48,25 +50,23 @@ def run(step: utils.ExpertStep) -> None:
     result["settings"] = (
         step.provenance["settings"]
         | {
-            "judged": "all test rows" if len(rows) == len(test) else f"{len(rows)} of {len(test)} test rows",
+            "judged": f"{'all' if len(rows) == len(test) else f'{len(rows)} of {len(test)}'} {split} rows",
             "interval": "95%, percentiles of a bootstrap over users",
             "test": "signs of the users' differences flipped at random; Holm over all models of a group of rows",
             "history": "earlier training reviews of user and item together",
         }
         | ratings.unit_of(step.dataset.scale)
     )
-    step.write(METRICS, result)
+    step.write(step.on(METRICS), result)
     print(tables.as_text(result))
     warm, users = sum(history.warm for history in histories), targets["user_id"].nunique()
     if not warm:
-        print(
-            "warning: no test row is warm, so nothing here is comparable with the paper's figures: see data_card.json"
-        )
+        print(f"warning: no {split} row is warm, so nothing here is comparable with the paper's: see data_card.json")
     step.summary(len(test), len(rows), users=users, warm=warm, models=len(runs))
 
 
 def show(step: utils.ExpertStep) -> None:
-    print(tables.as_text(ratings.read(step.path(METRICS))))
+    print(tables.as_text(ratings.read(step.path(step.on(METRICS)))))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-import pandas as pd
-
 from reason4rec.data import schema
 from reason4rec.data.catalog import STARS
 from reason4rec.data.history import HistoryIndex
@@ -114,9 +112,9 @@ def steps_of(variant: Variant, pipeline: Pipeline) -> list[StepSpec]:
 
 def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
     """What the steps of a variant read and none of them makes: what it shares with the full run."""
-    specs = steps_of(variant, step.pipeline)
-    made = {artifact for spec in specs for artifact in spec.writes}
-    read = [one for spec in specs for one in _step(variant, spec, step).reads if isinstance(one, Artifact)]
+    steps = [_step(variant, spec, step) for spec in steps_of(variant, step.pipeline)]
+    made = {artifact for own in steps for artifact in own.spec.writes_with(own)}
+    read = [one for own in steps for one in own.reads if isinstance(one, Artifact)]
     inputs = dict.fromkeys(one for one in (TRAIN, TEST, *read) if one not in made)
     return sorted(inputs, key=lambda one: not one.adapter)
 
@@ -134,14 +132,14 @@ def place(variant: Variant, step: ExpertStep) -> None:
     facts.write(_facts(variant, step.dataset), folder / FOLDER)
     for artifact in inputs_of(variant, step):
         source, link = (adapters, trained) if artifact.adapter else (folder, own)
-        if not (source / artifact.path).exists():
+        if not artifact.within(source).exists():
             missing = step.pipeline.missing(step.path(artifact), artifact)
             raise InputError(f"{missing}; ablations start from a finished run")
         if artifact is SUMMARIES and variant.raw_histories:
             summaries = step.read(SUMMARIES)
             files.write_pickle(own / SUMMARIES.path, summaries.assign(**{SUMMARY: summaries["reviews"]}))
         else:
-            _link(source / artifact.path, link / artifact.path)
+            _link(artifact.within(source), link / artifact.path)
     (folder / CACHE).parent.mkdir(exist_ok=True)
     _link((folder / CACHE).parent, (own / CACHE).parent)
 
@@ -211,22 +209,23 @@ def training_options(settings: Mapping[str, object]) -> dict[str, object]:
     return {name: settings[name] for name in names if name in known and name in settings}
 
 
-def finished(folder: Path) -> list[Variant]:
+def finished(folder: Path, predicted: Artifact = TEST_RATINGS) -> list[Variant]:
     """All variants in the folder of a run that have their predictions, by name."""
-    return [variant(path.parent.name) for path in sorted((folder / FOLDER).glob(f"*/{TEST_RATINGS.path}"))]
+    return [variant(path.parent.name) for path in sorted((folder / FOLDER).glob(f"*/{predicted.path}"))]
 
 
-def predicted(folder: Path, variant: Variant) -> Path:
-    """The file of a variant's predictions."""
-    return folder / FOLDER / variant.name / TEST_RATINGS.path
+def folder_of(folder: Path, variant: Variant) -> Path:
+    """The folder of a variant in that of a run."""
+    return folder / FOLDER / variant.name
 
 
-def read_predicted(path: Path) -> pd.DataFrame:
-    """The predictions in a variant's file."""
-    return schema.read(path.parent, TEST_RATINGS)
-
-
-def compared(folder: Path, chosen: Sequence[Variant], seed: int, scale: tuple[float, float] = STARS) -> list[dict]:
+def compared(
+    folder: Path,
+    chosen: Sequence[Variant],
+    seed: int,
+    scale: tuple[float, float] = STARS,
+    predicted: Artifact = TEST_RATINGS,
+) -> list[dict]:
     """A row for the full run and each variant: what it changes, the reasons that it accepted, its errors.
 
     `all` and `warm` are rows of the evaluation's table; `paired` its tests against the full run on all rows; `median`
@@ -235,11 +234,11 @@ def compared(folder: Path, chosen: Sequence[Variant], seed: int, scale: tuple[fl
     it is not stars.
     """
     full = Variant(FULL, "the finished run")
-    folders = {full.name: folder} | {one.name: folder / FOLDER / one.name for one in chosen}
-    frames = {name: schema.read(own, TEST_RATINGS) for name, own in folders.items()}
+    folders = {full.name: folder} | {one.name: folder_of(folder, one) for one in chosen}
+    frames = {name: schema.read(own, predicted) for name, own in folders.items()}
     targets = frames[full.name]
     frames = {
-        name: ratings.aligned(frame, targets, str(folders[name] / TEST_RATINGS.path)) for name, frame in frames.items()
+        name: ratings.aligned(frame, targets, str(folders[name] / predicted.path)) for name, frame in frames.items()
     }
     groups = ratings.groups_of(HistoryIndex(schema.read(folder, TRAIN), None).of_rows(targets))
     runs = {name: [frame] for name, frame in frames.items()}

@@ -3,13 +3,15 @@
 from reason4rec.evaluation import ratings, tables
 from reason4rec.run.options import Resolved
 from reason4rec.run.step import Common
-from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, METRICS, REASON_QUALITY
+from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, METRICS, REASON_QUALITY, VALID_METRICS
+from reason4rec.systems.reason4rec.options import Split
 
 
 def closing(options: Resolved) -> str:
     """The lines at the end of a run; nothing where there is no evaluation."""
     common = options[Common]
-    metrics = common.folder / METRICS.path
+    on_valid = Split in options and options[Split].split == "valid"
+    metrics = common.folder / (VALID_METRICS if on_valid else METRICS).path
     if not metrics.exists():
         return ""
     result = ratings.read(metrics)

@@ -263,6 +263,13 @@ class Mode(Options):
 
 
 @dataclass(frozen=True)
+class Split(Options):
+    """the rows that are asked about"""
+
+    split: Literal["test", "valid"] = option("test", "which: valid is for choosing settings", later=True)
+
+
+@dataclass(frozen=True)
 class PredictorRows(Options):
     """rows that the Predictor learns from"""
 

@@ -26,6 +26,7 @@ from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
 ASKS_EXPERT = (o.Model, o.Servers)
 ASKS_TEACHER = (o.Teacher, o.Batch)
 SHOWS_NO_HISTORY = ("history_length",)  # which earlier versions recorded, or not, where it decides little
+ON_VALID = "--split valid"
 WRITES_NOTHING = ("max_new_tokens",)  # which earlier versions recorded also in modes in which no model writes
 
 
@@ -71,10 +72,17 @@ def _rows_of_predictor(step: ExpertStep) -> Sequence[Artifact]:
     return reads if mode == "reasoned" else [one for one in reads if one is not a.REASONER]
 
 
-def _test_rows(step: ExpertStep) -> Sequence[Artifact]:
-    if step[o.Mode].predictor_mode == "reasoned":
-        return step.spec.reads
-    return [TEST if one is a.TEST_REASONS else one for one in step.spec.reads]
+def _of_split(step: ExpertStep) -> Sequence[Artifact]:
+    return [step.on(one) for one in step.spec.reads]
+
+
+def _writes_of_split(step: ExpertStep) -> Sequence[Artifact]:
+    return [step.on(one) for one in step.spec.writes]
+
+
+def _rated_rows(step: ExpertStep) -> Sequence[Artifact]:
+    reasoned = step[o.Mode].predictor_mode == "reasoned"
+    return [step.on(TEST if one is a.TEST_REASONS and not reasoned else one) for one in step.spec.reads]
 
 
 def _without_reasoner(options: Resolved) -> Sequence[type]:
@@ -84,11 +92,11 @@ def _without_reasoner(options: Resolved) -> Sequence[type]:
 
 def _without_writing(options: Resolved) -> Sequence[type]:
     writes = options[o.Mode].predictor_mode in WRITES_ITSELF
-    return [o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, *((o.Writing,) if writes else ())]
+    return [o.Mode, o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, *((o.Writing,) if writes else ())]
 
 
 def _evaluated(step: ExpertStep) -> Sequence[Artifact]:
-    return [TRAIN, TEST, *predictions.files_of(step).values()]
+    return [TRAIN, step.on(TEST), *predictions.files_of(step).values()]
 
 
 def _evaluation(step: ExpertStep) -> Mapping[str, object]:
@@ -247,7 +255,10 @@ STEPS = (
         "reasons for the test rows",
         reads=(TEST, a.SUMMARIES, a.REASONER),
         writes=(a.TEST_REASONS,),
-        options=(o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        elsewhere={a.VALID_REASONS: ON_VALID},
+        options=(o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        reads_with=_of_split,
+        writes_with=_writes_of_split,
         estimate=estimates.test_reasons,
     ),
     StepSpec(
@@ -279,8 +290,10 @@ STEPS = (
         "predicted ratings of the test rows",
         reads=(a.TEST_REASONS, a.SUMMARIES, a.PREDICTOR),
         writes=(a.TEST_RATINGS,),
-        options=(o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
-        reads_with=_test_rows,
+        elsewhere={a.VALID_RATINGS: ON_VALID},
+        options=(o.Mode, o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        reads_with=_rated_rows,
+        writes_with=_writes_of_split,
         uses=_without_writing,
         optional=WRITES_NOTHING,
         estimate=estimates.test_ratings,
@@ -292,8 +305,10 @@ STEPS = (
         reads=(TRAIN, TEST),
         reads_if_there=(a.TEST_RATINGS, a.PREDICTIONS),
         writes=(a.METRICS,),
-        options=(o.Evaluation,),
+        elsewhere={a.VALID_METRICS: ON_VALID},
+        options=(o.Evaluation, o.Split),
         reads_with=_evaluated,
+        writes_with=_writes_of_split,
         settings=_evaluation,
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
@@ -314,8 +329,11 @@ STEPS = (
         "variants of a finished run",
         reads=(a.TEST_RATINGS,),
         writes=(a.ABLATIONS,),
+        elsewhere={a.VALID_ABLATIONS: ON_VALID, a.VALID_PREDICTIONS: ON_VALID},
         also_writes=(a.PREDICTIONS,),
-        options=(o.Ablations, o.PredictorRows, o.Prompts, o.Model, o.Writing, o.Teacher),
+        options=(o.Ablations, o.Split, o.PredictorRows, o.Prompts, o.Model, o.Writing, o.Teacher),
+        reads_with=_of_split,
+        writes_with=_writes_of_split,
         runs=_never,
     ),
     StepSpec(
