@@ -120,8 +120,7 @@ class Rows:
             return None, None
         raise InputError(
             f"{self.folder / TRAIN.path} or {self.folder / self._asked.path} is missing: 0_Data/2_preprocess.py writes "
-            f"both; "
-            f"only {', '.join(name for name, known in facts.KNOWN.items() if known.paper)} can be told without"
+            f"both; only {', '.join(name for name, known in facts.KNOWN.items() if known.paper)} can be told without"
         )
 
     def _limited(self, rows: int) -> int:
