@@ -251,7 +251,7 @@ def compared(
 
 
 def _row(one: Variant, own: Path, result: Mapping, of_medians: Mapping, folder: Path) -> dict:
-    row = {"variant": one.name, "changes": one.changes} | _accepted(own)
+    row = {"variant": one.name, "changes": one.changes} | accepted(own)
     errors = _errors(one.name, result)
     if one.name == FULL or one.name.startswith("tau_"):
         row |= {"tau": one.options.get("tau", _tau(folder))} | errors["all"]
@@ -297,7 +297,8 @@ def by_rule(rows: Sequence[dict]) -> list[dict]:
     return found
 
 
-def _accepted(folder: Path) -> dict[str, int]:
+def accepted(folder: Path) -> dict[str, int]:
+    """The `targets` of a run, those with an `accepted` reason, and the `unhinted` of these; nothing where not known."""
     if not ((folder / TEACHER_REASONS.path).exists() and (folder / REASON_TARGETS.path).exists()):
         return {}
     reasons = schema.read(folder, TEACHER_REASONS)

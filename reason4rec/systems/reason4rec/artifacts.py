@@ -34,6 +34,7 @@ ABLATIONS = Artifact("results/ablations.json")
 REASON_QUALITY = Artifact("results/reason_quality.json")
 REASON_QUALITY_ROWS = Artifact("results/reason_quality_rows.jsonl.gz")
 CASE_STUDY = Artifact("results/case_study.html")
+DIAGNOSIS = Artifact("results/diagnosis.json")
 
 VALID_REASONS = replace(TEST_REASONS, path="reason_for_valid_by_reasoner.pkl")
 VALID_RATINGS = replace(TEST_RATINGS, path="rating_for_valid_by_predictor.pkl")

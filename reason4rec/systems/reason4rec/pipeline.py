@@ -126,6 +126,14 @@ def _quality_reads(step: ExpertStep) -> Sequence[Artifact | Path]:
     return [*step.spec.reads, *(folder for folder in folders if folder)]
 
 
+def _diagnosed(step: ExpertStep) -> Sequence[Artifact]:
+    from reason4rec.systems.reason4rec.diagnosis import rated_splits
+
+    others = (a.REWARD_MODEL, a.REASON_TARGETS, a.TEACHER_REASONS)
+    there = [one for one in others if step.path(one).exists()]
+    return [TRAIN, a.SUMMARIES, a.PREDICTOR, *rated_splits(step), *there]
+
+
 STEPS = (
     StepSpec("0/1", "0_Data/1_download.py", "fetch public raw files", options=(o.Download,), runs=_never),
     StepSpec(
@@ -359,6 +367,18 @@ STEPS = (
         reads_with=lambda step: [*step.spec.reads, TEMPLATE],
         settings=lambda step: {"model": step.label},
         estimate=estimates.rows(lambda plan: plan.n_test),
+    ),
+    StepSpec(
+        "3/9",
+        "3_Predictor/9_diagnosis.py",
+        "which step fails",
+        reads=(TRAIN, a.TEST_RATINGS, a.SUMMARIES, a.PREDICTOR),
+        reads_if_there=(a.VALID_RATINGS, a.REWARD_MODEL, a.REASON_TARGETS, a.TEACHER_REASONS),
+        writes=(a.DIAGNOSIS,),
+        options=(o.Prompts, o.Histories, *ASKS_EXPERT),
+        reads_with=_diagnosed,
+        settings=lambda step: {"resamples": statistics.RESAMPLES},
+        runs=_never,
     ),
 )
 

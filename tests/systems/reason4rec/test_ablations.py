@@ -155,9 +155,9 @@ def test_a_variant_runs_the_steps_that_its_change_puts_out_of_date_and_no_other(
 
 
 def test_a_row_counts_the_accepted_reasons_of_its_own_folder(finished):
-    assert ablations._accepted(finished[0]) == {"targets": 20, "accepted": 20}
-    assert ablations._accepted(finished[0] / "nowhere") == {}
-    assert json.dumps(ablations._accepted(finished[0]))
+    assert ablations.accepted(finished[0]) == {"targets": 20, "accepted": 20}
+    assert ablations.accepted(finished[0] / "nowhere") == {}
+    assert json.dumps(ablations.accepted(finished[0]))
 
 
 @pytest.mark.parametrize("form", ["one_step", "rating_first"])
