@@ -108,7 +108,7 @@ def test_readme_names_every_step():
 
 def test_the_commands_for_a_real_dataset_lead_to_its_table(music):
     root, printed = music
-    assert len(printed) == 20
+    assert len(printed) == 21
     rows = json.loads((root / "data/Music_data" / artifacts.METRICS.path).read_text())["table"]
     models = {row["model"] for row in rows}
     assert "Reason4Rec (demo model: not meaningful)" in models
