@@ -27,6 +27,7 @@ def closing(options: Resolved) -> str:
     flags += "".join(f" --{name} {path}" for name, path in roots.items() if path)
     lines += [
         f"figures: python figs/draw_results.py {flags}",
-        f"next: python 3_Predictor/6_ablations.py {flags} shows what each part is worth",
+        f"next: python 3_Predictor/9_diagnosis.py {flags} shows which step fails",
+        f"      python 3_Predictor/6_ablations.py {flags} shows what each part is worth",
     ]
     return "\n".join(lines)
