@@ -294,6 +294,13 @@ class Mode(Options):
 
 
 @dataclass(frozen=True)
+class Split(Options):
+    """the rows that are asked about"""
+
+    split: Literal["test", "valid"] = option("test", "which: valid is for choosing settings", later=True)
+
+
+@dataclass(frozen=True)
 class PredictorRows(Options):
     """rows that the Predictor learns from"""
 
@@ -325,7 +332,10 @@ class Baselines(Options):
     model: str = option("all", "which baseline (default: all that ask no LLM)", changes_output=False, metavar="NAME")
     seeds: tuple[int, ...] = option((42, 43, 44), "of models with a seed", changes_output=False)  # our decision
     base_model: BaseModel | None = option(
-        None, "base model for zero_shot (default: the dataset's)", fact="base_model", metavar="NAME"
+        None,
+        "base model for zero_shot and zero_shot_reasoned (default: the dataset's)",
+        fact="base_model",
+        metavar="NAME",
     )
 
     def recorded(self) -> dict[str, object]:

@@ -27,7 +27,14 @@ from reason4rec.run.options import Resolved
 from reason4rec.run.project import find
 from reason4rec.run.step import Common, Step
 from reason4rec.systems.reason4rec import facts, prompts
-from reason4rec.systems.reason4rec.artifacts import PREDICTOR, SUMMARIES, SUMMARY, TEACHER_REASONS, TEACHER_SUMMARIES
+from reason4rec.systems.reason4rec.artifacts import (
+    ON_VALID,
+    PREDICTOR,
+    SUMMARIES,
+    SUMMARY,
+    TEACHER_REASONS,
+    TEACHER_SUMMARIES,
+)
 from reason4rec.systems.reason4rec.facts import Dataset
 from reason4rec.systems.reason4rec.options import (
     RULE_TEACHER,
@@ -38,6 +45,7 @@ from reason4rec.systems.reason4rec.options import (
     Preprocess,
     Prompts,
     Servers,
+    Split,
     Teacher,
 )
 
@@ -83,6 +91,11 @@ class ExpertStep(Step):
         """The rows of an artifact, only the first `--limit` of them in a trial, numbered from 0."""
         frame = self.read(artifact)
         return (frame.head(self.common.limit) if self.common.limit else frame).reset_index(drop=True)
+
+    def on(self, artifact: Artifact) -> Artifact:
+        """The artifact on the rows that --split names, in the place of one on the test rows."""
+        valid = Split in self.options and self[Split].split == "valid"
+        return ON_VALID.get(artifact, artifact) if valid else artifact
 
     def histories(self, targets: pd.DataFrame) -> list[History]:
         """The histories of targets as the experts see them: summaries of earlier training reviews."""
