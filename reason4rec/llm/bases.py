@@ -119,9 +119,7 @@ def feed_lm_head_in_its_dtype(model: PeftModel) -> None:
 
 
 def _cast_input(module: torch.nn.Module, weights: torch.nn.Module) -> None:
-    module.register_forward_pre_hook(
-        lambda _, inputs: (inputs[0].to(next(weights.parameters()).dtype), *inputs[1:])
-    )
+    module.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(next(weights.parameters()).dtype), *inputs[1:]))
 
 
 def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:

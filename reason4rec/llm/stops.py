@@ -13,7 +13,7 @@ from reason4rec.llm.answers import OPENED
 REPEATS = 3  # times that a passage stands in a row
 LEAST = 64  # characters that these have together
 LONGEST = 400  # characters of one passage
-REPEATED, WROTE_ON = "repeated_themselves", "wrote_on"
+REPEATED, WROTE_ON = "repeated themselves", "wrote on when finished"
 
 # How many characters of a text are kept because it was finished there and goes on, or None while neither is so; the
 # answer for a text must be that for every longer one.

@@ -1,6 +1,7 @@
 """A step of Reason4Rec: the facts of its dataset, the histories of its targets, and the models that it asks."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property, partial
@@ -48,6 +49,11 @@ class ExpertStep(Step):
     _asked: "Asked | None" = None
 
     @cached_property
+    def _models(self) -> "list[LanguageModel]":
+        """The language models that were asked."""
+        return []
+
+    @cached_property
     def dataset(self) -> Dataset:
         """The facts of the dataset."""
         return dataset_of(self.options)
@@ -91,6 +97,10 @@ class ExpertStep(Step):
 
         It runs in this process, or at the servers that --base_url names.
         """
+        self._models.append(self._load(name))
+        return self._models[-1]
+
+    def _load(self, name: str) -> "LanguageModel":
         path = self.path(adapter(name))
         settings, at_once = adapter_settings(path), self[Model].prompts_at_once
         servers = self[Servers]
@@ -132,9 +142,19 @@ class ExpertStep(Step):
         self._asked = teacher
         return teacher
 
+    @property
+    def stopped(self) -> dict[str, str]:
+        """How many replies were stopped and why; nothing where none was."""
+        stopped = sum((model.stopped for model in self._models), Counter())
+        return {"stopped": ", ".join(f"{n} {why}" for why, n in sorted(stopped.items()))} if stopped else {}
+
+    def summary(self, rows_in: int, rows_out: int, **numbers: object) -> None:
+        """Prints the closing line, with the replies that were stopped."""
+        super().summary(rows_in, rows_out, **numbers, **self.stopped)
+
     def execution(self) -> dict[str, object]:
         """How the step ran; addresses of servers without anything secret in them."""
-        found = super().execution()
+        found = super().execution() | self.stopped
         if not (Servers in self.options and self[Servers].address):
             found = {name: value for name, value in found.items() if name not in _SERVERS}
         if Servers in self.used and self[Servers].address:
