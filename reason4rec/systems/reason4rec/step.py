@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property, partial
@@ -73,6 +74,11 @@ class ExpertStep(Step):
     _asked: "Asked | None" = None
 
     @cached_property
+    def _models(self) -> "list[LanguageModel]":
+        """The language models that were asked."""
+        return []
+
+    @cached_property
     def dataset(self) -> Dataset:
         """The facts of the dataset."""
         return dataset_of(self.options)
@@ -121,6 +127,10 @@ class ExpertStep(Step):
 
         It runs in this process, or at the servers that --base_url names.
         """
+        self._models.append(self._load(name))
+        return self._models[-1]
+
+    def _load(self, name: str) -> "LanguageModel":
         path = self.path(adapter(name))
         settings, at_once = adapter_settings(path), self[Model].prompts_at_once
         servers = self[Servers]
@@ -183,9 +193,19 @@ class ExpertStep(Step):
             print(f"note: --teacher_model {RULES} answers in this process; OPENAI_BASE_URL is not used")
         return RuleTeacher(lambda: learn(schema.read(self.folder, TRAIN)["reviews"]), self.common.seed, self.templates)
 
+    @property
+    def stopped(self) -> dict[str, str]:
+        """How many replies were stopped and why; nothing where none was."""
+        stopped = sum((model.stopped for model in self._models), Counter())
+        return {"stopped": ", ".join(f"{n} {why}" for why, n in sorted(stopped.items()))} if stopped else {}
+
+    def summary(self, rows_in: int, rows_out: int, **numbers: object) -> None:
+        """Prints the closing line, with the replies that were stopped."""
+        super().summary(rows_in, rows_out, **numbers, **self.stopped)
+
     def execution(self) -> dict[str, object]:
         """How the step ran; addresses of servers without anything secret in them."""
-        found = super().execution()
+        found = super().execution() | self.stopped
         if not (Servers in self.options and self[Servers].address):
             found = {name: value for name, value in found.items() if name not in _SERVERS}
         if Servers in self.used and self[Servers].address:
