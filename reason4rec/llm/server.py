@@ -25,6 +25,7 @@ from reason4rec.llm.client import address_of, key_in
 from reason4rec.llm.patience import Patience
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.served_prompts import Asked, ServedPrompts
+from reason4rec.llm.stops import Finish, kept
 from reason4rec.llm.tokens import choice_ids, load_tokenizer
 from reason4rec.run.files import sha256
 from reason4rec.run.network import (
@@ -56,8 +57,12 @@ class ServedModel(ServedPrompts):
         temperature: float = 0.0,
         seed: int = 0,
         what: str = "generating",
+        finish: Finish | None = None,
     ) -> list[str]:
-        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
+        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own.
+
+        A reply is kept as the server wrote it, and cut where one in this process is stopped.
+        """
         options, of_template = {"max_tokens": max_new_tokens, "temperature": temperature}, self._of_template()
 
         def request(body: dict) -> dict:
@@ -75,7 +80,7 @@ class ServedModel(ServedPrompts):
 
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
-        return list(map(answer_of, replies))
+        return list(map(answer_of, kept(replies, finish, self.stopped)))
 
     def choice_probabilities(
         self,

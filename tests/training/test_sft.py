@@ -63,7 +63,7 @@ def settings_for(base, recipe=SMALL, **changes):
     fixed = {"base_model": base, "engine": "transformers", "device": "cpu", "max_length": 1024}
     fixed["optimizer"] = OPTIMIZER
     execution = {"processes": 1, "sharded": False, "gradient_accumulation": 1}
-    execution |= {"padding_free": True, "gradient_checkpointing": False}
+    execution |= {"padding_free": True, "gradient_checkpointing": False, "dtype": "float32"}
     return fixed | execution | recipe.__dict__ | changes
 
 
@@ -271,7 +271,7 @@ def test_a_training_shows_rows_steps_epoch_loss_and_rate_from_its_first_second_o
     assert "0/8" in tokenising[0] and "8/8" in tokenising[-1]
     assert "0/4" in training[0] and "4/4" in training[-1]
     assert "step/s" in training[-1] and "epoch 2.00 of 2, loss " in training[-1] and ", lr " in training[-1]
-    assert f"loading base model {base}" in printed.out.splitlines()
+    assert f"loading base model {base} in float32" in printed.out.splitlines()
 
 
 def test_settings_that_change_no_result_are_no_settings_of_an_adapter(base):
@@ -285,11 +285,11 @@ def test_settings_that_change_no_result_are_no_settings_of_an_adapter(base):
 
 def test_a_process_takes_one_card_however_many_it_sees(tmp_path, monkeypatch):
     settings = settings_for("any", gradient_accumulation=2)
-    config = trainer_module.config_of(SMALL, settings, 42, tmp_path)
+    config = trainer_module.config_of(SMALL, settings, 42, tmp_path, 0)
     assert (config.n_gpu, config.train_batch_size, config.device) == (0, 2, torch.device("cpu"))
     monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
     monkeypatch.setattr(TrainingArguments, "device", property(lambda self: torch.device("cpu:0")))
-    config = trainer_module.config_of(SMALL, settings, 42, tmp_path)
+    config = trainer_module.config_of(SMALL, settings, 42, tmp_path, 0)
     assert (config.n_gpu, config.train_batch_size, str(config.device)) == (1, 2, "cpu")
     monkeypatch.setattr(TrainingArguments, "device", property(lambda self: torch.device("cuda:1")))
     assert config.device == torch.device("cuda:1")
