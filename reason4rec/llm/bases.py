@@ -1,5 +1,6 @@
 """Base models: loading one in 4 bits, and putting an adapter on it."""
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,6 +140,13 @@ def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
         set_peft_model_state_dict(model, load_peft_weights(adapter, device=str(model.device)))
     feed_lm_head_in_its_dtype(model)
     return model
+
+
+def free() -> None:
+    """Gives the memory of models that are gone back to the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def merged(model: PeftModel) -> PreTrainedModel:
