@@ -1,4 +1,4 @@
-"""A model in bf16 on a CPU: adapters merged, replies written in batches that shrink, and rows read alone."""
+"""A model in bf16 on a CPU: adapters merged, rows read alone, and replies written in batches that shrink."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from reason4rec.llm import writing
 from reason4rec.llm.bases import load_base, merged, with_adapter
 from reason4rec.llm.cache import ResponseCache
 from reason4rec.llm.local import load
-from reason4rec.llm.stops import REPEATED, WROTE_ON
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
 
 
@@ -120,47 +119,6 @@ def test_drawn_replies_stay_their_own_in_a_batch_that_shrinks(base, monkeypatch,
     assert drawn == model.generate(asked, max_new_tokens=48, temperature=1.0, seed=3)
     if dtype == torch.float32:
         assert drawn == [model.generate([p], max_new_tokens=48, temperature=1.0, seed=3)[0] for p in asked]
-
-
-class Loops:
-    """Makes a model write the same few tokens for ever after some of the prompts, from the 5th token on."""
-
-    def __init__(self, model, said):
-        self.ids = model.tokenizer(said, add_special_tokens=False)["input_ids"]
-        self.steps = 0
-        model.model.register_forward_hook(self)
-
-    def __call__(self, module, args, output):
-        output.logits[:, -1] = 0
-        output.logits[:, -1, self.ids[self.steps % len(self.ids)]] = 9.0
-        self.steps += 1
-
-
-def test_a_reply_that_repeats_itself_is_stopped_and_counted(base, store):
-    model, asked = load(base, None, "cpu", cache=store), some_prompts(3)
-    Loops(model, "The user likes the mood of it and the voice and the words. ")
-    texts = model.generate(asked, max_new_tokens=600)
-    assert dict(model.stopped) == {REPEATED: 3}
-    assert all(0 < len(text) < 200 for text in texts)
-    assert model.generate(asked, max_new_tokens=600) == texts  # from the disk, cut and counted again
-    assert dict(model.stopped) == {REPEATED: 6}
-
-
-def test_a_reply_that_is_finished_is_stopped_where_it_goes_on(base, store):
-    def end_of_line(text):
-        place = text.find(" and ")
-        return place if place >= 0 and text[place:].strip() else None
-
-    model = load(base, None, "cpu", cache=store)
-    asked = some_prompts(2)
-    loops = Loops(model, "The user likes the mood of it and the voice and the words. ")
-    texts = model.generate(asked, max_new_tokens=600, finish=end_of_line)
-    assert dict(model.stopped) == {WROTE_ON: 2}
-    assert all(" and " not in text for text in texts)
-    assert loops.steps < 60
-    written = loops.steps
-    model.generate(asked, max_new_tokens=600)  # is no text that was stopped for another call
-    assert loops.steps > written
 
 
 def test_replies_of_a_batch_in_bf16_are_kept_when_the_whole_batch_is(base, tmp_path, in_bf16, monkeypatch):
