@@ -52,6 +52,7 @@ def main() -> None:
                 process.stdin.write("go\n")
                 process.stdin.flush()
                 runs[way].append(json.loads(process.stdout.readline()))
+                print(way, *(f"{what} {runs[way][-1][what]}" for what in ("writing", "scoring")), file=sys.stderr)
         for process in ways.values():
             process.stdin.close()
             process.wait()
