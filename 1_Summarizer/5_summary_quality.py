@@ -40,7 +40,7 @@ def run(step: utils.ExpertStep) -> None:
     if step.path(SUMMARIZER_ROWS).exists():
         quality.check_set_aside(prompts, step.read(SUMMARIZER_ROWS), step.path(SUMMARIZER_ROWS))
     texts[quality.TRAINED] = utils.chat_with_LLM(step.language_model("Summarizer"), prompts, tokens)
-    if base := step.untrained("Summarizer"):
+    if base := quality.untrained(step, "Summarizer"):
         texts[quality.UNTRAINED] = utils.chat_with_LLM(base, prompts, tokens)
     where = resolve_device(step[Model].device), step[Model].prompts_at_once or 32
     scores = {name: quality.scores(one, rows, other, options.encoder, *where) for name, one in texts.items()}
