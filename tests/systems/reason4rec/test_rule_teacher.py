@@ -194,7 +194,7 @@ def test_histories_are_read_from_other_teachers_summaries_too():
     )
     assert told.praised == {"beat": 1, "guitar": 1}
     assert not told.blamed
-    assert told.shown["guitar"] == "Eric Clapton's guitar"
+    assert told.good["guitar"] == "Eric Clapton's guitar"
 
 
 def test_the_verdict_without_a_hint_agrees_with_ratings_more_often_than_not_on_items_of_two_kinds():
