@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from reason4rec.errors import InputError
-from reason4rec.run.project import find
+from reason4rec.llm.known_bases import located
 
 # What a damaged file or an odd setting in it ends in, somewhere below transformers.
 DAMAGED = (
@@ -44,7 +44,7 @@ def refused(base_model: str | Path, error: Exception) -> InputError:
 
 def read_config(base_model: str | Path) -> PreTrainedConfig:
     """The configuration of a base model; InputError for what is no base, or one that is not read here, by its name."""
-    folder = find(base_model)
+    folder = located(base_model)
     if folder.is_dir():
         _check_folder(base_model, folder)
     try:

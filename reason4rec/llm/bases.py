@@ -1,5 +1,6 @@
 """Base models: loading one in 4 bits, and putting an adapter on it."""
 
+import gc
 from pathlib import Path
 
 import bitsandbytes
@@ -9,6 +10,7 @@ from peft.utils import ModulesToSaveWrapper
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -16,18 +18,36 @@ from transformers import (
 from reason4rec.errors import InputError
 from reason4rec.llm import adapters
 from reason4rec.llm.base_files import DAMAGED, read_config, refused
+from reason4rec.llm.known_bases import located
 from reason4rec.llm.tokens import chat_ids, end_of_turn
-from reason4rec.run.project import find
+
+LEAST_BF16_WIDTH = 512  # hidden size
 
 
-def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) -> PreTrainedModel:
+def dtype_on(device: str, config: PreTrainedConfig) -> torch.dtype:
+    """What a base computes in: bf16 on CUDA, and on a CPU that multiplies in it natively; else fp32.
+
+    A base that is narrower than LEAST_BF16_WIDTH gains nothing from bf16 and keeps fp32 on a CPU, so that its results
+    are the same on every host. Our decision.
+    """
+    if device.startswith("cuda"):
+        return torch.bfloat16
+    able = torch.cpu.get_capabilities()
+    native = able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16")  # x86-64 and Arm
+    wide = config.get_text_config(decoder=True).hidden_size >= LEAST_BF16_WIDTH
+    return torch.bfloat16 if native and wide else torch.float32
+
+
+def load_base(
+    base_model: str, device: str, storage: torch.dtype = torch.uint8, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
     """A causal language model in 4-bit NF4 on `cuda`, `cuda:N` or `cpu`, from the hub or a local folder.
 
-    Its packed weights are stored as `storage`, which must be that of all others where they are sharded. InputError
-    names what cannot be loaded, or lacks a weight.
+    It computes in `dtype`, by default that of `dtype_on`. Its packed weights are stored as `storage`, which must be
+    that of all others where they are sharded. InputError names what cannot be loaded, or lacks a weight.
     """
-    read_config(base_model)
-    number = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    config = read_config(base_model)
+    number = dtype or dtype_on(device, config)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -37,7 +57,7 @@ def load_base(base_model: str, device: str, storage: torch.dtype = torch.uint8) 
     )
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
-            str(find(base_model)),
+            str(located(base_model)),
             quantization_config=quantization,
             dtype=number,
             device_map={"": 0 if device == "cuda" else device},
@@ -96,9 +116,11 @@ def feed_lm_head_in_its_dtype(model: PeftModel) -> None:
     """Lets a trained head in fp32 stand on a base in bf16: its input is cast, not its weights, so no update is lost."""
     for module in model.modules():
         if isinstance(module, ModulesToSaveWrapper):
-            module.register_forward_pre_hook(
-                lambda head, inputs: (inputs[0].to(next(head.modules_to_save.parameters()).dtype), *inputs[1:])
-            )
+            _cast_input(module, module.modules_to_save)
+
+
+def _cast_input(module: torch.nn.Module, weights: torch.nn.Module) -> None:
+    module.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(next(weights.parameters()).dtype), *inputs[1:]))
 
 
 def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
@@ -114,3 +136,25 @@ def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
         set_peft_model_state_dict(model, load_peft_weights(adapter, device=str(model.device)))
     feed_lm_head_in_its_dtype(model)
     return model
+
+
+def free() -> None:
+    """Gives the memory of models that are gone back to the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def merged(model: PeftModel) -> PreTrainedModel:
+    """A base with its adapter added to its weights: each sum is made in fp32 and rounded once to those of the base.
+
+    A trained head stays as it is, beside the embeddings that it may have been tied to.
+    """
+    for name, tensor in model.named_parameters():
+        if "lora_" in name:
+            tensor.data = tensor.data.float()
+    plain = model.merge_and_unload()
+    head = plain.get_output_embeddings()
+    if head.weight.dtype != plain.get_input_embeddings().weight.dtype:
+        _cast_input(head, head)
+    return plain

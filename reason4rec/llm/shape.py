@@ -1,12 +1,14 @@
 """The shape of a model: what of its configuration decides how much it computes and keeps."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
 from reason4rec.errors import InputError
+from reason4rec.llm.known_bases import located
 from reason4rec.run.project import find
 
 
@@ -53,7 +55,7 @@ class Shape:
 
 def local_file(base_model: str, name: str) -> Path | None:
     """A file of a base model that is on this machine, in its folder or in the hub's cache."""
-    folder = find(base_model)
+    folder = located(base_model)
     if folder.exists():
         return folder / name if (folder / name).is_file() else None
     try:
@@ -73,3 +75,19 @@ def shape_of(base_model: str) -> Shape | None:
         return Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
     except KeyError as error:
         raise InputError(f"{path}: no {error.args[0]} in it, so its cost cannot be told") from None
+
+
+def size_of(base_model: str) -> float | None:
+    """About how many weights a base model has; None where it cannot be told.
+
+    A folder's configuration says it, and for other bases their name: `Qwen2.5-0.5B` has 5e8. Nothing is fetched.
+    """
+    path = find(base_model) / "config.json"
+    if not path.is_file():
+        sizes = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", base_model.lower())
+        return float(sizes[-1][0]) * {"b": 1e9, "m": 1e6}[sizes[-1][1]] if sizes else None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if not all(isinstance(config.get(name), int) for name in Shape.__dataclass_fields__):
+        return None
+    shape = Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
+    return shape.multiplied + (0 if config.get("tie_word_embeddings") else shape.head)

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from reason4rec.errors import InputError
 from reason4rec.llm.base_files import DAMAGED
+from reason4rec.llm.known_bases import located
 from reason4rec.llm.prompt import Prompt, shorten
-from reason4rec.run.project import find
 
 TEMPLATE_TOKENS = 256  # more than a chat template has beside the message
 PLACE = "\ue000"  # a character of private use marks where the message stands in the chat template
@@ -33,7 +33,9 @@ def load_tokenizer(base_model: str | Path) -> PreTrainedTokenizerBase:
     """
     try:
         # The side is not saved with a tokenizer; batches padded on the right are scored wrong.
-        tokenizer = AutoTokenizer.from_pretrained(str(find(base_model)), trust_remote_code=False, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(located(base_model)), trust_remote_code=False, padding_side="left"
+        )
     except (*DAMAGED, ImportError) as error:
         reason = str(error).strip().split("\n")[0][:120]
         raise InputError(

@@ -23,6 +23,36 @@ def keep_updates(model: "PeftModel") -> None:
             parameter.data = parameter.data.float()
 
 
+def sha256_of_weights(folder: Path) -> str:
+    """The sha256 of an adapter's weights; InputError where there are none to train further."""
+    path = folder / adapters.ADAPTER_WEIGHTS
+    if not path.is_file():
+        raise InputError(f"--start_from {folder}: no {path.name} there; name the folder of a trained adapter")
+    return files.sha256(path)
+
+
+def start_from(model: "PeftModel", folder: Path, settings: dict) -> None:
+    """Gives a new adapter the weights of a trained one.
+
+    InputError unless that one was trained on the same base and has the same shape: rank, layers and head.
+    """
+    from peft import load_peft_weights, set_peft_model_state_dict
+    from peft.utils import get_peft_model_state_dict
+
+    was = adapters.adapter_settings(folder)
+    for name in ("base_sha256", "base_model", "rank", "alpha", "lm_head"):
+        # The name of a base that lies in a folder says nothing.
+        if was.get(name) != settings[name] and not (name == "base_model" and settings["base_sha256"]):
+            raise InputError(
+                f"--start_from {folder}: was trained with {name} {was.get(name)}, this training has {settings[name]}"
+            )
+    weights = load_peft_weights(folder, device="cpu")
+    shapes = {name: weight.shape for name, weight in get_peft_model_state_dict(model).items()}
+    if {name: weight.shape for name, weight in weights.items()} != shapes:
+        raise InputError(f"--start_from {folder}: its weights are of other layers than those to train; train anew")
+    set_peft_model_state_dict(model, weights)
+
+
 def trained_weights(model: "PeftModel") -> dict[str, "torch.Tensor"]:
     """The trained weights by name, whole and on the CPU, also where processes hold shards: all of them must call it."""
     from torch.distributed.tensor import DTensor

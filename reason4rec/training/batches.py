@@ -35,6 +35,31 @@ def flatten(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor | tu
     }
 
 
+def parts_of(batch: dict[str, object], tokens: int | None) -> Iterator[dict[str, object]]:
+    """The rows of a batch in parts of at most so many tokens, padding included; a longer row is a part of its own.
+
+    The batch is one of `flatten`, or has a row in each line of its tensors. None leaves it whole.
+    """
+    if tokens is None:
+        yield batch
+        return
+    lengths = batch.get("row_lengths")
+    rows, width = batch["input_ids"].shape
+    ends, in_part = [0], 0
+    for number, length in enumerate(lengths or [width] * rows):
+        if in_part and in_part + length > tokens:
+            ends.append(number)
+            in_part = 0
+        in_part += length
+    for first, end in zip(ends, [*ends[1:], None]):
+        if lengths is None:
+            yield {name: tensor[first:end] for name, tensor in batch.items()}
+        else:
+            start, width = sum(lengths[:first]), sum(lengths[first:end])
+            part = {name: tensor[:, start : start + width] for name, tensor in batch.items() if name != "row_lengths"}
+            yield part | {"row_lengths": lengths[first:end]}
+
+
 def attention(
     module: torch.nn.Module,
     query: torch.Tensor,

@@ -24,7 +24,12 @@ TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"
 OPTIMIZER = "adamw_8bit"  # released code
 SCHEDULE = "linear"  # transformers' default; the released code's is not known
 MAX_LENGTH = 4096  # released code
+LONGEST_WARMUP = 0.1  # of all steps, where a warm-up is a number of steps; our decision
 SAVE_MINUTES = 10  # our decision; saving changes no result
+
+# From how many weights of the base on a learning rate is multiplied by what: the recipes are those of an 8B base, and
+# the best rate falls about as a base gets wider, so with the cube root of its weights. Our decision.
+RATE_FACTORS = ((6e9, 1), (9e8, 2), (0, 4))
 
 # What a number must be at least, or above, and what it must be below.
 AT_LEAST = {"rank": 1, "alpha": 1, "batch_size": 1, "dropout": 0, "warmup": 0}
@@ -47,3 +52,22 @@ def checked(recipe: Recipe) -> Recipe:
                     f"--{name} {value!r}: must be a number {words} {bound}; so must it in a dataset's recipe"
                 )
     return recipe
+
+
+def warmup_steps(recipe: Recipe, n_rows: int) -> float:
+    """The warm-up of a training on so many rows, as transformers takes it: below 1 a share of all steps, else steps.
+
+    A number of steps is at most LONGEST_WARMUP of all, so that it ends on little data too. Our decision.
+    """
+    if recipe.warmup < 1:
+        return recipe.warmup
+    steps = math.ceil(recipe.epochs * math.ceil(n_rows / recipe.batch_size))
+    longest = math.ceil(LONGEST_WARMUP * steps)
+    if recipe.warmup > longest:
+        print(f"warm-up of {longest} steps, not {recipe.warmup:g}: at most a tenth of all {steps}", flush=True)
+    return min(recipe.warmup, longest)
+
+
+def rate_factor(weights: float | None) -> int:
+    """By what a recipe's learning rate is multiplied for a base of so many weights; 1 where that is not known."""
+    return 1 if weights is None else next(factor for least, factor in RATE_FACTORS if weights >= least)

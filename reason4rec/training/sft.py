@@ -15,28 +15,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.llm.known_bases import sha256_of
 from reason4rec.run import files
-from reason4rec.run.project import find
-from reason4rec.training.adapters import save, trained_weights
+from reason4rec.training.adapters import save, sha256_of_weights, trained_weights
 from reason4rec.training.processes import any_is, is_launched, together
 from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe
 from reason4rec.training.trainer import COMPLETE, build_trainer, rows_at_once
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+    from trl import SFTTrainer
 
 WRITE_FAILURES = ("I/O error", "PytorchStreamWriter", "inline_container")
 SHARDED_OPTIMIZER = "adamw_torch"  # bitsandbytes' cannot step on FSDP2's shards (measured with 0.50.2)
 CURVE = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
-def settings_of(adapter: str, recipe: Recipe, base_model: str, max_length: int) -> dict[str, object]:
-    """All that decides the weights of an adapter, by the names in its record."""
-    folder = find(base_model)
-    return {
+def settings_of(
+    adapter: str, recipe: Recipe, base_model: str, max_length: int, start_from: Path | None = None
+) -> dict[str, object]:
+    """All that decides the weights of an adapter, by the names in its record.
+
+    An adapter that is trained further is named by its weights. InputError if `start_from` holds none.
+    """
+    started = {} if start_from is None else {"started_from": sha256_of_weights(start_from)}
+    return started | {
         "adapter": adapter,
         "base_model": base_model,
-        "base_sha256": files.sha256(folder) if folder.is_dir() else None,
+        "base_sha256": sha256_of(base_model),
         "max_length": max_length,
         "target_modules": TARGET_MODULES,
         "optimizer": SHARDED_OPTIMIZER if is_sharded() else OPTIMIZER,
@@ -53,6 +59,7 @@ def execution_of(
     gradient_accumulation: int = 1,
     padding_free: bool | None = None,
     gradient_checkpointing: bool | None = None,
+    start_from: Path | None = None,
 ) -> dict[str, object]:
     """The settings that change no result, only how it is computed, by the names in the record.
 
@@ -60,6 +67,8 @@ def execution_of(
     """
     engine = resolve_engine(engine, device, processes)
     rows_at_once(batch_size, gradient_accumulation, processes)
+    if gradient_checkpointing is None and device == "cuda":
+        gradient_checkpointing = True  # on a CPU the memory decides, once the base is loaded
     return {
         "engine": engine,
         "device": device,
@@ -67,8 +76,11 @@ def execution_of(
         "sharded": is_sharded(),
         "gradient_accumulation": gradient_accumulation,
         "padding_free": resolve_padding_free(padding_free, engine),
-        "gradient_checkpointing": device == "cuda" if gradient_checkpointing is None else gradient_checkpointing,
-    }
+        # On a CPU None is left to the memory, once the base is loaded.
+        "gradient_checkpointing": device == "cuda" or None
+        if gradient_checkpointing is None
+        else gradient_checkpointing,
+    } | ({"start_from": str(start_from)} if start_from else {})
 
 
 def is_sharded() -> bool:
@@ -104,6 +116,7 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
     base that cannot be used, or be trained in the way that was asked for.
     """
     from reason4rec.llm.base_files import length_that_fits, read_config
+    from reason4rec.llm.bases import dtype_on
     from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.batches import can_lay_end_to_end
     from reason4rec.training.modules import check_adapter
@@ -115,9 +128,11 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
         raise InputError(
             f"--padding_free: {base_model} does not attend to all earlier tokens alike; leave the option away"
         )
-    found = dict(execution)
+    found = execution | {"dtype": str(dtype_on(execution["device"], config)).removeprefix("torch.")}
     if execution["engine"] == "transformers" and execution["padding_free"] is None:
         found["padding_free"] = can
+        if not can:
+            print(f"rows are padded: {base_model} does not attend to all earlier tokens alike", flush=True)
     length = length_that_fits(settings["max_length"], config, load_tokenizer(base_model), base_model)
     if length < settings["max_length"]:
         found["max_length"] = length
@@ -163,8 +178,9 @@ def train_sft(
         weights = trained_weights(trainer.model)
         if not state.is_main_process:
             return None
+        found = resolved(trainer)
         curve = [{key: entry[key] for key in CURVE} for entry in trainer.state.log_history if "loss" in entry]
-        save(trainer.model, weights, trainer.processing_class, out, origin, execution, curve)
+        save(trainer.model, weights, trainer.processing_class, out, origin, execution | found, curve)
     shutil.rmtree(folder)
     return {
         "rows": n_rows,
@@ -172,6 +188,15 @@ def train_sft(
         "steps": trainer.state.global_step,
         "first_loss": round(curve[0]["loss"], 4),
         "last_loss": round(curve[-1]["loss"], 4),
+    }
+
+
+def resolved(trainer: "SFTTrainer") -> dict[str, object]:
+    """What the rows and the memory decided of a training, by the names in the record."""
+    return {
+        "warmup_steps": trainer.args.get_warmup_steps(trainer.state.max_steps),
+        "gradient_checkpointing": trainer.args.gradient_checkpointing,
+        "tokens_at_once": getattr(trainer, "tokens_at_once", None),
     }
 
 

@@ -1,14 +1,18 @@
 """trl's trainer, set up for one adapter: its rows as token ids, its model, and what it shows while it works."""
 
+import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
-from reason4rec.training.adapters import keep_updates
+from reason4rec.training.adapters import keep_updates, start_from
 from reason4rec.training.modules import head_of, target_modules
-from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe
+from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe, warmup_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,31 +73,30 @@ def build_trainer(
         import unsloth  # noqa: F401
     import torch
     from accelerate import PartialState
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
-    from transformers import PrinterCallback, ProgressCallback
+    from datasets import Dataset, disable_progress_bars
 
     from reason4rec.llm.bases import check_vocabulary
     from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.batches import flatten
-    from reason4rec.training.callbacks import MarkComplete, Progress, SaveByTime
+    from reason4rec.training.callbacks import MarkComplete, SaveByTime
+    from reason4rec.training.memory import fit_parts
 
-    disable_progress_bar()
+    disable_progress_bars()
     recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
     tokenizer = load_tokenizer(settings["base_model"])
     tokenizer.padding_side = "right"
     fitted, shortened = fit_rows(rows, tokenizer, settings["max_length"], quiet=not PartialState().is_main_process)
-    print(f"loading base model {settings['base_model']}", flush=True)
+    print(f"loading base model {settings['base_model']} in {settings['dtype']}", flush=True)
     at_once = rows_at_once(recipe.batch_size, settings["gradient_accumulation"], settings["processes"])
     blanks = -len(fitted) % (settings["processes"] * at_once) if settings["processes"] > 1 else 0
-    blank = {"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}
+    blank = [{"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}] if blanks else []
     torch.manual_seed(seed)
     model = model_to_train(recipe, settings, seed)
     check_vocabulary(model, tokenizer, settings["base_model"])
-    trainer = trainer_class(len(fitted), blanks)(
+    trainer = trainer_class(len(fitted), blanks, settings["device"] == "cpu")(
         model=model,
-        args=config_of(recipe, settings, seed, folder),
-        train_dataset=Dataset.from_list(fitted + [blank] * (blanks > 0)),
+        args=config_of(recipe, settings, seed, folder, warmup_steps(recipe, len(rows))),
+        train_dataset=Dataset.from_list(fitted + blank),
         data_collator=flatten if settings["padding_free"] else None,
         processing_class=tokenizer,
         peft_config=adapter_config(recipe, model, settings),
@@ -101,24 +104,55 @@ def build_trainer(
     )
     if not blanks and len(trainer.train_dataset) != len(rows):
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
-    for noisy in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(noisy)
-    trainer.add_callback(Progress())
     keep_updates(trainer.model)
+    if settings.get("start_from"):
+        start_from(trainer.model, Path(settings["start_from"]), settings)
     check_labels(trainer, fitted[0]["labels"])
+    show_progress(trainer)
+    fit_parts(trainer, settings, folder)
     return trainer, shortened
 
 
-def trainer_class(n_rows: int, blanks: int) -> type["SFTTrainer"]:
-    """trl's trainer, or, where processes would be left without a row, one that gives them blank ones."""
+def show_progress(trainer: "SFTTrainer") -> None:
+    """Lets a trainer show its steps as all that is slow does here."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from reason4rec.training.callbacks import Progress
+
+    for noisy in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(noisy)
+    trainer.add_callback(Progress())
+
+
+def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
+    """trl's trainer; on a CPU one that goes through a batch in parts of at most `tokens_at_once` tokens.
+
+    Where processes would be left without a row, it gives them blank ones.
+    """
     from trl import SFTTrainer
 
-    from reason4rec.training.batches import Filled
+    from reason4rec.training.batches import Filled, parts_of
+    from reason4rec.training.memory import numbers_of
 
+    class PartsTrainer(SFTTrainer):
+        tokens_at_once: int | None = None
+
+        def compute_loss_context_manager(self):
+            stack = contextlib.ExitStack()
+            stack.enter_context(super().compute_loss_context_manager())
+            stack.enter_context(numbers_of(self.model, self.args))
+            return stack
+
+        def training_step(self, model, inputs, num_items_in_batch=None):
+            # A part's loss is its sum over the number of tokens in the whole batch, so that parts add up to it.
+            whole = super().training_step
+            return sum(whole(model, part, num_items_in_batch) for part in parts_of(inputs, self.tokens_at_once))
+
+    kind = PartsTrainer if on_cpu else SFTTrainer
     if not blanks:
-        return SFTTrainer
+        return kind
 
-    class FilledTrainer(SFTTrainer):
+    class FilledTrainer(kind):
         # Its public caller, `get_train_dataloader`, would have to be written anew for another sampler.
         def _get_train_sampler(self, *_: object) -> Filled:
             return Filled(n_rows, n_rows + blanks)
@@ -168,15 +202,37 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
     several = settings["device"] == "cuda" and settings["processes"] > 1
     device = f"cuda:{PartialState().local_process_index}" if several else settings["device"]
     # Shards are cut from tensors of one kind, so the 4-bit weights are stored as if they were the others' numbers.
-    model = load_base(settings["base_model"], device, torch.bfloat16 if settings["sharded"] else torch.uint8)
+    storage = torch.bfloat16 if settings["sharded"] else torch.uint8
+    model = load_base(settings["base_model"], device, storage, getattr(torch, settings["dtype"]))
+    if in_bf16_on_a_cpu(settings):
+        model = unpacked(model)
     model.config.use_cache = False
     if settings["padding_free"]:
         attend_row_by_row(model)
     return model
 
 
-def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path) -> "SFTConfig":
-    """trl's configuration of a training."""
+def in_bf16_on_a_cpu(settings: dict) -> bool:
+    """Whether a training multiplies in bf16 on a CPU, where its trained weights in fp32 are cast by autocast."""
+    return settings["device"] == "cpu" and settings["dtype"] == "bfloat16"
+
+
+def unpacked(model: "PreTrainedModel") -> "PreTrainedModel":
+    """A base whose 4-bit weights stand unpacked where that takes at most half of the machine's memory.
+
+    They have the values that they would be unpacked to at each use.
+    """
+    import bitsandbytes
+
+    packed = any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules())
+    if not packed or model.num_parameters() * model.dtype.itemsize > psutil.virtual_memory().total / 2:
+        return model
+    logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
+    return model.dequantize()
+
+
+def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path, warmup: float) -> "SFTConfig":
+    """trl's configuration of a training; `warmup` as in `warmup_steps`."""
     from reason4rec.training.config import OneDeviceConfig
 
     unsloth, cuda = settings["engine"] == "unsloth", settings["device"] == "cuda"
@@ -191,12 +247,12 @@ def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path) -> "SFTCo
         ),
         gradient_accumulation_steps=settings["gradient_accumulation"],
         learning_rate=recipe.lr,
-        warmup_steps=recipe.warmup,
+        warmup_steps=warmup,
         lr_scheduler_type=SCHEDULE,
         optim=settings["optimizer"],
-        bf16=cuda,
+        bf16=cuda or in_bf16_on_a_cpu(settings),
         use_cpu=not cuda,
-        gradient_checkpointing=settings["gradient_checkpointing"],
+        gradient_checkpointing=bool(settings["gradient_checkpointing"]),
         ddp_find_unused_parameters=False,
         seed=seed,
         save_strategy="epoch",

@@ -366,6 +366,7 @@ def trained(args: argparse.Namespace, adapter: str, way: str, checkpointing: boo
         "base_model": str(folder_of(args)),
         "max_length": MAX_LENGTH,
         "device": args.device,
+        "dtype": "bfloat16" if args.device == "cuda" else "float32",
         "processes": 1,
         "sharded": False,
         "gradient_accumulation": 1,

@@ -103,7 +103,8 @@ def made_up(n: int, seed: int) -> list[dict]:
 
 def prepared(rows: list[dict], seed: int, padding_free: bool = True, checkpointing: bool = False) -> trl.SFTTrainer:
     """The trainer as the step builds it."""
-    way = {"engine": "transformers", "device": "cpu", "processes": 1, "sharded": False, "gradient_accumulation": 1}
+    way = {"engine": "transformers", "device": "cpu", "dtype": "float32", "processes": 1, "sharded": False}
+    way |= {"gradient_accumulation": 1}
     way |= {"padding_free": padding_free, "gradient_checkpointing": checkpointing}
     settings = RECIPE.__dict__ | way | {"base_model": str(DEMO_BASE), "max_length": 4096}
     return trainer_module.build_trainer(rows, settings, seed, Path(FOLDER.name))[0]

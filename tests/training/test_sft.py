@@ -63,7 +63,7 @@ def settings_for(base, recipe=SMALL, **changes):
     fixed = {"base_model": base, "engine": "transformers", "device": "cpu", "max_length": 1024}
     fixed["optimizer"] = OPTIMIZER
     execution = {"processes": 1, "sharded": False, "gradient_accumulation": 1}
-    execution |= {"padding_free": True, "gradient_checkpointing": False}
+    execution |= {"padding_free": True, "gradient_checkpointing": False, "dtype": "float32"}
     return fixed | execution | recipe.__dict__ | changes
 
 
@@ -107,9 +107,13 @@ def command(base, root, adapter="Predictor", **changes):
 
 def run(command):
     """Trains as a command line says, in this process."""
+    train.train(step_of(command))
+
+
+def step_of(command):
     adapter, *rest = command
     spec = PIPELINE.training(adapter.partition("=")[2])
-    train.train(PIPELINE.step(PIPELINE, spec, parse(PIPELINE, spec, rest)))
+    return PIPELINE.step(PIPELINE, spec, parse(PIPELINE, spec, rest))
 
 
 def test_the_loss_is_on_the_answer_and_its_end_alone(base, tmp_path):
@@ -267,7 +271,7 @@ def test_a_training_shows_rows_steps_epoch_loss_and_rate_from_its_first_second_o
     assert "0/8" in tokenising[0] and "8/8" in tokenising[-1]
     assert "0/4" in training[0] and "4/4" in training[-1]
     assert "step/s" in training[-1] and "epoch 2.00 of 2, loss " in training[-1] and ", lr " in training[-1]
-    assert f"loading base model {base}" in printed.out.splitlines()
+    assert f"loading base model {base} in float32" in printed.out.splitlines()
 
 
 def test_settings_that_change_no_result_are_no_settings_of_an_adapter(base):
@@ -281,11 +285,11 @@ def test_settings_that_change_no_result_are_no_settings_of_an_adapter(base):
 
 def test_a_process_takes_one_card_however_many_it_sees(tmp_path, monkeypatch):
     settings = settings_for("any", gradient_accumulation=2)
-    config = trainer_module.config_of(SMALL, settings, 42, tmp_path)
+    config = trainer_module.config_of(SMALL, settings, 42, tmp_path, 0)
     assert (config.n_gpu, config.train_batch_size, config.device) == (0, 2, torch.device("cpu"))
     monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 4))
     monkeypatch.setattr(TrainingArguments, "device", property(lambda self: torch.device("cpu:0")))
-    config = trainer_module.config_of(SMALL, settings, 42, tmp_path)
+    config = trainer_module.config_of(SMALL, settings, 42, tmp_path, 0)
     assert (config.n_gpu, config.train_batch_size, str(config.device)) == (1, 2, "cpu")
     monkeypatch.setattr(TrainingArguments, "device", property(lambda self: torch.device("cuda:1")))
     assert config.device == torch.device("cuda:1")
@@ -423,6 +427,36 @@ def test_a_training_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_path, monk
     assert (out / name).read_bytes() == (whole / name).read_bytes()
     assert (out / "loss_curve.json").read_text() == (whole / "loss_curve.json").read_text()
     assert not sft.training_folder(out).exists()
+
+
+def test_an_adapter_is_trained_further_from_the_weights_that_it_had(base, tmp_path):
+    """With its head; and where those weights change, what was trained from them is out of date."""
+    run(command(base, tmp_path / "first", epochs=1))
+    start = tmp_path / "first/checkpoints/Demo_data/Predictor"
+    further = command(base, tmp_path / "further", epochs=1, start_from=start, lr=1e-6)
+    run(further)
+    out = tmp_path / "further/checkpoints/Demo_data/Predictor"
+    assert records.read_record(out)["made_from"]["settings"]["started_from"] == files.sha256(
+        start / "adapter_model.safetensors"
+    )
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (start, out))
+    assert before.keys() == after.keys()
+    assert all(weight.abs().max() > 1e-4 for weight in before.values())  # a new adapter has zeros
+    assert all(0 < (before[name] - after[name]).abs().max() < 1e-5 for name in before)
+    files.write_bytes(start / "adapter_model.safetensors", (out / "adapter_model.safetensors").read_bytes())
+    assert not step_of(further).done()
+
+
+def test_an_adapter_that_does_not_fit_is_named_before_it_is_trained_further(base, tmp_path):
+    run(command(base, tmp_path / "first", epochs=1))
+    start = tmp_path / "first/checkpoints/Demo_data/Predictor"
+    with pytest.raises(InputError, match="trained with rank 8, this training has 4"):
+        run(command(base, tmp_path / "further", start_from=start, rank=4))
+    with pytest.raises(InputError, match="trained with lm_head True, this training has False"):
+        run(command(base, tmp_path / "further", start_from=start, lm_head=False))
+    with pytest.raises(InputError, match="--start_from .*nowhere: no adapter_model.safetensors there"):
+        run(command(base, tmp_path / "further", start_from=tmp_path / "nowhere"))
+    assert not (tmp_path / "further/checkpoints/Demo_data/Predictor").exists()
 
 
 @pytest.mark.parametrize("dies_at", [5, 6, 8, 11])

@@ -16,7 +16,6 @@ memory. Our decision.
 """
 
 import argparse
-import gc
 import json
 import os
 import shutil
@@ -34,7 +33,8 @@ from reason4rec.errors import InputError
 from reason4rec.llm import adapters
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.base import resolve_device
-from reason4rec.llm.bases import load_base, with_adapter
+from reason4rec.llm.bases import free, load_base, with_adapter
+from reason4rec.llm.known_bases import located, sha256_of
 from reason4rec.llm.local import load
 from reason4rec.llm.tokens import chat_ids, choices_after, load_tokenizer
 from reason4rec.run import files, records
@@ -130,10 +130,10 @@ def check_place(out: Path, overwrite: bool) -> None:
 
 def check_base(base_model: str, sha256: str | None, base: str) -> None:
     """InputError unless the base is the one that the adapter was trained on, with the weights that are asked for."""
-    if sha256 and (not Path(base_model).is_dir() or files.sha256(Path(base_model)) != sha256):
+    if sha256 and sha256_of(base_model) != sha256:
         raise InputError(f"{base_model}: is not there as the adapter was trained on it; put that base model back")
     try:
-        config = AutoConfig.from_pretrained(base_model, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(located(base_model), trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"base model {base_model}: cannot be loaded ({reason})") from error
@@ -144,9 +144,9 @@ def check_base(base_model: str, sha256: str | None, base: str) -> None:
 def base_to_merge_into(base_model: str, base: str, dtype: torch.dtype, device: str) -> PreTrainedModel:
     """The base as a plain model: its weights as published, or those of its 4-bit form."""
     if base == "nf4":
-        return load_base(base_model, device).dequantize()
+        return load_base(base_model, device, dtype=None if device == "cuda" else torch.float32).dequantize()
     return AutoModelForCausalLM.from_pretrained(
-        base_model, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        located(base_model), dtype=dtype, use_safetensors=True, trust_remote_code=False
     ).to(device)
 
 
@@ -195,13 +195,6 @@ def fixed_prompts() -> list[str]:
         history = History(entries, entries, 3.0 if n else None, 4.0 if n else None)
         asked.append(prompts.predictor("Album", "A new song", history, "The user likes melodies.").text)
     return asked
-
-
-def free() -> None:
-    """Gives the memory of models that are gone back to the GPU."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def main() -> None:

@@ -4,9 +4,13 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator
 
 from reason4rec.errors import InputError
+from reason4rec.llm.encoders import folder_of
+from reason4rec.llm.known_bases import full_name
 from reason4rec.llm.usage import REPLY_TOKENS
 from reason4rec.run.options import Number, Options, Positive, option
 from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
@@ -19,6 +23,7 @@ RULE_TEACHER = "rule teacher"
 EDITION = 1  # of the rules, counted up when the same prompt gets another answer, so that records tell
 SERVERS = "REASON4REC_BASE_URL"
 Device = Literal["auto", "cpu", "cuda"]
+BaseModel = Annotated[str, AfterValidator(full_name)]
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,18 @@ class Preprocess(Options):
     )
     core: Positive = option(5, "least reviews of a user and item; 1 keeps all")
     window_first: bool = option(False, "cut to the last months before the core filter")
+
+
+@dataclass(frozen=True)
+class PublishedTexts(Options):
+    """importing published texts"""
+
+    tables: Path | None = option(None, "folder with the published texts", changes_output=False, metavar="FOLDER")
+    reviews: Path | None = option(
+        None, "raw reviews; for a known dataset those in its raw/", changes_output=False, metavar="FILE"
+    )
+    metadata: Path | None = option(None, "raw metadata with the items' titles", changes_output=False, metavar="FILE")
+    set_aside: Number = option(0.1, "share of the titles whose texts are kept from training", metavar="SHARE")
 
 
 @dataclass(frozen=True)
@@ -227,16 +244,19 @@ class RewardFilter(Options):
 class Training(Options):
     """training an adapter (default: the recipe of the expert)"""
 
-    base_model: str = option("", "hub name or folder", fact="base_model", metavar="NAME")
+    base_model: BaseModel = option("", "short name, hub name or folder", fact="base_model", metavar="NAME")
     max_length: Positive = option(MAX_LENGTH, "tokens of the longest row")
     rank: Positive | None = option(None, "rank of the adapter")
     alpha: Positive | None = option(None, "scale of the adapter, over its rank")
     dropout: Number | None = option(None, "share of the adapter's inputs that are dropped")
-    lr: Number | None = option(None, "learning rate")
-    warmup: Number | None = option(None, "steps of warm-up, below 1 their share of all steps")
+    lr: Number | None = option(None, "learning rate (default: the recipe's, by the size of the base)")
+    warmup: Number | None = option(None, "steps of warm-up, at most a tenth of all; below 1 their share")
     epochs: Number | None = option(None, "passes over the rows")
     batch_size: Positive | None = option(None, "rows a step, over all accumulated parts")
     lm_head: bool | None = option(None, "train and save the output head too")
+    start_from: Path | None = option(
+        None, "folder of a trained adapter to train further (default: a new adapter)", one_step=True, metavar="FOLDER"
+    )
 
     def recorded(self) -> dict[str, object]:
         """Nothing: the recipe that results is recorded whole."""
@@ -257,7 +277,8 @@ class Execution(Options):
     )
     gradient_checkpointing: bool | None = option(
         None,
-        "compute activations twice instead of keeping them: less memory, more time (default: only on a GPU)",
+        "compute activations twice instead of keeping them: less memory, more time (default: on a GPU, or where memory "
+        "is too short for a row)",
         changes_output=False,
     )
     save_minutes: Positive = option(SAVE_MINUTES, "minutes between checkpoints within an epoch", changes_output=False)
@@ -270,6 +291,13 @@ class Mode(Options):
     predictor_mode: Literal["reasoned", "direct", "one_step", "rating_first"] = option(
         "reasoned", "how it comes to a rating", old_names=("form",)
     )
+
+
+@dataclass(frozen=True)
+class Split(Options):
+    """the rows that are asked about"""
+
+    split: Literal["test", "valid"] = option("test", "which: valid is for choosing settings", later=True)
 
 
 @dataclass(frozen=True)
@@ -303,8 +331,11 @@ class Baselines(Options):
 
     model: str = option("all", "which baseline (default: all that ask no LLM)", changes_output=False, metavar="NAME")
     seeds: tuple[int, ...] = option((42, 43, 44), "of models with a seed", changes_output=False)  # our decision
-    base_model: str | None = option(
-        None, "hub name or folder for zero_shot (default: the dataset's)", fact="base_model", metavar="NAME"
+    base_model: BaseModel | None = option(
+        None,
+        "base model for zero_shot and zero_shot_reasoned (default: the dataset's)",
+        fact="base_model",
+        metavar="NAME",
     )
 
     def recorded(self) -> dict[str, object]:
@@ -324,14 +355,34 @@ class Quality(Options):
     """quality of the reasons"""
 
     scores: tuple[str, ...] | None = option(None, "against the reviews (default: all without a download)")
-    bertscore: Path | None = option(None, "folder of an encoder; adds BERTScore", changes_output=False)
+    bertscore: Path | None = option(None, "folder of an encoder, or minilm; adds BERTScore", changes_output=False)
     bertscore_layer: Positive | None = option(None, "layer to compare tokens in (default: the last)")
     bleurt: Path | None = option(None, "folder of a BLEURT checkpoint; adds BLEURT", changes_output=False)
     judge: bool = option(False, "ask the teacher for a GPTScore")
 
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder."""
+        return self.bertscore and folder_of(self.bertscore)
+
     def recorded(self) -> dict[str, object]:
         """Nothing: the row records which scores result."""
         return {}
+
+
+@dataclass(frozen=True)
+class SummaryQuality(Options):
+    """quality of summaries"""
+
+    summaries: tuple[str, ...] = option(
+        (), "tables of further summaries, such as a teacher's", changes_output=False, metavar="NAME=FILE"
+    )
+    bertscore: Path | None = option(None, "folder of an encoder, or minilm; adds BERTScore", changes_output=False)
+
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder."""
+        return self.bertscore and folder_of(self.bertscore)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property, partial
@@ -27,7 +28,14 @@ from reason4rec.run.options import Resolved
 from reason4rec.run.project import find
 from reason4rec.run.step import Common, Step
 from reason4rec.systems.reason4rec import facts, prompts
-from reason4rec.systems.reason4rec.artifacts import PREDICTOR, SUMMARIES, SUMMARY, TEACHER_REASONS, TEACHER_SUMMARIES
+from reason4rec.systems.reason4rec.artifacts import (
+    ON_VALID,
+    PREDICTOR,
+    SUMMARIES,
+    SUMMARY,
+    TEACHER_REASONS,
+    TEACHER_SUMMARIES,
+)
 from reason4rec.systems.reason4rec.facts import Dataset
 from reason4rec.systems.reason4rec.options import (
     RULE_TEACHER,
@@ -38,6 +46,7 @@ from reason4rec.systems.reason4rec.options import (
     Preprocess,
     Prompts,
     Servers,
+    Split,
     Teacher,
 )
 
@@ -65,6 +74,11 @@ class ExpertStep(Step):
     _asked: "Asked | None" = None
 
     @cached_property
+    def _models(self) -> "list[LanguageModel]":
+        """The language models that were asked."""
+        return []
+
+    @cached_property
     def dataset(self) -> Dataset:
         """The facts of the dataset."""
         return dataset_of(self.options)
@@ -83,6 +97,11 @@ class ExpertStep(Step):
         """The rows of an artifact, only the first `--limit` of them in a trial, numbered from 0."""
         frame = self.read(artifact)
         return (frame.head(self.common.limit) if self.common.limit else frame).reset_index(drop=True)
+
+    def on(self, artifact: Artifact) -> Artifact:
+        """The artifact on the rows that --split names, in the place of one on the test rows."""
+        valid = Split in self.options and self[Split].split == "valid"
+        return ON_VALID.get(artifact, artifact) if valid else artifact
 
     def histories(self, targets: pd.DataFrame) -> list[History]:
         """The histories of targets as the experts see them: summaries of earlier training reviews."""
@@ -108,6 +127,10 @@ class ExpertStep(Step):
 
         It runs in this process, or at the servers that --base_url names.
         """
+        self._models.append(self._load(name))
+        return self._models[-1]
+
+    def _load(self, name: str) -> "LanguageModel":
         path = self.path(adapter(name))
         settings, at_once = adapter_settings(path), self[Model].prompts_at_once
         servers = self[Servers]
@@ -129,6 +152,16 @@ class ExpertStep(Step):
 
         device = resolve_device(self[Model].device)
         return load(settings["base_model"], path, device, settings["max_length"], at_once, self.cache)
+
+    def untrained(self, name: str) -> "LanguageModel | None":
+        """The base model of an expert without its adapter, in this process; None where the expert is at servers."""
+        if self[Servers].address:
+            return None
+        from reason4rec.llm.local import load
+
+        settings, model = adapter_settings(self.path(adapter(name))), self[Model]
+        device = resolve_device(model.device)
+        return load(settings["base_model"], None, device, settings["max_length"], model.prompts_at_once, self.cache)
 
     def teacher(self) -> "Asked | RuleTeacher":
         """The teacher that the options and the environment name."""
@@ -160,9 +193,19 @@ class ExpertStep(Step):
             print(f"note: --teacher_model {RULES} answers in this process; OPENAI_BASE_URL is not used")
         return RuleTeacher(lambda: learn(schema.read(self.folder, TRAIN)["reviews"]), self.common.seed, self.templates)
 
+    @property
+    def stopped(self) -> dict[str, str]:
+        """How many replies were stopped and why; nothing where none was."""
+        stopped = sum((model.stopped for model in self._models), Counter())
+        return {"stopped": ", ".join(f"{n} {why}" for why, n in sorted(stopped.items()))} if stopped else {}
+
+    def summary(self, rows_in: int, rows_out: int, **numbers: object) -> None:
+        """Prints the closing line, with the replies that were stopped."""
+        super().summary(rows_in, rows_out, **numbers, **self.stopped)
+
     def execution(self) -> dict[str, object]:
         """How the step ran; addresses of servers without anything secret in them."""
-        found = super().execution()
+        found = super().execution() | self.stopped
         if not (Servers in self.options and self[Servers].address):
             found = {name: value for name, value in found.items() if name not in _SERVERS}
         if Servers in self.used and self[Servers].address:

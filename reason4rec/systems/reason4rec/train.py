@@ -22,10 +22,11 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from reason4rec.llm.base import resolve_device
+from reason4rec.llm.shape import size_of
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
 from reason4rec.systems.reason4rec.options import Execution, Training
 from reason4rec.training import processes, sft
-from reason4rec.training.recipe import Recipe, checked
+from reason4rec.training.recipe import Recipe, checked, rate_factor
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
@@ -34,11 +35,20 @@ if TYPE_CHECKING:
 def recipe_of(step: "ExpertStep") -> Recipe:
     """The recipe of a training: the expert's, with the dataset's own settings and those that were given.
 
-    InputError names a number that nothing can be trained with.
+    A learning rate that neither of them sets is that of the base's size. InputError names a number that nothing can be
+    trained with.
     """
     given = {one.name: getattr(step[Training], one.name) for one in fields(Recipe)}
     recipe = recipe_for(step.spec.adapter, step.dataset)
+    recipe = replace(recipe, lr=recipe.lr * rate_factor_of(step))
     return checked(replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None}))
+
+
+def rate_factor_of(step: "ExpertStep") -> int:
+    """By what the expert's learning rate is multiplied for the base of a step; 1 where the rate was set."""
+    options = step[Training]
+    is_set = options.lr is not None or "lr" in step.dataset.recipes.get(step.spec.adapter, {})
+    return 1 if is_set else rate_factor(size_of(options.base_model))
 
 
 def _whole(value: float) -> float:
@@ -49,7 +59,9 @@ def _whole(value: float) -> float:
 def settings(step: "ExpertStep") -> Mapping[str, object]:
     """All that decides the weights of an adapter."""
     options = step[Training]
-    return sft.settings_of(step.spec.adapter, recipe_of(step), options.base_model, options.max_length)
+    return sft.settings_of(
+        step.spec.adapter, recipe_of(step), options.base_model, options.max_length, options.start_from
+    )
 
 
 def train(step: "ExpertStep") -> None:
@@ -68,8 +80,11 @@ def train(step: "ExpertStep") -> None:
                 options.gradient_accumulation,
                 options.padding_free,
                 options.gradient_checkpointing,
+                step[Training].start_from,
             ),
         )
+        if (factor := rate_factor_of(step)) > 1:
+            print(f"learning rate {recipe.lr:g}: {factor} times the recipe's, for a base of this size", flush=True)
         out = step.outputs[0]
         step.scratch = (sft.training_folder(out),)
         rows = EXPERTS[step.spec.adapter].rows

@@ -1,0 +1,116 @@
+"""How many tokens a training on a CPU takes at once, so that it stays in a memory that is aimed at."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from peft.helpers import disable_input_dtype_casting
+
+from reason4rec.run import files
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from trl import SFTConfig, SFTTrainer
+
+AIM = 4e9  # bytes of a process that trains on a CPU; our decision
+SHARE = 0.8  # of the free memory at most
+LIBRARIES = 1e9  # bytes (measured)
+PARTS = "parts.json"
+PROBE = 256  # tokens whose activations are counted
+CHUNK = 256  # tokens whose logits trl computes at once
+PASSING = 1.25  # times what is kept of a token, for what is alive at one time only (measured)
+
+
+def fit_parts(trainer: "SFTTrainer", settings: dict, folder: Path) -> None:
+    """Lets a trainer on a CPU take as many tokens at once as fit, by what its model keeps of one token; says so.
+
+    Where not even its longest row fits, activations are computed twice, unless that was decided. What is chosen is kept
+    in the `folder` of the checkpoints, so that a training that goes on has the same parts.
+    """
+    if settings["device"] != "cpu" or settings["processes"] > 1:
+        return
+    earlier = folder / PARTS
+    if earlier.is_file():
+        chosen = json.loads(earlier.read_text(encoding="utf-8"))
+        if chosen["gradient_checkpointing"]:
+            compute_twice(trainer)
+    else:
+        chosen = choose_parts(trainer, settings["gradient_checkpointing"])
+        files.write_text(earlier, json.dumps(chosen))
+    trainer.tokens_at_once = chosen["tokens_at_once"]
+
+
+def choose_parts(trainer: "SFTTrainer", checkpointing: bool | None) -> dict[str, int | bool]:
+    """The `tokens_at_once` of a trainer and its `gradient_checkpointing`, which is None where memory is to decide."""
+    free = psutil.virtual_memory().available
+    # Not by what this process holds just now: on one machine the parts are the same from run to run.
+    aim = min(AIM, SHARE * free)
+    room = (aim - taken(trainer)) / PASSING
+    kept = bytes_of_a_token(trainer)
+    longest = max(map(len, trainer.train_dataset["input_ids"]))
+    if checkpointing is None and longest * kept > room:
+        print(f"activations are computed twice: the longest row has {longest:,} tokens", flush=True)
+        checkpointing = True
+    if checkpointing:
+        compute_twice(trainer)
+        text = trainer.model.config.get_text_config(decoder=True)
+        # The input of each layer, and all of one layer at a time.
+        layers = text.num_hidden_layers
+        kept = kept / layers + layers * text.hidden_size * trainer.model.dtype.itemsize
+    tokens = max(1, int(room / kept))
+    print(
+        f"a batch is computed in parts of at most {tokens:,} tokens: {kept / 1e6:.2f} MB a token are kept, "
+        f"{aim / 1e9:.1f} GB in all are aimed at, {free / 1e9:.1f} GB are free",
+        flush=True,
+    )
+    return {"tokens_at_once": tokens, "gradient_checkpointing": bool(checkpointing)}
+
+
+def compute_twice(trainer: "SFTTrainer") -> None:
+    """Lets a trainer compute activations anew on the way back instead of keeping them."""
+    trainer.args.gradient_checkpointing = True
+    trainer.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
+    trainer.model.enable_input_require_grads()
+    trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+
+
+def taken(trainer: "SFTTrainer") -> float:
+    """Bytes that a training takes beside what it keeps of its tokens: libraries, weights, gradients, logits."""
+    weights = sum(p.numel() * p.itemsize for p in trainer.model.parameters())
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    head = trainer.model.get_output_embeddings().weight
+    # Gradients in fp32, two states of the optimizer in 8 bits, and a chunk of logits, its gradient and copies of both.
+    return LIBRARIES + weights + 6 * trained + 5 * 4 * CHUNK * head.shape[0]
+
+
+def bytes_of_a_token(trainer: "SFTTrainer") -> float:
+    """What a model keeps of a token from the way forward for the way back: counted on the first tokens of a row."""
+    row = {name: values[:PROBE] for name, values in trainer.train_dataset[0].items()}
+    batch = trainer.data_collator([row])
+    weights = {weight.untyped_storage().data_ptr() for weight in trainer.model.parameters()}
+    kept = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    trainer.model.train()
+    with torch.random.fork_rng(devices=[]), trainer.compute_loss_context_manager():
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            loss = trainer.model(**batch).loss  # kept until all is counted
+        del loss
+    return sum(kept.values()) / batch["input_ids"].numel()
+
+
+@contextmanager
+def numbers_of(model: "PeftModel", args: "SFTConfig") -> Iterator[None]:
+    """Lets a model in bf16 on a CPU multiply in bf16 throughout, its adapter in fp32 too, which is cast at each use."""
+    in_bf16 = args.bf16 and args.use_cpu
+    with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16), disable_input_dtype_casting(model, in_bf16):
+        yield
