@@ -36,9 +36,14 @@ def start(work: Work, doc: str, show: Work | None = None) -> None:
     main(work, PIPELINE, PIPELINE.of_script(Path(work.__code__.co_filename)), doc, show)
 
 
-def chat_with_LLM(model: "LanguageModel", prompts: Sequence[Prompt], max_new_tokens: int = 1024) -> list[str]:  # noqa: N802
-    """The greedy replies of a local model to prompts, in their order."""
-    return model.generate(prompts, max_new_tokens=max_new_tokens)
+def chat_with_LLM(  # noqa: N802
+    model: "LanguageModel",
+    prompts: Sequence[Prompt],
+    max_new_tokens: int = 1024,
+    finish: Callable[[str], int | None] | None = None,
+) -> list[str]:
+    """The greedy replies of a local model to prompts, in their order; `finish` says where one is finished."""
+    return model.generate(prompts, max_new_tokens=max_new_tokens, finish=finish)
 
 
 def logits_weighted_predict(

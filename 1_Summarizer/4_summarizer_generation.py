@@ -17,7 +17,7 @@ from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
 from reason4rec.systems.reason4rec.options import Histories, Writing
-from reason4rec.systems.reason4rec.prompts import as_summary, is_summary
+from reason4rec.systems.reason4rec.prompts import as_summary, end_of_summary, is_summary
 
 
 def run(step: utils.ExpertStep) -> None:
@@ -26,7 +26,8 @@ def run(step: utils.ExpertStep) -> None:
         shown = HistoryIndex(reviews, None, step[Histories].history_length).rows_shown(step.rows(TEST))
         reviews = reviews.loc[shown].reset_index(drop=True)
     summarizer = step.language_model("Summarizer")
-    replies = utils.chat_with_LLM(summarizer, step.summary_prompts(reviews), step[Writing].max_new_tokens)
+    prompts = step.summary_prompts(reviews)
+    replies = utils.chat_with_LLM(summarizer, prompts, step[Writing].max_new_tokens, finish=end_of_summary)
     reviews[SUMMARY] = list(map(as_summary, replies))
     step.write(SUMMARIES, reviews)
     three_parts = int(reviews[SUMMARY].map(is_summary).sum())

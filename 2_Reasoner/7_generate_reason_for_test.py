@@ -4,6 +4,7 @@
 
 Reads  raw_data/test.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Reasoner
 Writes reason_for_test_by_reasoner.pkl (+ reasoner_reply)
+With --split valid it reads raw_data/valid.pkl and writes reason_for_valid_by_reasoner.pkl.
 Histories come from the training reviews alone. Paper: preference matching.
 """
 
@@ -19,11 +20,11 @@ from reason4rec.systems.reason4rec.options import Writing
 
 
 def run(step: utils.ExpertStep) -> None:
-    targets = step.rows(TEST)
+    targets = step.rows(step.on(TEST))
     prompts = step.reason_prompts(targets, step.histories(targets))
     reasoner = step.language_model("Reasoner")
     targets[REASON] = utils.chat_with_LLM(reasoner, prompts, step[Writing].max_new_tokens)
-    step.write(TEST_REASONS, targets)
+    step.write(step.on(TEST_REASONS), targets)
     distinct = targets[REASON].nunique()
     step.summary(len(targets), len(targets), distinct_reasons=distinct, prompts_shortened=reasoner.shortened)
 

@@ -4,6 +4,7 @@
 
 Reads  reason_for_test_by_reasoner.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Predictor
 Writes rating_for_test_by_predictor.pkl (+ p1 to p5, the probabilities of the digits, and pred, their expectation)
+With --split valid it reads reason_for_valid_by_reasoner.pkl and writes rating_for_valid_by_predictor.pkl.
 Paper: feedback prediction. The other modes of --predictor_mode are ablations: they read raw_data/test.pkl and no
 reason, and what they write themselves stands in the place of the reason.
 """
@@ -25,7 +26,7 @@ from reason4rec.systems.reason4rec.options import Mode, Writing
 
 def run(step: utils.ExpertStep) -> None:
     mode = step[Mode].predictor_mode
-    targets = step.rows(TEST_REASONS if mode == "reasoned" else TEST)
+    targets = step.rows(step.on(TEST_REASONS if mode == "reasoned" else TEST))
     histories = step.histories(targets)
     predictor = step.language_model("Predictor")
     reasons = targets[REASON] if mode == "reasoned" else [""] * len(targets)
@@ -35,7 +36,7 @@ def run(step: utils.ExpertStep) -> None:
     targets[REASON] = reasons if mode == "reasoned" else written
     targets[list(PROBABILITIES)] = probabilities
     targets[PREDICTION] = expected_rating(probabilities)
-    step.write(TEST_RATINGS, targets)
+    step.write(step.on(TEST_RATINGS), targets)
     step.summary(len(targets), len(targets), prompts_shortened=predictor.shortened)
 
 

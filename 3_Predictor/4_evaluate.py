@@ -5,7 +5,8 @@
 Reads  raw_data/train.pkl, raw_data/test.pkl, rating_for_test_by_predictor.pkl and predictions/*.pkl where they exist
 Writes results/metrics.json, {"table", "paired", "by_rating", "by_history", "calibration", "settings"}
 The means and user + item bias are always in the table. Where our predictions were made with --limit, all models are
-judged on those rows, and the others on all test rows too. docs/evaluation.md explains our choices.
+judged on those rows, and the others on all test rows too. --split valid judges what was predicted for the validation
+rows, and writes results/metrics_valid.json: settings are chosen there. docs/evaluation.md explains our choices.
 """
 
 import sys
@@ -14,18 +15,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.data.catalog import STARS
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics, ratings, tables
 from reason4rec.systems.reason4rec.artifacts import METRICS, TEST_RATINGS, TEST_REASONS
+from reason4rec.systems.reason4rec.options import Split
 from reason4rec.systems.reason4rec.predictions import files_of, reference
 
 
 def run(step: utils.ExpertStep) -> None:
-    ours, against, seed = step.label, reference(step), step.common.seed
-    files, train, test = files_of(step), step.read(TRAIN), step.read(TEST)
+    ours, against, seed, split = step.label, reference(step), step.common.seed, step[Split].split
+    files, train, test = files_of(step), step.read(TRAIN), step.read(step.on(TEST))
     predicted = {name: step.read(file) for name, file in files.items()}
     frames = {name: ratings.aligned(frame, test, str(step.path(files[name]))) for name, frame in predicted.items()}
     simple, index = metrics.baselines(train, test), HistoryIndex(train, None)
@@ -34,7 +35,7 @@ def run(step: utils.ExpertStep) -> None:
         raise InputError(f"--against {against}: no such model; there are {', '.join(runs)}")
 
     trials = {name for name, file in files.items() if ratings.made_with_limit(step.path(file))}
-    if files.get(ours) is TEST_RATINGS and ratings.made_with_limit(step.path(TEST_REASONS)):
+    if files.get(ours) == step.on(TEST_RATINGS) and ratings.made_with_limit(step.path(step.on(TEST_REASONS))):
         trials.add(ours)
     of_ours = [predicted[name] for name in trials if ratings.model_of(name) == ours]
     rows = ratings.rows_in_all(test, of_ours)[: step.common.limit]
@@ -46,26 +47,26 @@ def run(step: utils.ExpertStep) -> None:
         whole = ratings.by_model({name: frames[name] for name in files if name not in trials}, simple, ours)
         result["table"] += ratings.whole_table(whole, test, index.of_rows(test), seed)
     result = ratings.in_unit(result, step.dataset.scale)
-    result["settings"] = step.provenance["settings"] | {
-        "judged": "all test rows" if len(rows) == len(test) else f"{len(rows)} of {len(test)} test rows",
-        "interval": "95%, percentiles of a bootstrap over users",
-        "test": "signs of the users' differences flipped at random; Holm over all models of a group of rows",
-        "history": "earlier training reviews of user and item together",
-    }
-    if step.dataset.scale != STARS:
-        result["settings"]["unit"] = "ratings of {:g} to {:g}".format(*step.dataset.scale)
-    step.write(METRICS, result)
+    result["settings"] = (
+        step.provenance["settings"]
+        | {
+            "judged": f"{'all' if len(rows) == len(test) else f'{len(rows)} of {len(test)}'} {split} rows",
+            "interval": "95%, percentiles of a bootstrap over users",
+            "test": "signs of the users' differences flipped at random; Holm over all models of a group of rows",
+            "history": "earlier training reviews of user and item together",
+        }
+        | ratings.unit_of(step.dataset.scale)
+    )
+    step.write(step.on(METRICS), result)
     print(tables.as_text(result))
     warm, users = sum(history.warm for history in histories), targets["user_id"].nunique()
     if not warm:
-        print(
-            "warning: no test row is warm, so nothing here is comparable with the paper's figures: see data_card.json"
-        )
+        print(f"warning: no {split} row is warm, so nothing here is comparable with the paper's: see data_card.json")
     step.summary(len(test), len(rows), users=users, warm=warm, models=len(runs))
 
 
 def show(step: utils.ExpertStep) -> None:
-    print(tables.as_text(ratings.read(step.path(METRICS))))
+    print(tables.as_text(ratings.read(step.path(step.on(METRICS)))))
 
 
 if __name__ == "__main__":

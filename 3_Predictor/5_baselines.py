@@ -5,9 +5,10 @@
 Reads  raw_data/train.pkl, raw_data/valid.pkl, raw_data/test.pkl, train_summarizer_generation_results.pkl where it is
 Writes predictions/MODEL.pkl (predictions/MODEL@SEED.pkl for models with a seed), results/efforts.json
 Settings are chosen on the validation rows, with the grids of reason4rec/systems/reason4rec/baselines.py. `all` is every
-model but zero_shot (the untrained base model) and zero_shot_teacher, which cost a GPU's time or money: ask for them by
-name. Both are asked the Predictor's prompt without a reason, with summaries in the histories, or whole reviews where
-there are no summaries yet. Some models need `python -m pip install -r requirements-baselines.txt`.
+model but three that cost a GPU's time or money: ask for them by name. zero_shot, the untrained base model, and
+zero_shot_teacher are asked the Predictor's prompt without a reason; zero_shot_reasoned, the base again, first writes a
+reason by the Reasoner's prompt. Histories show summaries, or whole reviews where there are no summaries yet. Some
+models need `python -m pip install -r requirements-baselines.txt`.
 """
 
 import sys

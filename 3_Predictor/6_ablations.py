@@ -6,7 +6,7 @@ Reads  the files and adapters of the finished run; give the options that it was 
 Writes ablations/VARIANT/ and checkpoints/DATASET/ablations/VARIANT, predictions/VARIANT.pkl, results/ablations.json
 The variants are without_summarizer, without_reasoner, without_rewards, one_step and rating_first, and tau_X, history_N
 and draws_N for any numbers. One that needs reasons which are not kept yet asks the teacher. The table holds those of
-earlier calls too.
+earlier calls too. --split valid compares them on the validation rows, to choose by; the adapters are the same ones.
 Paper: ablation study and analyses; which variants it has is known from third parties.
 """
 
@@ -16,9 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
+from reason4rec.data import schema
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES
 from reason4rec.systems.reason4rec import ablations
-from reason4rec.systems.reason4rec.artifacts import ABLATIONS, TEST_RATINGS, predictions_of
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS, PREDICTIONS, TEST_RATINGS, predictions_of
 from reason4rec.systems.reason4rec.options import Ablations
 
 
@@ -27,17 +28,19 @@ def run(step: utils.ExpertStep) -> None:
     for variant in [ablations.variant(name) for name in dict.fromkeys(names)]:
         ablations.place(variant, step)
         ablations.run_steps(variant, step)
-    finished = ablations.finished(step.folder)
-    made = {variant.name: ablations.predicted(step.folder, variant) for variant in finished}
-    outputs = [*(predictions_of(name) for name in made), ABLATIONS]
-    table = step.part([TEST_RATINGS, *made.values()], outputs, {"variants": list(made)})
+    predicted, result = step.on(TEST_RATINGS), step.on(ABLATIONS)
+    finished = ablations.finished(step.folder, predicted)
+    made = {variant.name: ablations.folder_of(step.folder, variant) for variant in finished}
+    outputs = {name: predictions_of(name, step.on(PREDICTIONS)) for name in made}
+    reads = [predicted, *(own / predicted.path for own in made.values())]
+    table = step.part(reads, [*outputs.values(), result], {"variants": list(made)})
     if table.done():
         return
-    for name, path in made.items():
-        frame = ablations.read_predicted(path)
-        table.write(predictions_of(name), frame[[*KEYS, "ratings", PREDICTION, *PROBABILITIES]])
-    rows = ablations.compared(step.folder, finished, step.common.seed, step.dataset.scale)
-    table.write(ABLATIONS, rows)
+    for name, own in made.items():
+        frame = schema.read(own, predicted)
+        table.write(outputs[name], frame[[*KEYS, "ratings", PREDICTION, *PROBABILITIES]])
+    rows = ablations.compared(step.folder, finished, step.common.seed, step.dataset.scale, predicted)
+    table.write(result, rows)
     print(ablations.as_text(rows))
     table.summary(len(made), len(rows))
 

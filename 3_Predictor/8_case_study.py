@@ -5,7 +5,7 @@
 Reads  rating_for_test_by_predictor.pkl, train_summarizer_generation_results.pkl
 Writes results/case_study.html, which any browser opens without a network
 Of more than --rows rows it shows half drawn at random, and half with the largest errors. Where the predictions have
-no p1 to p5, the page leaves out their distribution.
+no p1 to p5, the page leaves out their distribution and its median.
 """
 
 import sys

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from reason4rec.evaluation.metrics import RATING_VALUES
-from reason4rec.evaluation.ratings import ALL_TEST_ROWS, HISTORY
+from reason4rec.evaluation.ratings import ALL_ROWS, HISTORY
 
 WIDTH, DPI = 9.0, 200
 OURS, GREY, INK = "#0072B2", "#767676", "#222222"
@@ -47,7 +47,7 @@ def save(figure: Figure, path: Path) -> None:
 @STYLE
 def errors_by_model(result: dict) -> Figure:
     """MAE and its 95% interval for every model, the best on top, on all and on warm rows of `results/metrics.json`."""
-    table = [row for row in result["table"] if row["n"] and not row["model"].endswith(ALL_TEST_ROWS)]
+    table = [row for row in result["table"] if row["n"] and not row["model"].endswith(ALL_ROWS)]
     groups = {rows: {row["model"]: row for row in table if row["rows"] == rows} for rows in ("all", "warm")}
     counts = {rows: next(iter(of_model.values()))["n"] for rows, of_model in groups.items() if of_model}
     if counts["all"] == counts.get("warm"):

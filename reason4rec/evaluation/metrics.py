@@ -19,6 +19,17 @@ def expected_rating(probabilities: np.ndarray) -> np.ndarray:
     return probabilities @ RATING_VALUES
 
 
+def median_rating(probabilities: np.ndarray) -> np.ndarray:
+    """(n,) medians of (n, 5) probabilities of the ratings 1 to 5: the least whose cumulative probability reaches 0.5.
+
+    NaN where a probability is. No other rating has a lower expected absolute error, as none has a lower expected
+    squared error than the expectation. Our decision.
+    """
+    cumulated = probabilities.cumsum(axis=1)
+    least = RATING_VALUES[(cumulated >= 0.5 * cumulated[:, -1:]).argmax(axis=1)]
+    return np.where(np.isfinite(cumulated[:, -1]), least, np.nan)
+
+
 def row_errors(ratings: np.ndarray, predictions: np.ndarray) -> np.ndarray:
     """(n,) absolute errors in stars; an unusable prediction has the largest that its rating allows, 2 to 4."""
     return np.abs(ratings - _filled(ratings, predictions))

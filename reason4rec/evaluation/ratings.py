@@ -1,5 +1,9 @@
 """How well models predict the ratings of the same test rows, and how sure that is.
 
+A model that gives probabilities of the ratings has two rows, from the same probabilities: their expectation under its
+own name, and their median under `NAME (median)`. The one has the lowest squared error that they allow, the other the
+lowest absolute error; a table of either error alone would show which rule was taken as if it were a better model.
+
 A model's predictions come from one file, or from one file a seed. With several seeds an error is the mean over the
 seeds of each seed's own error, never the error of their mean prediction, which would be another model.
 
@@ -22,7 +26,7 @@ from reason4rec.data.history import History
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, check_frame
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics, statistics
-from reason4rec.evaluation.tables import ALL_TEST_ROWS
+from reason4rec.evaluation.tables import ALL_ROWS, MEDIAN
 from reason4rec.run.records import read_record
 
 BINS = np.linspace(0.1, 0.9, 9)  # of the probability of the most probable rating
@@ -52,8 +56,8 @@ def aligned(predictions: pd.DataFrame, test: pd.DataFrame, where: str) -> pd.Dat
     keys, predicted = (pd.MultiIndex.from_frame(frame[list(KEYS)]) for frame in (test, predictions))
     positions = keys.get_indexer(predicted)
     for wrong, what in (
-        (positions < 0, "is not in the test split"),
-        (predictions["ratings"].to_numpy() != test["ratings"].to_numpy()[positions], "has another rating in test"),
+        (positions < 0, "is not in the split that is judged"),
+        (predictions["ratings"].to_numpy() != test["ratings"].to_numpy()[positions], "has another rating there"),
     ):
         if wrong.any():
             row = int(wrong.argmax())
@@ -89,7 +93,8 @@ def made_with_limit(path: Path) -> bool:
 def by_model(frames: Mapping[str, pd.DataFrame], simple: Mapping[str, np.ndarray], ours: str) -> Runs:
     """The runs of each model from frames by `MODEL` or `MODEL@SEED`: ours first, then the simple ones.
 
-    `simple` has the predictions of those that no frame is of; its biases stand in for those tuned on valid.
+    `simple` has the predictions of those that no frame is of; its biases stand in for those tuned on valid. Behind a
+    model that gives probabilities stand its medians.
     """
     runs: dict[str, list[pd.DataFrame]] = {}
     for name, frame in frames.items():
@@ -99,7 +104,20 @@ def by_model(frames: Mapping[str, pd.DataFrame], simple: Mapping[str, np.ndarray
     if tuned in whole:
         whole.pop(damped, None)
     order = [ours, *SIMPLE.values(), damped, *sorted(whole)]
-    return {name: whole[name] for name in dict.fromkeys(order) if name in whole}
+    other_rule = medians(whole)
+    names = [shown for name in order for shown in (name, f"{name}{MEDIAN}")]
+    return {name: (whole | other_rule)[name] for name in dict.fromkeys(names) if name in whole or name in other_rule}
+
+
+def medians(runs: Runs) -> Runs:
+    """The runs of the models that give probabilities under the other rule, each by its name with `MEDIAN` after it."""
+    return {
+        f"{model}{MEDIAN}": [
+            pd.DataFrame({PREDICTION: metrics.median_rating(run[list(PROBABILITIES)].to_numpy())}) for run in of_model
+        ]
+        for model, of_model in runs.items()
+        if _gives_probabilities(of_model)
+    }
 
 
 def evaluate(
@@ -110,7 +128,7 @@ def evaluate(
     `table` and `paired` are those of `compare`. `by_rating` and `by_history` hold MAE and RMSE by the true rating, and
     by the number of earlier training reviews of user and item together. `calibration` is that of `calibration`.
     """
-    groups = _groups(histories)
+    groups = groups_of(histories)
     table, paired = compare(runs, targets, groups, seed, against)
     ratings = targets["ratings"].to_numpy(dtype=float)
     reviews = np.array([history.user_count + history.item_count for history in histories])
@@ -134,16 +152,21 @@ def evaluate(
             {"model": model, "rows": rows} | calibration(np.tile(ratings[chosen], len(of_model)), probabilities)
             for rows, chosen in groups.items()
             for model, of_model in runs.items()
-            if chosen.any() and all(PROBABILITIES[0] in run for run in of_model)
+            if chosen.any() and _gives_probabilities(of_model)
             for probabilities in [np.concatenate([run.loc[chosen, list(PROBABILITIES)].to_numpy() for run in of_model])]
         ],
     }
 
 
 def whole_table(runs: Runs, targets: pd.DataFrame, histories: Sequence[History], seed: int) -> list[dict]:
-    """The rows of `compare`'s table on all test rows, each model's name with `ALL_TEST_ROWS` after it."""
-    named = {f"{model}{ALL_TEST_ROWS}": of_model for model, of_model in runs.items()}
-    return compare(named, targets, _groups(histories), seed)[0]
+    """The rows of `compare`'s table on all rows, each model's name with `ALL_ROWS` after it."""
+    named = {f"{model}{ALL_ROWS}": of_model for model, of_model in runs.items()}
+    return compare(named, targets, groups_of(histories), seed)[0]
+
+
+def groups_of(histories: Sequence[History]) -> dict[str, np.ndarray]:
+    """The groups of rows of every table, by name whether each row is in it."""
+    return {"all": np.ones(len(histories), dtype=bool), "warm": np.array([history.warm for history in histories])}
 
 
 def compare(
@@ -232,8 +255,13 @@ def in_unit(result: Mapping[str, object], scale: tuple[float, float]) -> dict:
         rated = {"rating": round(as_rated(row["rating"], scale), 6)} if "rating" in row else {}
         return row | scaled | rated
 
-    judged = ("table", "paired", "by_rating", "by_history")
+    judged = [name for name in ("table", "paired", "by_rating", "by_history") if name in result]
     return dict(result) | {name: [converted(row) for row in result[name]] for name in judged}
+
+
+def unit_of(scale: tuple[float, float]) -> dict[str, str]:
+    """The `unit` of errors as results state it; nothing where it is stars."""
+    return {} if scale == STARS else {"unit": "ratings of {:g} to {:g}".format(*scale)}
 
 
 def read(path: Path) -> dict:
@@ -252,8 +280,8 @@ def read(path: Path) -> dict:
     return result
 
 
-def _groups(histories: Sequence[History]) -> dict[str, np.ndarray]:
-    return {"all": np.ones(len(histories), dtype=bool), "warm": np.array([history.warm for history in histories])}
+def _gives_probabilities(of_model: Sequence[pd.DataFrame]) -> bool:
+    return all(PROBABILITIES[0] in run for run in of_model)
 
 
 def _errors(of_model: Sequence[pd.DataFrame], ratings: np.ndarray, chosen: np.ndarray) -> dict:

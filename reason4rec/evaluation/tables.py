@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from reason4rec.run import markdown
 
-ALL_TEST_ROWS = ", all test rows"
+ALL_ROWS = ", all rows"
+MEDIAN = " (median)"  # after a model's name: the medians of the probabilities whose expectations are its own row
 ALL_ARE_WARM = "All of these rows are warm: their user and item each have an earlier review, and at least 5 together."
 
 
@@ -15,7 +16,7 @@ def as_text(result: dict) -> str:
         [row for row in result[name] if not (once and row["rows"] == "warm")]
         for name in ("table", "paired", "calibration")
     )
-    parts = [_aligned(_table_cells(table))]
+    parts = [aligned(_table_cells(table))]
     if once:
         parts.append(ALL_ARE_WARM)
     if paired:
@@ -23,12 +24,12 @@ def as_text(result: dict) -> str:
         parts.append(
             f"MAE less that of {against} on the same rows: above 0 the model is worse than it.\n"
             "p: how often chance alone gives such a difference; corrected for the number of models (Holm).\n"
-            + _aligned(_paired_cells(paired))
+            + aligned(_paired_cells(paired))
         )
     if calibration:
         parts.append(
             "The most probable rating: its mean probability, how often it is right, and how far the two are apart.\n"
-            + _aligned(_calibration_cells(calibration))
+            + aligned(_calibration_cells(calibration))
         )
     return "\n\n".join(parts)
 
@@ -42,24 +43,35 @@ def all_are_warm(table: Sequence[dict]) -> bool:
 
 
 def closing(result: dict, ours: str, others: int = 3) -> str:
-    """Our row beside those of the best others by MAE, on the warm rows, or on all where none is warm."""
-    table = [row for row in result["table"] if row["n"] and not row["model"].endswith(ALL_TEST_ROWS)]
+    """Our rows beside those of the best others by MAE, on the warm rows, or on all where none is warm."""
+    table = [row for row in result["table"] if row["n"] and not row["model"].endswith(ALL_ROWS)]
     group = "warm" if any(row["rows"] == "warm" for row in table) else "all"
     of_group = [row for row in table if row["rows"] == group]
-    best = sorted((row for row in of_group if row["model"] != ours), key=lambda row: row["mae"])[:others]
-    shown = [row for row in of_group if row["model"] == ours] + best
+    of_ours = [row for row in of_group if row["model"] in (ours, f"{ours}{MEDIAN}")]
+    best = sorted((row for row in of_group if row not in of_ours), key=lambda row: row["mae"])[:others]
+    shown = of_ours + best
     if not shown:
-        return "No test row was judged."
+        return "No row was judged."
     number = f"{len(best)} others" if len(best) > 1 else "other"
     what = ["ours"] * (len(shown) > len(best)) + [f"the best {number} by MAE"] * (len(best) > 0)
     head = f"{' and '.join(what)}; lower is better:"
-    return f"{head[0].upper()}{head[1:]}\n{_aligned(_table_cells(shown))}"
+    return f"{head[0].upper()}{head[1:]}\n{aligned(_table_cells(shown))}"
 
 
 def as_markdown(table: Sequence[dict]) -> str:
     """Rows of the table, or of the paired tests, as Markdown."""
     header, *rows = (_paired_cells if "against" in table[0] else _table_cells)(table)
     return markdown.table(header, rows)
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text in columns: the first two to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for row in cells:
+        padded = [cell.ljust(w) if k < 2 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths))]
+        lines.append("  ".join(padded))
+    return "\n".join(lines)
 
 
 def _table_cells(table: Sequence[dict]) -> list[list[str]]:
@@ -107,13 +119,3 @@ def _number(value: float | None) -> str:
 
 def _interval(low: float | None, high: float | None, sign: str = "") -> str:
     return "-" if low is None else f"{low:{sign}.4f} to {high:{sign}.4f}"
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> str:
-    """Names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = []
-    for row in cells:
-        padded = [cell.ljust(w) if k < 2 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths))]
-        lines.append("  ".join(padded))
-    return "\n".join(lines)

@@ -5,11 +5,15 @@ rows of other lengths, so that padding stands between the two: within a window i
 """
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from reason4rec.llm.base_files import class_of
 
+GROUPS = "sdpa_in_groups"
 FULL, SLIDING = "full_attention", "sliding_attention"  # names of transformers
 
 
@@ -56,3 +60,33 @@ def shares_beginnings(model: PreTrainedModel, max_length: int) -> bool:
         return False
     shapes = {tuple(tensor.shape) for layer in cache.layers for tensor in (layer.keys, layer.values)}
     return {type(layer) for layer in cache.layers} <= {DynamicLayer, DynamicSlidingWindowLayer} and len(shapes) == 1
+
+
+def attend_in_groups(model: PreTrainedModel) -> None:
+    """Lets a new token attend to keys that several heads share as they lie there, not to a copy for each head.
+
+    On a CPU these copies take longer than the attention. A model with an attention of another kind stays as it is.
+    """
+    if model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(GROUPS, _in_groups)
+        AttentionMaskInterface.register(GROUPS, sdpa_mask)
+        model.set_attn_implementation(GROUPS)
+
+
+def _in_groups(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **options: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention in the form that transformers calls; `query` is (rows, heads, tokens, size), the result transposed."""
+    rows, heads, tokens, size = query.shape
+    if tokens > 1 or heads == key.shape[1] or options.get("position_bias") is not None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    # The heads that share a key stand in the place of tokens.
+    grouped = query.view(rows, key.shape[1], -1, size)
+    found = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
+    return found.reshape(rows, 1, heads, -1), None

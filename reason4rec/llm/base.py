@@ -5,6 +5,7 @@ was given. Both take prompts in windows, and show how far they are.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -13,6 +14,7 @@ import numpy as np
 
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
+from reason4rec.llm.stops import Finish
 from reason4rec.run.progress import Bar
 from reason4rec.run.progress import progress as bar_of
 
@@ -57,9 +59,13 @@ def progress(what: str, total: int) -> Iterator[PromptBar]:
 
 
 class LanguageModel(Protocol):
-    """A base model with at most one adapter; `shortened` counts the prompts that lost history to fit."""
+    """A base model with at most one adapter.
+
+    `shortened` counts the prompts that lost history to fit, `stopped` the replies that were cut, by the reason.
+    """
 
     shortened: int
+    stopped: Counter[str]
 
     def generate(
         self,
@@ -68,8 +74,12 @@ class LanguageModel(Protocol):
         temperature: float = 0.0,
         seed: int = 0,
         what: str = "generating",
+        finish: Finish | None = None,
     ) -> list[str]:
-        """One reply per prompt, in their order: greedy, or drawn at a temperature."""
+        """One reply per prompt, in their order: greedy, or drawn at a temperature.
+
+        A reply is cut where it repeats itself, or goes on where `finish` says that it is finished, and counted.
+        """
         ...
 
     def choice_probabilities(

@@ -1,5 +1,6 @@
 """Base models: loading one in 4 bits, and putting an adapter on it."""
 
+import gc
 from pathlib import Path
 
 import bitsandbytes
@@ -115,9 +116,11 @@ def feed_lm_head_in_its_dtype(model: PeftModel) -> None:
     """Lets a trained head in fp32 stand on a base in bf16: its input is cast, not its weights, so no update is lost."""
     for module in model.modules():
         if isinstance(module, ModulesToSaveWrapper):
-            module.register_forward_pre_hook(
-                lambda head, inputs: (inputs[0].to(next(head.modules_to_save.parameters()).dtype), *inputs[1:])
-            )
+            _cast_input(module, module.modules_to_save)
+
+
+def _cast_input(module: torch.nn.Module, weights: torch.nn.Module) -> None:
+    module.register_forward_pre_hook(lambda _, inputs: (inputs[0].to(next(weights.parameters()).dtype), *inputs[1:]))
 
 
 def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
@@ -133,3 +136,25 @@ def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
         set_peft_model_state_dict(model, load_peft_weights(adapter, device=str(model.device)))
     feed_lm_head_in_its_dtype(model)
     return model
+
+
+def free() -> None:
+    """Gives the memory of models that are gone back to the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def merged(model: PeftModel) -> PreTrainedModel:
+    """A base with its adapter added to its weights: each sum is made in fp32 and rounded once to those of the base.
+
+    A trained head stays as it is, beside the embeddings that it may have been tied to.
+    """
+    for name, tensor in model.named_parameters():
+        if "lora_" in name:
+            tensor.data = tensor.data.float()
+    plain = model.merge_and_unload()
+    head = plain.get_output_embeddings()
+    if head.weight.dtype != plain.get_input_embeddings().weight.dtype:
+        _cast_input(head, head)
+    return plain

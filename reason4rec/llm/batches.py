@@ -5,7 +5,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from peft import PeftModel
@@ -14,12 +14,11 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from reason4rec.llm.base import PromptBar, progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
-from reason4rec.llm.prefix_cache import PrefixCache
+from reason4rec.llm.prefix_cache import CPU_TOKENS, PrefixCache, states_in
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.rows import Row, length, packed, positions, unpacked
 from reason4rec.llm.tokens import encode
 
-CPU_TOKENS = 2**15  # of prompts and replies in a batch on a CPU
 ROWS = 512  # in a batch at most
 
 Answer = Callable[[list[Row]], tuple[list, int]]
@@ -29,10 +28,11 @@ Answer = Callable[[list[Row]], tuple[list, int]]
 class BatchRunner:
     """A base model in 4 bits with at most one adapter, its tokenizer, and how its batches are made.
 
-    `name` stands for its weights in the keys of kept replies; `shortened` counts prompts that lost history to fit. A
-    batch holds `prompts_at_once` prompts, or, where that is None, as many as have `tokens_at_once` tokens together.
-    Prefixes of at most `tokens_of_prefixes` tokens are kept from call to call. A base that no padding fits has
-    `pads` False and is asked one row at a time; one that cannot go on from kept keys and values has `shares` False.
+    `name` stands for its weights in the keys of kept replies; `shortened` counts prompts that lost history to fit,
+    `stopped` why replies were stopped. A batch holds `prompts_at_once` prompts, or, where that is None, as many as
+    have `tokens_at_once` tokens together. Prefixes of at most `tokens_of_prefixes` tokens are kept from call to call.
+    A base that no padding fits has `pads` False and is asked one row at a time; one that cannot go on from kept keys
+    and values has `shares` False.
     """
 
     model: PreTrainedModel | PeftModel
@@ -44,6 +44,7 @@ class BatchRunner:
     tokens_of_prefixes: float = CPU_TOKENS
     cache: ResponseCache | None = None
     shortened: int = 0
+    stopped: Counter[str] = field(default_factory=Counter)
     tokens_that_fit: float = math.inf
     pads: bool = True
     shares: bool = True
@@ -57,9 +58,19 @@ class BatchRunner:
         return self.model.device.type != "cuda"
 
     @property
+    def _is_exact(self) -> bool:
+        """Whether a row has the same answer in any batch: in bf16 each batch rounds in its own way."""
+        return self._on_cpu and self.model.dtype == torch.float32
+
+    @property
+    def _reads_alone(self) -> bool:
+        """Whether rows are read one by one before they are written: so they need no mask, and a CPU is as fast."""
+        return self._on_cpu and not self._is_exact
+
+    @property
     def _keeps_each(self) -> bool:
-        """Whether each text of a batch is kept as soon as it is whole: on a CPU it does not depend on its batch."""
-        return self._on_cpu and self.cache is not None
+        """Whether each text of a batch is kept as soon as it is whole."""
+        return self._is_exact and self.cache is not None
 
     @property
     def _room_to_read(self) -> float:
@@ -97,9 +108,7 @@ class BatchRunner:
                 use_cache=True,
                 past_key_values=cache,
             )
-            states = torch.stack([tensor for layer in cache.layers for tensor in (layer.keys, layer.values)], dim=1)
-            states = states.permute(0, 3, 1, 2, 4)
-            return [row[-length(prefix) :].clone() for row, prefix in zip(states, batch)], ids.numel()
+            return [row[-length(prefix) :].clone() for row, prefix in zip(states_in(cache), batch)], ids.numel()
 
         for batch in prefixes.batches:
             if batch[0] not in prefixes.states:

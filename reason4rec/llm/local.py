@@ -5,9 +5,7 @@ first; on a CPU a batch gives what its prompts give one by one, on CUDA up to th
 target have in common is read once. Inference never goes through unsloth, whose left-padded batches are wrong.
 """
 
-import itertools
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,8 +18,6 @@ import torch
 from peft import PeftModel
 from transformers import (
     GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -29,19 +25,28 @@ from transformers import (
 
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS
 from reason4rec.llm.answers import answer_of
-from reason4rec.llm.attention import is_padded_exactly, shares_beginnings
+from reason4rec.llm.attention import attend_in_groups, is_padded_exactly, shares_beginnings
 from reason4rec.llm.base_files import length_that_fits, read_config
-from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, with_adapter
-from reason4rec.llm.batches import CPU_TOKENS, Answer, BatchRunner
+from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, merged, with_adapter
+from reason4rec.llm.batches import Answer, BatchRunner
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.known_bases import sha256_of
-from reason4rec.llm.prefix_cache import PrefixCache, joined, numbers_of_a_token, tokens_on_a_cpu
+from reason4rec.llm.prefix_cache import (
+    GrowingCache,
+    PrefixCache,
+    joined,
+    numbers_of_a_token,
+    read_on,
+    tokens_of_a_batch,
+    tokens_on_a_cpu,
+)
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.rows import ID_BYTES, Row, common_prefix, length, packed, positions, unpacked
+from reason4rec.llm.stops import Finish, finish_name, kept
 from reason4rec.llm.tokens import check, choices_after, end_of_turn, head_length, load_tokenizer
+from reason4rec.llm.writing import Draw, Replies, write
 from reason4rec.run import files
 
-KEEP_EVERY = 1.0  # seconds between writes to the disk of replies that end while their batch goes on
 CPU_TOKENS_READ = 4096  # for ratings: keys and values of more do not stay in its caches
 
 
@@ -55,16 +60,18 @@ class LocalModel(BatchRunner):
         temperature: float = 0.0,
         seed: int = 0,
         what: str = "generating",
+        finish: Finish | None = None,
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn at a temperature with a seed of each prompt's own.
 
-        What all prompts begin with, the instruction, is read once.
+        What all prompts begin with, the instruction, is read once. A reply that repeats itself, or goes on where it
+        is finished by `finish`, is stopped and counted in `stopped`.
         """
 
         def batches(rows: list[Row]) -> Iterator[tuple[list[Row], Answer]]:
             prefixes = PrefixCache([[row.prefix] for row in rows[:1]])  # that of all
             for batch in self._split(rows, self.tokens_at_once, more=max_new_tokens):
-                yield batch, partial(self._replies, prefixes, max_new_tokens, temperature, seed)
+                yield batch, partial(self._replies, prefixes, max_new_tokens, temperature, seed, finish)
 
         def rows_of(window: slice) -> list[Row]:
             asked = prompts[window]
@@ -74,35 +81,46 @@ class LocalModel(BatchRunner):
 
         for prompt in prompts:
             check(self.tokenizer, prompt, self.max_length - max_new_tokens)
-        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        return list(map(answer_of, self._answers(len(prompts), rows_of, settings, what, batches, are_texts=True)))
+        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, **finish_name(finish)}
+        texts = self._answers(len(prompts), rows_of, settings, what, batches, are_texts=True)
+        return list(map(answer_of, kept(texts, finish, self.stopped)))
 
     def _replies(
-        self, prefixes: PrefixCache, max_new_tokens: int, temperature: float, seed: int, batch: list[Row]
+        self,
+        prefixes: PrefixCache,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        finish: Finish | None,
+        batch: list[Row],
     ) -> tuple[list[str], int]:
         """The replies to a batch of rows, and how many tokens they have."""
+        ids, mask, cache = self._begun(prefixes, batch)
+        replies = Replies(
+            self.tokenizer,
+            set(self.model.generation_config.eos_token_id),
+            len(batch),
+            finish,
+            written=self._bar.writing if self._bar else lambda n: None,
+            ended=lambda new: self._keep({batch[k]: new[k] for k in new}) if self._keeps_each else None,
+            shrinks=cache is not None,
+        )
+        draw = Draw(temperature, seed, batch) if temperature > 0 else None
+        write(self.model, ids, mask, cache, replies, max_new_tokens, draw)
+        return list(map(replies.text, range(len(batch)))), sum(map(len, replies.tokens))
+
+    def _begun(self, prefixes: PrefixCache, batch: list[Row]) -> tuple[torch.Tensor, torch.Tensor, GrowingCache | None]:
+        """A batch of rows as the model takes it, which of its positions count, and what of it is read."""
+        if self.shares and self._reads_alone:
+            known = self._states(prefixes) if batch[0].prefix else {}
+            states = [read_on(self.model, unpacked(row.ids)[:-1], known.get(row.prefix)) for row in batch]
+            return *self._padded([row.ids for row in batch]), GrowingCache(joined(states)[0])
         ids, mask = self._padded([row.ids[len(row.prefix) :] for row in batch])
-        before = {}
-        if batch[0].prefix:
-            states = [self._states(prefixes)[row.prefix] for row in batch]
-            before["past_key_values"], prefix_mask = joined(states)
-            ids = torch.cat([self._padded([row.prefix for row in batch])[0], ids], dim=1)
-            mask = torch.cat([prefix_mask, mask], dim=1)
-        processors = LogitsProcessorList([Watch(self._bar.writing)] if self._bar else [])
-        ends = set(self.model.generation_config.eos_token_id)
-        text = partial(_text, self.tokenizer, ends)
-        if self._keeps_each:
-            processors.append(Ends(ends, ids.shape[1], lambda new: self._keep({batch[k]: text(new[k]) for k in new})))
-        if temperature > 0:
-            processors.append(Draw(temperature, [key_of(seed=seed, ids=unpacked(row.ids)) for row in batch]))
-        output = self.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            logits_processor=processors,
-            **before,
-        )[:, ids.shape[1] :]
-        return list(map(text, output.tolist())), int((output != self.tokenizer.pad_token_id).sum())
+        if not batch[0].prefix:
+            return ids, mask, GrowingCache() if self.shares else None
+        cache, prefix_mask = joined([self._states(prefixes)[row.prefix] for row in batch])
+        ids = torch.cat([self._padded([row.prefix for row in batch])[0], ids], dim=1)
+        return ids, torch.cat([prefix_mask, mask], dim=1), GrowingCache(cache)
 
     def choice_probabilities(
         self,
@@ -162,10 +180,12 @@ class LocalModel(BatchRunner):
         for prefixes in [given] if given else self._blocks(recurring):
             names = {prefix for batch in prefixes.batches for prefix in batch}
             members = [row for row in rows if row.prefix in names]
+            answer = partial(weigh, prefixes=prefixes)
             for batch in self._split(members, room, size=lambda row: length(row.ids) - length(row.prefix)):
-                yield batch, partial(weigh, prefixes=prefixes)
+                yield batch, partial(_one_by_one, answer) if self._reads_alone else answer
             rows = [row for row in rows if row.prefix not in names]
-        answer = partial(_one_by_one, weigh) if self._on_cpu and not self.prompts_at_once else weigh
+        alone = self._reads_alone or (self._on_cpu and not self.prompts_at_once)
+        answer = partial(_one_by_one, weigh) if alone else weigh
         for batch in self._split(rows, room):
             yield batch, answer
 
@@ -202,61 +222,10 @@ class LocalModel(BatchRunner):
         return prefixes
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, ends: set[int], reply: list[int]) -> str:
-    """The text of a reply up to the token that ends it."""
-    tokens = list(itertools.takewhile(lambda token: token not in ends, reply))
-    return tokenizer.decode(tokens, skip_special_tokens=True).strip()
-
-
 def _one_by_one(answer: Answer, batch: list[Row]) -> tuple[list, int]:
     """The answers to a batch, of which no two rows are computed together."""
     found = [answer([row]) for row in batch]
     return [one for (one,), _ in found], sum(tokens for _, tokens in found)
-
-
-class Watch(LogitsProcessor):
-    """Tells at each new token how many are written now; the scores stay as they are."""
-
-    def __init__(self, written: Callable[[int], None]):
-        self.written = written
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.written(scores.shape[0])
-        return scores
-
-
-class Ends(LogitsProcessor):
-    """Tells now and then which replies of a batch have ended: their tokens by place; the scores stay as they are."""
-
-    def __init__(self, ends: set[int], start: int, ended: Callable[[dict[int, list[int]]], None]):
-        self.ends, self.start, self.ended = ends, start, ended
-        self.known: set[int] = set()
-        self.new: dict[int, list[int]] = {}
-        self.told_at = time.monotonic()
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if input_ids.shape[1] > self.start:
-            last = input_ids[:, -1].tolist()
-            places = [place for place, token in enumerate(last) if token in self.ends and place not in self.known]
-            self.known |= set(places)
-            self.new |= {place: input_ids[place, self.start :].tolist() for place in places}
-        if self.new and time.monotonic() - self.told_at >= KEEP_EVERY:
-            self.ended(self.new)
-            self.new, self.told_at = {}, time.monotonic()
-        return scores
-
-
-class Draw(LogitsProcessor):
-    """Turns greedy decoding into sampling: adds Gumbel noise that belongs to the prompt, not to its batch."""
-
-    def __init__(self, temperature: float, keys: Sequence[str]):
-        self.temperature = temperature
-        self.generators = [torch.Generator().manual_seed(int(key[:15], 16)) for key in keys]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        noise = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
-        gumbel = -torch.log(-torch.log(noise.clamp(1e-20, 1 - 1e-7)))
-        return scores.float() / self.temperature + gumbel.to(scores.device)
 
 
 def load(
@@ -270,7 +239,7 @@ def load(
     """A base model with an adapter on it, on `cuda` or `cpu`, ready to be asked. InputError if it cannot be loaded.
 
     Without `prompts_at_once` a batch on CUDA fills the memory that is free now. The cache keeps the number for this
-    card, so that a resumed run has the same batches as long as they fit. On a CPU it has CPU_TOKENS tokens.
+    card, so that a resumed run has the same batches as long as they fit. On a CPU its size follows from the model's.
     """
     config = read_config(base_model)
     dtype = dtype_on(device, config)
@@ -286,16 +255,21 @@ def load(
         # A batch needs the weights unpacked, and here there is room to do that once and not at every token.
         logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
         model = model.dequantize()
+        packed_weights = False
+    if device == "cpu" and dtype != torch.float32:
+        attend_in_groups(model)
     base = model
     name = sha256_of(base_model) or base_model
+    about = {"dtype": str(dtype)} if device == "cpu" and dtype != torch.float32 else {}
     if adapter is not None:
         model = with_adapter(model, adapter)
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
-    name = key_of(
-        name=name, device=device, **{"dtype": str(dtype)} if device == "cpu" and dtype != torch.float32 else {}
-    )
+        # In fp32 results would shift a little for no gain in a base as small as those that have it.
+        if dtype != torch.float32 and not packed_weights:
+            model, about = merged(model), about | {"merged": True}
+    name = key_of(name=name, device=device, **about)
     model.eval()
-    tokens = tokens_on_a_card(model.config, name, cache) if device == "cuda" else CPU_TOKENS
+    tokens = tokens_on_a_card(model.config, name, cache) if device == "cuda" else tokens_of_a_batch(model)
     return LocalModel(
         model,
         tokenizer,
@@ -303,7 +277,7 @@ def load(
         max_length,
         prompts_at_once,
         tokens,
-        tokens / 4 if device == "cuda" else tokens_on_a_cpu(model.config),
+        tokens / 4 if device == "cuda" else tokens_on_a_cpu(model),
         cache,
         pads=is_padded_exactly(base.config),
         shares=shares_beginnings(base, max_length),

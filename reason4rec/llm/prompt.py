@@ -4,6 +4,7 @@ A template is a text file that names its fields in braces. Fields are filled onc
 any other.
 """
 
+import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,26 @@ def fill(name: str, fields: dict[str, str], folder: Path) -> tuple[str, dict[str
             parts.append(fields[field])
             length += len(fields[field])
     return "".join(parts), offsets
+
+
+def read_back(name: str, text: str, folder: Path) -> dict[str, str] | None:
+    """The fields of a text that `fill` made from a template; None if it is of another one.
+
+    A field ends where the template first goes on as it should, and the last field at the end of the text.
+    """
+    found = _pattern(name, folder).fullmatch(text)
+    return found and found.groupdict()
+
+
+@cache
+def _pattern(name: str, folder: Path) -> re.Pattern:
+    pieces = list(string.Formatter().parse(template(name, folder)))
+    parts: list[str] = []
+    for literal, field, _, _ in pieces:
+        parts.append(re.escape(literal))
+        if field is not None:
+            parts.append(f"(?P={field})" if f"(?P<{field}>" in "".join(parts) else f"(?P<{field}>.*?)")
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def cuts_from_the_end(text: str, start: int) -> tuple[tuple[int, int], ...]:

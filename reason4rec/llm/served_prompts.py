@@ -4,8 +4,9 @@ import functools
 import math
 import re
 from array import array
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,8 @@ class ServedPrompts:
     """An adapter that servers hold under the name `served`, each behind a client; all must hold the same.
 
     `name` stands for the weights in the keys of kept replies; `shortened` counts prompts that lost history to fit,
-    `altered` those in which the chat API would have read special tokens. At most `at_once` requests are in flight.
+    `stopped` why replies were cut, `altered` the prompts in which the chat API would have read special tokens. At most
+    `at_once` requests are in flight.
     """
 
     clients: Sequence[openai.OpenAI]
@@ -48,6 +50,7 @@ class ServedPrompts:
     cache: ResponseCache | None
     shortened: int = 0
     altered: int = 0
+    stopped: Counter[str] = field(default_factory=Counter)
 
     def _check(self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]) -> None:
         """InputError if a prompt cannot be asked, before any is; says whether the chat API changes any."""

@@ -9,6 +9,7 @@ of vLLM 0.33.0's source. Our decision.
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -21,8 +22,10 @@ from reason4rec.llm.answers import answer_of
 from reason4rec.llm.base import progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.client import address_of, key_in
+from reason4rec.llm.patience import Patience
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.served_prompts import Asked, ServedPrompts
+from reason4rec.llm.stops import Finish, kept
 from reason4rec.llm.tokens import choice_ids, load_tokenizer
 from reason4rec.run.files import sha256
 from reason4rec.run.network import (
@@ -36,8 +39,9 @@ from reason4rec.run.network import (
 
 KEY = "REASON4REC_API_KEY"
 HEADERS = "REASON4REC_EXTRA_HEADERS"
+TOO_LONG = "maximum context length"  # in vLLM's words
 NO_KEY = "none"  # the client insists on one
-RETRIES = 8  # of one request, with back-off
+RETRIES = 8  # of one request, with back-off, and again while the server is away (patience)
 RETRIES_AT_FIRST = 2  # a wrong address is told soon
 TIMEOUT = openai.Timeout(600, connect=10)  # seconds, for one reply among many
 
@@ -53,8 +57,12 @@ class ServedModel(ServedPrompts):
         temperature: float = 0.0,
         seed: int = 0,
         what: str = "generating",
+        finish: Finish | None = None,
     ) -> list[str]:
-        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
+        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own.
+
+        A reply is kept as the server wrote it, and cut where one in this process is stopped.
+        """
         options, of_template = {"max_tokens": max_new_tokens, "temperature": temperature}, self._of_template()
 
         def request(body: dict) -> dict:
@@ -72,7 +80,7 @@ class ServedModel(ServedPrompts):
 
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
-        return list(map(answer_of, replies))
+        return list(map(answer_of, kept(replies, finish, self.stopped)))
 
     def choice_probabilities(
         self,
@@ -147,10 +155,11 @@ class ServedModel(ServedPrompts):
         """
         answers: dict[str, object] = {}
         wanted: list[str] = []
+        patience = Patience()
 
         def ask(key: str, asked: Asked) -> tuple[str, object, int]:
             body = _plain(asked.body)
-            value, written = self._ask(asked.client, body | request(body), asked.length, read, rating)
+            value, written = self._ask(patience, asked.client, body | request(body), asked.length, read, rating)
             if self.cache:
                 self.cache.put({key: value})
             return key, value, 0 if rating else written
@@ -178,17 +187,24 @@ class ServedModel(ServedPrompts):
                         flying.add(pool.submit(ask, key, missing[key]))
                 take(as_completed(flying))
             finally:
+                patience.over.set()
                 pool.shutdown(cancel_futures=True)
         return [answers[key] for key in wanted]
 
     def _ask(
-        self, client: openai.OpenAI, body: dict, length: int, read: Callable[[object, str], object], rating: bool
+        self,
+        patience: Patience,
+        client: openai.OpenAI,
+        body: dict,
+        length: int,
+        read: Callable[[object, str], object],
+        rating: bool,
     ) -> tuple[object, int]:
         """What `read` makes of one reply, and the tokens written. InputError where there is none that can be used."""
         address = address_of(str(client.base_url))
         api = client.completions if self.api == "completions" else client.chat.completions
         try:
-            reply = api.create(model=self.served, **body)
+            reply = patience.ask(partial(api.create, model=self.served, **body), address)
             _check_is_no_error(reply, client)
             read_there = (reply.usage and reply.usage.prompt_tokens) or length
             if read_there != length:
@@ -198,7 +214,7 @@ class ServedModel(ServedPrompts):
                 )
             return read(reply.choices[0], address), (reply.usage and reply.usage.completion_tokens) or 0
         except openai.APIStatusError as error:
-            trouble = _refusal(error, client, self.served, self._hint(error.status_code, rating))
+            trouble = _refusal(error, client, self.served, _hint(error, self, rating))
         except openai.APIError as error:
             trouble = f"cannot be reached ({type(error).__name__}{network_hint(address, error.__cause__ or error)})"
         except InputError:
@@ -206,18 +222,6 @@ class ServedModel(ServedPrompts):
         except (ValueError, TypeError, AttributeError, LookupError):
             trouble = "does not answer in OpenAI's form: see whether the address must end in /v1"
         raise InputError(f"the server at {address} {trouble}; replies so far are kept, run the same command again")
-
-    def _hint(self, status: int, rating: bool) -> str:
-        if status == 404:
-            return ": see --served_model and --api"
-        if rating and status < 500:
-            return (
-                ": ratings need log-probabilities, which vLLM and SGLang give and transformers serve does not, and "
-                "--top_logprobs at most the server's --max-logprobs"
-            )
-        if self.api == "completions" and status < 500:
-            return ": a server that takes no token ids needs --api chat"
-        return ""
 
 
 def connect(
@@ -310,6 +314,23 @@ def _takes(client: openai.OpenAI, name: str) -> bool:
     except openai.APIError:
         return False
     return True
+
+
+def _hint(error: openai.APIStatusError, model: ServedModel, rating: bool) -> str:
+    """What to do about a server's refusal; empty where its own words have to do."""
+    status = error.status_code
+    if status == 404:
+        return ": see --served_model and --api, and whether the address must end in /v1"
+    if status == 400 and TOO_LONG in str(error.body):
+        return f": let the server read {model.max_length} tokens (vLLM: --max-model-len {model.max_length})"
+    if rating and status < 500:
+        return (
+            ": ratings need log-probabilities, which vLLM and SGLang give and transformers serve does not, and "
+            "--top_logprobs at most the server's --max-logprobs"
+        )
+    if model.api == "completions" and status < 500:
+        return ": a server that takes no token ids needs --api chat"
+    return ""
 
 
 def _refusal(error: openai.APIStatusError, client: openai.OpenAI, served: str, hint: str) -> str:

@@ -83,7 +83,7 @@ class Survey:
             self.to_do.add(spec.name)
             if why and any(path.exists() for path in step.outputs):
                 self.notes.append(f"{spec.name} is done again: {why}")
-            for item in spec.reads:
+            for item in _inputs(step):
                 producer = self.pipeline.producer(item)
                 if producer and producer not in self.selected and not step.path(item).exists():
                     absent[step.path(item)] = producer.script
@@ -93,13 +93,17 @@ class Survey:
         """Why the outputs of a step do not stand, empty if there are none; None if they do."""
         if step.common.overwrite:
             return "--overwrite"
-        anew = [item for item in step.spec.reads if self.made(item)]
-        if not anew and all(step.path(item).exists() for item in step.spec.reads):
+        anew = [item for item in _inputs(step) if self.made(item)]
+        if not anew and all(step.path(item).exists() for item in _inputs(step)):
             status = step.status()
             return None if status.done else status.changed
         if records.put_there(step.outputs):
             return None
         return f"{anew[0].path} is made anew" if anew else ""
+
+
+def _inputs(step: Step) -> list[Artifact]:
+    return [item for item in step.reads if isinstance(item, Artifact)]
 
 
 def dry_run(

@@ -30,7 +30,8 @@ class StepSpec:
     """One row of the table.
 
     `name` is that of `--from` and `--to`; `script` is its path in the project. `reads` must be there, `reads_if_there`
-    need not; `reads_with` gives what it reads with the options that it has. `also_writes` are folders in which it
+    need not; `reads_with` and `writes_with` give what it reads and writes with the options that it has; what it writes
+    with others alone is in `elsewhere`, with the words for it. `also_writes` are folders in which it
     writes files whose names depend on its options. `defaults` are those of its options that differ from the group's.
     `settings` gives what else decides its outputs, by the names in their records; those that not every version of this
     project records are in `optional`. `uses` gives the groups of options that decide something, where not
@@ -48,6 +49,8 @@ class StepSpec:
     reads_if_there: tuple[Artifact, ...] = ()
     also_writes: tuple[Artifact, ...] = ()
     reads_with: Callable[["Step"], Sequence[Artifact | Path]] = lambda step: step.spec.reads
+    writes_with: Callable[["Step"], Sequence[Artifact]] = lambda step: step.spec.writes
+    elsewhere: Mapping[Artifact, str] = field(default_factory=dict)
     defaults: Mapping[str, object] = field(default_factory=dict)
     settings: Callable[["Step"], Mapping[str, object]] = lambda step: {}
     optional: tuple[str, ...] = ()
@@ -102,7 +105,7 @@ class Pipeline:
         self.plan = plan
         self._producers: dict[Artifact, StepSpec] = {}
         for step in steps:
-            for artifact in (*step.writes, *step.also_writes):
+            for artifact in (*step.writes, *step.also_writes, *step.elsewhere):
                 self._producers.setdefault(artifact, step)
         self.steps = self._ordered(steps)
 
@@ -163,7 +166,10 @@ class Pipeline:
     def missing(self, path: Path, artifact: Artifact) -> InputError:
         """What is said where a file is missing: who writes it."""
         producer = self.producer(artifact)
-        return InputError(f"{path} is missing" + (f": {producer.script} writes it" if producer else ""))
+        if producer is None:
+            return InputError(f"{path} is missing")
+        words = f" {producer.elsewhere[artifact]}" if artifact in producer.elsewhere else ""
+        return InputError(f"{path} is missing: {producer.script}{words} writes it")
 
     def groups(self, step: StepSpec) -> tuple[type[Options], ...]:
         """The groups of options of a step, the common ones first."""

@@ -85,7 +85,7 @@ class Step:
         self._reads, self._writes, self._settings = reads, writes, settings
         self.used = tuple(spec.used(options) if used is None else used)
         self.scratch: Sequence[Path] = ()
-        self.outputs = [self._place(output) for output in (spec.writes if writes is None else writes)]
+        self.outputs = [self._place(output) for output in (spec.writes_with(self) if writes is None else writes)]
 
     def __reduce__(self) -> tuple:
         """For another process, which finds the row in the table by its name."""

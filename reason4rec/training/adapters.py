@@ -23,7 +23,7 @@ def keep_updates(model: "PeftModel") -> None:
             parameter.data = parameter.data.float()
 
 
-def weights_of(folder: Path) -> str:
+def sha256_of_weights(folder: Path) -> str:
     """The sha256 of an adapter's weights; InputError where there are none to train further."""
     path = folder / adapters.ADAPTER_WEIGHTS
     if not path.is_file():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from reason4rec.errors import InputError
 from reason4rec.llm.known_bases import sha256_of
 from reason4rec.run import files
-from reason4rec.training.adapters import save, trained_weights, weights_of
+from reason4rec.training.adapters import save, sha256_of_weights, trained_weights
 from reason4rec.training.processes import any_is, is_launched, together
 from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe
 from reason4rec.training.trainer import COMPLETE, build_trainer, rows_at_once
@@ -38,7 +38,7 @@ def settings_of(
 
     An adapter that is trained further is named by its weights. InputError if `start_from` holds none.
     """
-    started = {} if start_from is None else {"started_from": weights_of(start_from)}
+    started = {} if start_from is None else {"started_from": sha256_of_weights(start_from)}
     return started | {
         "adapter": adapter,
         "base_model": base_model,

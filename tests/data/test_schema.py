@@ -428,4 +428,4 @@ def test_a_prediction_of_another_row_is_named_by_its_ids_as_texts(tmp_path):
     stored(folder, mine.assign(user_id=mine["user_id"] + 1_000), predictions_of("mine"))
     done = run_script("3_Predictor/4_evaluate.py", "--dataset", "Demo_data", "--data_root", data)
     message = complaint(done)
-    assert "mine.pkl: row 0" in message and "is not in the test split" in message
+    assert "mine.pkl: row 0" in message and "is not in the split that is judged" in message

@@ -159,6 +159,12 @@ def test_tau_is_drawn_in_its_order_with_the_share_of_accepted_reasons(saved):
     assert len(top.collections) == 5
 
 
+def test_tau_was_drawn_in_stars_although_the_ratings_are_on_another_scale():
+    in_stars, in_points = (tau_curve([TAUS[2] | unit]) for unit in ({}, ratings_module.unit_of((0.0, 10.0))))
+    assert in_stars.axes[0].get_ylabel() == "MAE (stars)"
+    assert in_points.axes[0].get_ylabel() == "MAE (ratings of 0 to 10)"
+
+
 def test_the_script_draws_what_is_there_and_says_what_is_not(tmp_path):
     folder, out = tmp_path / "data" / "Demo_data", tmp_path / "figs"
     flags = ["--dataset", "Demo_data", "--data_root", tmp_path / "data", "--checkpoint_root", tmp_path / "ck"]

@@ -25,6 +25,36 @@ def test_the_expected_rating_weights_the_ratings_by_their_probabilities(probabil
     assert metrics.expected_rating(np.array([probabilities])) == pytest.approx([rating])
 
 
+@pytest.mark.parametrize(
+    "probabilities, rating",
+    [
+        ([1, 0, 0, 0, 0], 1.0),
+        ([0, 0, 0, 0, 1], 5.0),
+        ([0.2] * 5, 3.0),
+        ([0, 0, 0, 0.5, 0.5], 4.0),  # just reached
+        ([0, 0, 0, 0.499, 0.501], 5.0),
+        ([0.3, 0, 0, 0, 0.7], 5.0),
+        ([0.2, 0.2, 0.0999, 0, 0.4999], 3.0),  # they sum to a little less than 1, as written files may
+    ],
+)
+def test_the_median_is_the_least_rating_whose_cumulative_probability_reaches_a_half(probabilities, rating):
+    assert metrics.median_rating(np.array([probabilities])).tolist() == [rating]
+
+
+def test_a_row_without_probabilities_has_no_median():
+    rows = np.array([[NAN] * 5, [0.1, NAN, 0.5, 0.2, 0.2], [0.2] * 5])
+    assert np.isnan(metrics.median_rating(rows)).tolist() == [True, True, False]
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=5, max_size=5).map(np.array).map(lambda drawn: drawn / drawn.sum()))
+def test_no_rating_has_a_lower_expected_absolute_error_than_the_median_nor_squared_than_the_expectation(probabilities):
+    (median,), (mean,) = (rule(probabilities[None]) for rule in (metrics.median_rating, metrics.expected_rating))
+    off = metrics.RATING_VALUES - np.array([median, mean, *metrics.RATING_VALUES])[:, None]
+    absolute, squared = np.abs(off) @ probabilities, off**2 @ probabilities
+    assert absolute[0] <= absolute.min() + 1e-9
+    assert squared[1] <= squared.min() + 1e-9
+
+
 def test_errors_of_a_worked_example():
     assert metrics.errors([5, 3, 1, 4], [4, 3, 3, 4]) == {
         "n": 4,

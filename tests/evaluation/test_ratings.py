@@ -127,6 +127,45 @@ def test_the_history_of_a_row_is_counted_over_user_and_item():
     ]
 
 
+# Both rules.
+
+
+def distributions(rng, n, seeds=1):
+    """Runs of a model that gives probabilities, and their expectations."""
+    frames = []
+    for probabilities in rng.dirichlet(np.ones(5) / 2, (seeds, n)):
+        frame = pd.DataFrame(probabilities, columns=list(PROBABILITIES))
+        frames.append(frame.assign(**{PREDICTION: metrics.expected_rating(probabilities)}))
+    return frames
+
+
+def test_a_model_with_probabilities_is_judged_by_both_rules_and_one_without_by_its_own_alone():
+    rng = np.random.default_rng(0)
+    ours = distributions(rng, 400, seeds=2)
+    frames = {"ours@1": ours[0], "ours@2": ours[1], "point": runs_of([4.0] * 400)[0]}
+    runs = ratings_module.by_model(frames, {"global mean": np.full(400, 4.0)}, "ours")
+    assert list(runs) == ["ours", "ours (median)", "global mean", "point"]
+    # Ratings that are drawn from the probabilities: then either rule is the best of the two at its own error.
+    drawn = [float(rng.choice(5, p=row) + 1) for row in ours[0][list(PROBABILITIES)].to_numpy()]
+    one = {"ours": ours[:1]}
+    result = ratings_module.evaluate(one | ratings_module.medians(one), targets_of(drawn), [WARM] * 400, "ours", 1)
+    mean, median = result["table"][:2]
+    assert mean["rmse"] < median["rmse"] and median["mae"] < mean["mae"]
+    assert median["mae_low"] < median["mae"] < median["mae_high"]
+    (paired, _) = result["paired"]
+    assert (paired["model"], paired["against"]) == ("ours (median)", "ours")
+    assert paired["mae_difference"] == pytest.approx(median["mae"] - mean["mae"])
+    assert {row["model"] for row in result["calibration"]} == {"ours"}  # of the same probabilities, once
+
+
+def test_medians_of_several_seeds_are_judged_seed_by_seed():
+    runs = {"ours": distributions(np.random.default_rng(1), 30, seeds=3)}
+    medians = ratings_module.medians(runs)["ours (median)"]
+    assert len(medians) == 3
+    row = ratings_module.compare({"m": medians}, targets_of([4.0] * 30), {"all": np.full(30, True)}, 1)[0][0]
+    assert row["seeds"] == 3 and row["mae_std"] > 0
+
+
 # Paired tests.
 
 
@@ -230,8 +269,8 @@ def refusals(rows):
     given = rows.assign(pred=3.0)
     shares = given.assign(**dict.fromkeys(PROBABILITIES, 0.2))
     return {
-        "row 2 (user u2, item other, time 102) is not in the test split": changed(given, 2, item_id="other"),
-        "row 4 (user u1, item i4, time 104) has another rating in test": changed(given, 4, ratings=2.0),
+        "row 2 (user u2, item other, time 102) is not in the split that is judged": changed(given, 2, item_id="other"),
+        "row 4 (user u1, item i4, time 104) has another rating there": changed(given, 4, ratings=2.0),
         "row 6 repeats the user, item and time": pd.concat([given, given.iloc[[0]]], ignore_index=True),
         "column pred holds text": given.assign(pred="four"),
         "no column pred": rows,
@@ -341,6 +380,13 @@ def test_a_run_ends_with_our_row_and_the_best_three_others(cold, group):
     assert {line.split()[1] for line in text.splitlines()[2:]} == {group}
 
 
+def test_a_run_ends_with_both_of_our_rules():
+    runs = {"ours": distributions(np.random.default_rng(0), 6), "other": runs_of([4.0] * 6)}
+    runs |= ratings_module.medians(runs)
+    result = ratings_module.evaluate(runs, targets_of([4.0] * 6), [WARM] * 6, "ours", 1)
+    assert named_lines(tables.closing(result, "ours")) == ["ours", "ours (median)", "other"]
+
+
 def test_the_end_of_a_run_without_our_model_or_without_others_says_what_it_shows():
     runs = {"b": runs_of([4.0]), "a": runs_of([5.0])}
     result = ratings_module.evaluate(runs, targets_of([5.0]), [WARM], "a", 1)
@@ -349,7 +395,7 @@ def test_the_end_of_a_run_without_our_model_or_without_others_says_what_it_shows
     assert tables.closing(result, "a").startswith("Ours and the best other by MAE; ")
     alone = {"table": [row for row in result["table"] if row["model"] == "a"]}
     assert tables.closing(alone, "a").startswith("Ours; lower is better:\n")
-    assert tables.closing({"table": []}, "a") == "No test row was judged."
+    assert tables.closing({"table": []}, "a") == "No row was judged."
 
 
 # As a user runs it.
@@ -409,12 +455,15 @@ def test_our_model_is_first_and_all_others_are_tested_against_it(folder):
     predict(folder, TEST_RATINGS, 0.25)
     predict(folder, "zero_shot", 0.5, probabilities=True)
     result, _ = results(folder)
-    assert list(rows_of(result)) == ["Reason4Rec", *SIMPLE, "zero shot"]
+    table = rows_of(result)
+    assert list(table) == ["Reason4Rec", "Reason4Rec (median)", *SIMPLE, "zero shot", "zero shot (median)"]
+    # The probabilities of these are all on the true rating, which neither prediction is.
+    assert (table["zero shot"]["mae"], table["zero shot (median)"]["mae"]) == (pytest.approx(0.5), 0.0)
     assert {row["against"] for row in result["paired"]} == {"Reason4Rec"}
     assert {row["model"] for row in result["calibration"]} == {"Reason4Rec", "zero shot"}
     other, _ = results(folder, "--against", "zero shot")
     assert {row["against"] for row in other["paired"]} == {"zero shot"}
-    assert "--against narre: no such model; there are Reason4Rec, global mean" in complaint(
+    assert "--against narre: no such model; there are Reason4Rec, Reason4Rec (median), global mean" in complaint(
         evaluate(folder, "--against", "narre")
     )
 
@@ -459,8 +508,8 @@ def test_predictions_made_with_a_limit_are_judged_on_their_rows_and_the_others_o
     predict(folder, "narre", 0.5)
     predict(folder, "zero_shot", 0.5, made_from=record(12), rows=12)
     table = rows_of(results(folder)[0])
-    whole = [f"{name}, all test rows" for name in (*SIMPLE, "narre")]
-    assert list(table) == ["Reason4Rec", *SIMPLE, "narre", "zero shot", *whole]
+    whole = [f"{name}, all rows" for name in (*SIMPLE, "narre")]
+    assert list(table) == ["Reason4Rec", "Reason4Rec (median)", *SIMPLE, "narre", "zero shot", *whole]
     assert all(row["n"] == (n if name in whole else 10) for name, row in table.items())
     assert all(row["unusable"] == 0 for row in table.values())
 
@@ -487,5 +536,5 @@ def test_predictions_of_other_rows_end_in_one_line(folder):
     files_module.write_pickle(path, frame)
     user, time = frame.loc[3, "user_id"], frame.loc[3, KEYS[2]]
     assert complaint(evaluate(folder)) == (
-        f"{path}: row 3 (user {user}, item unknown, time {time}) is not in the test split; predict it again"
+        f"{path}: row 3 (user {user}, item unknown, time {time}) is not in the split that is judged; predict it again"
     )

@@ -18,7 +18,7 @@ from reason4rec.data.history import Entry, History
 from reason4rec.demo.pretrain import Examples
 from reason4rec.errors import InputError
 from reason4rec.llm import base as base_module
-from reason4rec.llm import bases
+from reason4rec.llm import bases, writing
 from reason4rec.llm import local as local_module
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.bases import load_base
@@ -368,19 +368,22 @@ def test_a_prompt_that_comes_again_in_a_later_window_is_answered_once(base, tmp_
     assert texts == [model.generate([prompt], max_new_tokens=4)[0] for prompt in asked]
 
 
-def test_a_run_that_is_cut_off_goes_on_where_it_was(base, tmp_path):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_run_that_is_cut_off_goes_on_where_it_was(base, tmp_path, monkeypatch, dtype):
+    """In bf16 a batch is computed whole again, because a text may depend on what it is computed with."""
+    monkeypatch.setattr(local_module, "dtype_on", lambda *_: dtype)
     asked = some_prompts(12)
     unbroken = load(base, None, device="cpu", prompts_at_once=4).generate(asked, max_new_tokens=12)
     cut = load(base, None, device="cpu", prompts_at_once=4, cache=ResponseCache(tmp_path / "replies.sqlite"))
-    generate, calls = cut.model.generate, []
+    write, calls = local_module.write, []
 
-    def dies_in_the_third_batch(**inputs):
-        calls.append(len(inputs["input_ids"]))
+    def dies_in_the_third_batch(model, ids, *rest):
+        calls.append(len(ids))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return generate(**inputs)
+        return write(model, ids, *rest)
 
-    cut.model.generate = dies_in_the_third_batch
+    monkeypatch.setattr(local_module, "write", dies_in_the_third_batch)
     with pytest.raises(KeyboardInterrupt):
         cut.generate(asked, max_new_tokens=12)
     calls.append("again")
@@ -518,16 +521,16 @@ def test_replies_that_had_ended_were_lost_with_the_batch_that_was_interrupted(ba
     model = load(base, None, "cpu", max_length=1024, cache=store)
     ended = []
 
-    class Stops(local_module.Ends):
-        def __call__(self, input_ids, scores):
-            super().__call__(input_ids, scores)
-            if len(self.known) >= 3:
-                ended.extend(self.known)
+    class Dies(local_module.Replies):
+        def __call__(self, input_ids, scores, **options):
+            done = super().__call__(input_ids, scores, **options)
+            if len(self.whole) >= 3:
+                ended.extend(self.whole)
                 raise KeyboardInterrupt
-            return scores
+            return done
 
-    monkeypatch.setattr(local_module, "Ends", Stops)
-    monkeypatch.setattr(local_module, "KEEP_EVERY", 0)
+    monkeypatch.setattr(local_module, "Replies", Dies)
+    monkeypatch.setattr(writing, "KEEP_EVERY", 0)
     with pytest.raises(KeyboardInterrupt):
         model.generate(asked, max_new_tokens=64)
     monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from reason4rec.data.history import Entry, History
 from reason4rec.demo.pretrain import Examples
 from reason4rec.errors import InputError
 from reason4rec.llm import base as base_module
+from reason4rec.llm import patience
 from reason4rec.llm import server as server_module
 from reason4rec.llm.local import load
 from reason4rec.llm.prompt import OnDemand, Prompt, texts_of
@@ -248,11 +250,43 @@ def test_kept_replies_are_those_of_one_name_one_api_and_one_adapter(base, server
 
 def test_a_run_that_loses_its_server_keeps_what_it_has(server, ask, store, monkeypatch):
     monkeypatch.setattr(server_module, "RETRIES", 0)
+    monkeypatch.setattr(patience, "AWAY", 0)
     server.mood = lambda path, body, number: "hang up" if number > 3 else None
     assert "replies so far are kept" in complaint_of(rated, ask(cache=store, at_once=1))
     asked, server.mood = len(server.asked), None
     rated(ask(cache=store, at_once=1))
     assert len(server.asked) == asked + len(ASKED) - 3
+
+
+@pytest.mark.parametrize("state", ["hang up", (503, {"error": {"message": "no server behind this gateway"}})])
+def test_a_run_ended_while_its_server_was_started_again(server, ask, store, expected, monkeypatch, capsys, state):
+    """A real vLLM takes a minute to start, and the run waited for half a one."""
+    monkeypatch.setattr(server_module, "RETRIES", 0)
+    monkeypatch.setattr(patience, "PAUSE", 0.01)
+    server.mood = lambda path, body, number: state if 3 < number <= 40 else None
+    np.testing.assert_allclose(rated(ask(cache=store)), expected, atol=1e-5)
+    assert len(server.asked) == 37 + len(ASKED)
+    assert store.connection.execute("select count(*) from replies").fetchall() == [(len(ASKED),)]
+    assert capsys.readouterr().out.count("waiting 10 minutes") == 1
+
+
+def test_a_run_that_ends_does_not_wait_for_its_server_any_longer(server, ask, monkeypatch):
+    monkeypatch.setattr(server_module, "RETRIES", 0)
+    nothing_else = (400, {"error": {"message": "no such thing"}})
+    server.mood = lambda path, body, number: nothing_else if number == len(ASKED) else "hang up"
+    started = time.monotonic()
+    assert "no such thing" in complaint_of(rated, ask(at_once=len(ASKED)))
+    assert time.monotonic() - started < patience.PAUSE
+
+
+def test_a_server_that_reads_less_than_the_training_was_told_to_use_another_api(server, ask):
+    """The words are those of vLLM 0.32.0."""
+    words = "This model's maximum context length is 512 tokens. However, your prompt contains 813 input tokens"
+    server.mood = lambda path, body, number: (400, {"error": {"message": words, "type": "BadRequestError"}})
+    for call in (rated, lambda model: model.generate(ASKED, max_new_tokens=2)):
+        message = complaint_of(call, ask())
+        assert "--max-model-len 1024" in message
+        assert "--api chat" not in message
 
 
 def test_a_repeated_prompt_is_asked_once_and_answered_in_its_place(server, ask, expected):
@@ -377,6 +411,7 @@ def test_a_server_without_a_list_of_models_is_taken_at_its_word(server, ask, exp
     message = complaint_of(rated, ask())
     assert "answers 404" in message
     assert "--served_model" in message
+    assert "end in /v1" in message
 
 
 def test_a_refused_key_is_one_line_without_the_key(server, ask, monkeypatch):

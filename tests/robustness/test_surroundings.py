@@ -66,6 +66,24 @@ def test_a_reader_that_has_enough_is_no_error(command):
     assert done.stdout.startswith("usage:") and done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "python", "said"),
+    [
+        ((), sys.executable, "name one directory"),
+        (("docs",), sys.executable, "docs holds something else"),
+        (("README.md",), sys.executable, "README.md holds something else"),
+        (("{new}",), "no-such-python", "no-such-python is not Python"),
+    ],
+)
+def test_where_no_environment_with_vllm_can_be_made_nothing_is_made(tmp_path, words, python, said):
+    new = tmp_path / "vllm"
+    given = [word.format(new=new) for word in words]
+    done = run_script("tests/servers/make_vllm.sh", *given, env={"PYTHON": python})
+    # Other processors than x86-64 with AVX-512 are refused first.
+    assert said in complaint(done) or "AVX-512" in done.stderr
+    assert not new.exists()
+
+
 @pytest.mark.parametrize("command", ["run_all.sh", "3_Predictor/7_reason_quality.py"])
 def test_an_interruption_while_libraries_are_loaded_is_no_traceback(command, tmp_path):
     words = ["bash" if command.endswith(".sh") else sys.executable, command, "--data_root", str(tmp_path)]

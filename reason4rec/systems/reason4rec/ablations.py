@@ -13,14 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-import pandas as pd
-
 from reason4rec.data import schema
 from reason4rec.data.catalog import STARS
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
+from reason4rec.evaluation.tables import MEDIAN
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.run import files, options, records
@@ -113,9 +112,9 @@ def steps_of(variant: Variant, pipeline: Pipeline) -> list[StepSpec]:
 
 def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
     """What the steps of a variant read and none of them makes: what it shares with the full run."""
-    specs = steps_of(variant, step.pipeline)
-    made = {artifact for spec in specs for artifact in spec.writes}
-    read = [one for spec in specs for one in _step(variant, spec, step).reads if isinstance(one, Artifact)]
+    steps = [_step(variant, spec, step) for spec in steps_of(variant, step.pipeline)]
+    made = {artifact for own in steps for artifact in own.spec.writes_with(own)}
+    read = [one for own in steps for one in own.reads if isinstance(one, Artifact)]
     inputs = dict.fromkeys(one for one in (TRAIN, TEST, *read) if one not in made)
     return sorted(inputs, key=lambda one: not one.adapter)
 
@@ -133,14 +132,14 @@ def place(variant: Variant, step: ExpertStep) -> None:
     facts.write(_facts(variant, step.dataset), folder / FOLDER)
     for artifact in inputs_of(variant, step):
         source, link = (adapters, trained) if artifact.adapter else (folder, own)
-        if not (source / artifact.path).exists():
+        if not artifact.within(source).exists():
             missing = step.pipeline.missing(step.path(artifact), artifact)
             raise InputError(f"{missing}; ablations start from a finished run")
         if artifact is SUMMARIES and variant.raw_histories:
             summaries = step.read(SUMMARIES)
             files.write_pickle(own / SUMMARIES.path, summaries.assign(**{SUMMARY: summaries["reviews"]}))
         else:
-            _link(source / artifact.path, link / artifact.path)
+            _link(artifact.within(source), link / artifact.path)
     (folder / CACHE).parent.mkdir(exist_ok=True)
     _link((folder / CACHE).parent, (own / CACHE).parent)
 
@@ -210,67 +209,96 @@ def training_options(settings: Mapping[str, object]) -> dict[str, object]:
     return {name: settings[name] for name in names if name in known and name in settings}
 
 
-def finished(folder: Path) -> list[Variant]:
+def finished(folder: Path, predicted: Artifact = TEST_RATINGS) -> list[Variant]:
     """All variants in the folder of a run that have their predictions, by name."""
-    return [variant(path.parent.name) for path in sorted((folder / FOLDER).glob(f"*/{TEST_RATINGS.path}"))]
+    return [variant(path.parent.name) for path in sorted((folder / FOLDER).glob(f"*/{predicted.path}"))]
 
 
-def predicted(folder: Path, variant: Variant) -> Path:
-    """The file of a variant's predictions."""
-    return folder / FOLDER / variant.name / TEST_RATINGS.path
+def folder_of(folder: Path, variant: Variant) -> Path:
+    """The folder of a variant in that of a run."""
+    return folder / FOLDER / variant.name
 
 
-def read_predicted(path: Path) -> pd.DataFrame:
-    """The predictions in a variant's file."""
-    return schema.read(path.parent, TEST_RATINGS)
-
-
-def compared(folder: Path, chosen: Sequence[Variant], seed: int, scale: tuple[float, float] = STARS) -> list[dict]:
+def compared(
+    folder: Path,
+    chosen: Sequence[Variant],
+    seed: int,
+    scale: tuple[float, float] = STARS,
+    predicted: Artifact = TEST_RATINGS,
+) -> list[dict]:
     """A row for the full run and each variant: what it changes, the reasons that it accepted, its errors.
 
-    `all` and `warm` are rows of the evaluation's table; `paired` its tests against the full run on all rows. Rows of
-    the tau sweep have a `tau` and the errors on all rows beside it. Errors are in the unit of the raw reviews' `scale`.
+    `all` and `warm` are rows of the evaluation's table; `paired` its tests against the full run on all rows; `median`
+    has the same three for the medians of the probabilities, against those of the full run. Rows of the tau sweep have a
+    `tau` and the errors on all rows beside it. Errors are in the unit of the raw reviews' `scale`, which is named where
+    it is not stars.
     """
     full = Variant(FULL, "the finished run")
-    folders = {full.name: folder} | {one.name: folder / FOLDER / one.name for one in chosen}
-    frames = {name: schema.read(own, TEST_RATINGS) for name, own in folders.items()}
+    folders = {full.name: folder} | {one.name: folder_of(folder, one) for one in chosen}
+    frames = {name: schema.read(own, predicted) for name, own in folders.items()}
     targets = frames[full.name]
     frames = {
-        name: ratings.aligned(frame, targets, str(folders[name] / TEST_RATINGS.path)) for name, frame in frames.items()
+        name: ratings.aligned(frame, targets, str(folders[name] / predicted.path)) for name, frame in frames.items()
     }
-    histories = HistoryIndex(schema.read(folder, TRAIN), None).of_rows(targets)
-    result = ratings.evaluate(ratings.by_model(frames, {}, full.name), targets, histories, full.name, seed)
-    result = ratings.in_unit(result, scale)
-    return [_row(one, folders[one.name], result, folder) for one in (full, *chosen)]
+    groups = ratings.groups_of(HistoryIndex(schema.read(folder, TRAIN), None).of_rows(targets))
+    runs = {name: [frame] for name, frame in frames.items()}
+    found = []
+    for of_rule, against in ((runs, FULL), (ratings.medians(runs), f"{FULL}{MEDIAN}")):
+        reference = against if against in of_rule else None
+        table, paired = ratings.compare(of_rule, targets, groups, seed, reference) if of_rule else ([], [])
+        found.append(ratings.in_unit({"table": table, "paired": paired}, scale))
+    return [_row(one, folders[one.name], *found, folder) | ratings.unit_of(scale) for one in (full, *chosen)]
 
 
-def _row(one: Variant, own: Path, result: Mapping[str, Iterable[dict]], folder: Path) -> dict:
-    errors = {row["rows"]: row for row in result["table"] if row["model"] == one.name}
-    row = {"variant": one.name, "changes": one.changes} | _accepted(own)
+def _row(one: Variant, own: Path, result: Mapping, of_medians: Mapping, folder: Path) -> dict:
+    row = {"variant": one.name, "changes": one.changes} | accepted(own)
+    errors = _errors(one.name, result)
     if one.name == FULL or one.name.startswith("tau_"):
         row |= {"tau": one.options.get("tau", _tau(folder))} | errors["all"]
-    paired = [row for row in result["paired"] if row["model"] == one.name and row["rows"] == "all"]
-    return row | errors | {"paired": paired[0] if paired else None}
+    medians = _errors(f"{one.name}{MEDIAN}", of_medians)
+    return row | errors | ({"median": medians} if "all" in medians else {})
+
+
+def _errors(name: str, result: Mapping[str, Iterable[dict]]) -> dict:
+    errors = {row["rows"]: row for row in result["table"] if row["model"] == name}
+    paired = [row for row in result["paired"] if row["model"] == name and row["rows"] == "all"]
+    return errors | {"paired": paired[0] if paired else None}
 
 
 def as_text(rows: Sequence[dict]) -> str:
     """The comparison for a terminal: errors on all and on warm rows, and the difference to the full run with its p."""
-    width = max(len(row["variant"]) for row in rows)
-    lines = [f"{'variant':<{width}}  accepted  MAE all  MAE warm  less full          p (Holm)  changes"]
-    for row in rows:
+    shown = by_rule(rows)
+    width = max(len(row["variant"]) for row in shown)
+    lines = [f"{'variant':<{width}}  accepted  MAE all  RMSE all  MAE warm  less full  p (Holm)  changes"]
+    for row in shown:
         accepted = f"{row['accepted']:,}" if "accepted" in row else "-"
-        errors = [row[rows]["mae"] if row.get(rows) else None for rows in ("all", "warm")]
-        maes = [f"{'-' if mae is None else f'{mae:.4f}':>8}" for mae in errors]
+        errors = [row[rows][name] if row.get(rows) else None for rows, name in _SHOWN]
+        all_mae, all_rmse, warm_mae = ["-" if error is None else f"{error:.4f}" for error in errors]
         paired = row["paired"]
         difference = f"{paired['mae_difference']:+.4f}" if paired else "-"
         p = f"{paired['p_corrected']:.4f}" if paired else "-"
         lines.append(
-            f"{row['variant']:<{width}}  {accepted:>8} {maes[0]}  {maes[1]}  {difference:>9}  {p:>16}  {row['changes']}"
+            f"{row['variant']:<{width}}  {accepted:>8}  {all_mae:>7}  {all_rmse:>8}  {warm_mae:>8}  {difference:>9}  "
+            f"{p:>8}  {row['changes']}"
         )
     return "\n".join(lines)
 
 
-def _accepted(folder: Path) -> dict[str, int]:
+_SHOWN = (("all", "mae"), ("all", "rmse"), ("warm", "mae"))
+
+
+def by_rule(rows: Sequence[dict]) -> list[dict]:
+    """The rows of a comparison, each followed by that of its medians where it has them."""
+    found = []
+    for row in rows:
+        found.append(row)
+        if "median" in row:
+            found.append(row | {"variant": f"{row['variant']}{MEDIAN}"} | row["median"])
+    return found
+
+
+def accepted(folder: Path) -> dict[str, int]:
+    """The `targets` of a run, those with an `accepted` reason, and the `unhinted` of these; nothing where not known."""
     if not ((folder / TEACHER_REASONS.path).exists() and (folder / REASON_TARGETS.path).exists()):
         return {}
     reasons = schema.read(folder, TEACHER_REASONS)

@@ -1,6 +1,8 @@
 """The files of Reason4Rec, under the names that the paper's repository gives them."""
 
-from reason4rec.data.schema import KEYS, PREDICTION, REVIEW_COLUMNS
+from dataclasses import replace
+
+from reason4rec.data.schema import KEYS, PREDICTION, REVIEW_COLUMNS, TEST, VALID
 from reason4rec.run.files import Artifact, adapter
 
 SUMMARY, TEACHER_SUMMARY = "aspect_preference_summary", "review_summary"
@@ -26,14 +28,37 @@ TEST_RATINGS = Artifact(
     "rating_for_test_by_predictor.pkl", (*REVIEW_COLUMNS, REASON, PREDICTION), may_be_empty=("reviews",)
 )
 PREDICTIONS = Artifact("predictions")  # a folder, with a file for each baseline and each variant
+SUMMARIES_SET_ASIDE = Artifact("published_texts_set_aside.pkl", (*REVIEW_COLUMNS, TEACHER_SUMMARY))
+REASONS_SET_ASIDE = Artifact("published_reasons_set_aside.pkl")
+SUMMARY_QUALITY = Artifact("results/summary_quality.json")
+SUMMARY_QUALITY_ROWS = Artifact("results/summary_quality_rows.jsonl.gz")
 METRICS = Artifact("results/metrics.json")
 EFFORTS = Artifact("results/efforts.json")
 ABLATIONS = Artifact("results/ablations.json")
 REASON_QUALITY = Artifact("results/reason_quality.json")
 REASON_QUALITY_ROWS = Artifact("results/reason_quality_rows.jsonl.gz")
 CASE_STUDY = Artifact("results/case_study.html")
+DIAGNOSIS = Artifact("results/diagnosis.json")
+
+VALID_REASONS = replace(TEST_REASONS, path="reason_for_valid_by_reasoner.pkl")
+VALID_RATINGS = replace(TEST_RATINGS, path="rating_for_valid_by_predictor.pkl")
+VALID_PREDICTIONS = Artifact("predictions_valid")
+VALID_METRICS = Artifact("results/metrics_valid.json")
+VALID_ABLATIONS = Artifact("results/ablations_valid.json")
+ON_VALID = {
+    TEST: VALID,
+    TEST_REASONS: VALID_REASONS,
+    TEST_RATINGS: VALID_RATINGS,
+    PREDICTIONS: VALID_PREDICTIONS,
+    METRICS: VALID_METRICS,
+    ABLATIONS: VALID_ABLATIONS,
+}
+"""What stands on the validation rows in the place of an artifact on the test rows."""
 
 
-def predictions_of(model: str) -> Artifact:
-    """The file of a baseline's or a variant's predictions for the test rows; `NAME@SEED` for one of several seeds."""
-    return Artifact(f"{PREDICTIONS.path}/{model}.pkl", (*KEYS, "ratings", PREDICTION))
+def predictions_of(model: str, folder: Artifact = PREDICTIONS) -> Artifact:
+    """The file of a baseline's or a variant's predictions for the test rows; `NAME@SEED` for one of several seeds.
+
+    `folder` is that of the rows, such as the validation rows.
+    """
+    return Artifact(f"{folder.path}/{model}.pkl", (*KEYS, "ratings", PREDICTION))

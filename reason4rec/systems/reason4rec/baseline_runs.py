@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reason4rec.data.history import HistoryIndex
+from reason4rec.data.history import History, HistoryIndex
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN, VALID
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.known_bases import sha256_of
-from reason4rec.llm.prompt import OnDemand, Prompt, texts_of
+from reason4rec.llm.prompt import OnDemand, texts_of
 from reason4rec.run import files, locks
 from reason4rec.systems.reason4rec import predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY, predictions_of
-from reason4rec.systems.reason4rec.baselines import LEARNED, TUNED, choose, without_valid
-from reason4rec.systems.reason4rec.options import Baselines, Histories, Model, Prompts, Teacher
+from reason4rec.systems.reason4rec.baselines import LEARNED, TUNED, as_ratings, choose, without_valid
+from reason4rec.systems.reason4rec.options import Baselines, Histories, Model, Prompts, Teacher, Writing
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
 from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training.recipe import MAX_LENGTH
@@ -43,35 +43,44 @@ def rating_in(reply: str) -> float:
     return rating if 1 <= rating <= 5 else np.nan
 
 
-def _direct_prompts(step: ExpertStep, targets: pd.DataFrame) -> Sequence[Prompt]:
+def _histories(step: ExpertStep, targets: pd.DataFrame) -> list[History]:
     shown, text = (SUMMARIES, SUMMARY) if SUMMARIES in step.reads else (TRAIN, "reviews")
-    index = HistoryIndex(step.read(shown), text, step[Histories].history_length)
-    prompt = partial(prompts.predictor, step.product_class, folder=step.templates)
-    return OnDemand(prompt, targets["title"], index.of_rows(targets))
+    return HistoryIndex(step.read(shown), text, step[Histories].history_length).of_rows(targets)
 
 
-def _zero_shot(step: ExpertStep, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
+def _zero_shot(step: ExpertStep, targets: pd.DataFrame, reasoned: bool = False) -> tuple[np.ndarray, dict]:
     from reason4rec.llm.local import load
 
-    settings = step.provenance["settings"]
+    settings, histories = step.provenance["settings"], _histories(step, targets)
     device = resolve_device(step[Model].device)
     at_once = step[Model].prompts_at_once
     model = load(settings["base_model"], None, device, settings["max_length"], at_once, step.cache)
-    probabilities = predictor_modes.rating_probabilities(model, _direct_prompts(step, targets))
+    reasons: Sequence[str | None] = [None] * len(targets)
+    if reasoned:
+        reasons = model.generate(step.reason_prompts(targets, histories), step[Writing].max_new_tokens)
+    prompt = partial(prompts.predictor, step.product_class, folder=step.templates)
+    asked = OnDemand(prompt, targets["title"], histories, reasons)
+    probabilities = predictor_modes.rating_probabilities(model, asked)
     found = np.column_stack([metrics.expected_rating(probabilities), probabilities])
     return found, {"base_model": settings["base_model"], "device": device, "prompts_shortened": model.shortened}
 
 
 def _zero_shot_teacher(step: ExpertStep, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:
     teacher = step.teacher()
-    asked = texts_of(_direct_prompts(step, targets))
+    prompt = partial(prompts.predictor, step.product_class, folder=step.templates)
+    asked = texts_of(OnDemand(prompt, targets["title"], _histories(step, targets)))
     replies = teacher.ask(asked, TEACHER_TEMPERATURE, is_usable=lambda reply: not np.isnan(rating_in(reply)))
     found = np.array([[rating_in(reply or "")] for reply in replies])
     about = {"teacher_model": teacher.model, "temperature": TEACHER_TEMPERATURE}
     return found, about | teacher.usage() | {"unusable": int(np.isnan(found).sum())}
 
 
-ASKED = {"zero_shot": _zero_shot, "zero_shot_teacher": _zero_shot_teacher}
+ASKED = {
+    "zero_shot": _zero_shot,
+    "zero_shot_reasoned": partial(_zero_shot, reasoned=True),
+    "zero_shot_teacher": _zero_shot_teacher,
+}
+OF_THE_BASE = ("zero_shot", "zero_shot_reasoned")
 
 
 def names(step: ExpertStep) -> list[str]:
@@ -121,11 +130,11 @@ def part_of(step: ExpertStep, name: str, run: str, seed: int) -> ExpertStep:
         summaries = step.path(SUMMARIES).exists()
         reads, settings = [SUMMARIES if summaries else TRAIN, TEST], {"temperature": TEACHER_TEMPERATURE}
         used = (Prompts, Histories, Model, Teacher)
-    if name == "zero_shot":
+    if name in OF_THE_BASE:
         base = step[Baselines].base_model or step.dataset.base_model
         of_base = sha256_of(base)
         settings = {"base_model": base, "base_sha256": of_base, "max_length": MAX_LENGTH}
-        used = (Prompts, Histories, Model)
+        used = (Prompts, Histories, Model, *((Writing,) if name == "zero_shot_reasoned" else ()))
     return step.part(reads, [predictions_of(run)], settings | {"baseline": name, "seed": seed}, used)
 
 
@@ -143,13 +152,16 @@ def make(name: str, step: ExpertStep, seed: int) -> tuple[pd.DataFrame, dict]:
         baseline = LEARNED[name]
         train, valid = step.read(TRAIN), step.read(VALID) if baseline.grid else None
         grid, tuned_on = _listed(name), None if valid is None else len(valid)
-        result[PREDICTION], settings, lowest = choose(name, train, valid, test, seed)
+        chosen, settings, lowest = choose(name, train, valid, test, seed)
+        result[PREDICTION] = as_ratings(chosen)
+        if chosen.ndim > 1:
+            result[list(PROBABILITIES)] = chosen
         libraries, seeded = baseline.libraries, baseline.seeded
     else:
         found, settings = ASKED[name](step, test.drop(columns=["ratings", "reviews"]))
         settings["histories"] = "summaries" if SUMMARIES in step.reads else "reviews"
         result[[PREDICTION, *PROBABILITIES][: found.shape[1]]] = found
-        libraries, seeded = ("transformers",) if name == "zero_shot" else ("openai",), False
+        libraries, seeded = ("transformers",) if name in OF_THE_BASE else ("openai",), False
     effort = {
         "model": name,
         "seed": seed if seeded else None,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 Predict = Callable[[pd.DataFrame], np.ndarray]
-"""Ratings, not yet clipped, for a frame with the columns of KEYS."""
+"""Ratings, not yet clipped, or (rows, 5) probabilities of 1 to 5, for a frame with the columns of KEYS."""
 Grid = Mapping[str, tuple]
 Learned = Iterator[tuple[dict, Predict]]
 """The settings of a grid, each with what was learned with it."""
@@ -67,8 +67,8 @@ def _user_item_bias(train: pd.DataFrame, seed: int, grid: Grid) -> Learned:
         yield settings, metrics.user_item_bias(train, **settings)
 
 
-def _gradient_boosting(train: pd.DataFrame, seed: int, grid: Grid) -> Learned:
-    from sklearn.ensemble import HistGradientBoostingRegressor
+def _boosted(kind: type, labels: np.ndarray, train: pd.DataFrame, seed: int, grid: Grid) -> Iterator[tuple]:
+    """The settings of a grid, each with a model of trees that was fit with it, and how a row is described to it."""
     from sklearn.model_selection import ParameterGrid
 
     index = HistoryIndex(train, None)
@@ -78,15 +78,40 @@ def _gradient_boosting(train: pd.DataFrame, seed: int, grid: Grid) -> Learned:
         rows = [(one.user_average, one.item_average, one.user_count, one.item_count) for one in found]
         return np.array(rows, dtype=float).reshape(-1, 4)
 
-    def predictor(model: HistGradientBoostingRegressor) -> Predict:
-        return lambda targets: model.predict(features(targets)[:, known])
-
     # A training row is described by the reviews before it, as a test row is.
     of_train = features(train)
     known = ~np.isnan(of_train).all(axis=0)  # scikit-learn cannot take an average that no training row has
     for settings in ParameterGrid(grid):
-        model = HistGradientBoostingRegressor(early_stopping=False, random_state=seed, **settings)
-        yield settings, predictor(model.fit(of_train[:, known], train["ratings"].to_numpy(dtype=float)))
+        model = kind(early_stopping=False, random_state=seed, **settings).fit(of_train[:, known], labels)
+        yield settings, model, lambda targets: features(targets)[:, known]
+
+
+def _gradient_boosting(train: pd.DataFrame, seed: int, grid: Grid) -> Learned:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    def predictor(model: HistGradientBoostingRegressor, described: Callable) -> Predict:
+        return lambda targets: model.predict(described(targets))
+
+    ratings = train["ratings"].to_numpy(dtype=float)
+    for settings, *learned in _boosted(HistGradientBoostingRegressor, ratings, train, seed, grid):
+        yield settings, predictor(*learned)
+
+
+def _gradient_boosting_classes(train: pd.DataFrame, seed: int, grid: Grid) -> Learned:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    def predictor(model: HistGradientBoostingClassifier, described: Callable) -> Predict:
+        def predict(targets: pd.DataFrame) -> np.ndarray:
+            probabilities = np.zeros((len(targets), len(metrics.RATING_VALUES)))
+            # Of a single class scikit-learn gives a second column.
+            probabilities[:, model.classes_ - 1] = model.predict_proba(described(targets))[:, : len(model.classes_)]
+            return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+        return predict
+
+    nearest = np.floor(train["ratings"].to_numpy(dtype=float) + 0.5).astype(int)  # as the Predictor's answers
+    for settings, *learned in _boosted(HistGradientBoostingClassifier, nearest, train, seed, grid):
+        yield settings, predictor(*learned)
 
 
 def _cornac_dataset(train: pd.DataFrame, seed: int) -> "Dataset":
@@ -192,6 +217,8 @@ LEARNED = {
     "gradient_boosting_squared": Baseline(
         _gradient_boosting, {"loss": ("squared_error",)} | _TREES, libraries=("sklearn",)
     ),
+    # Probabilities of the five ratings from the same features: what both decision rules make of a model without texts.
+    "gradient_boosting_classes": Baseline(_gradient_boosting_classes, _TREES, libraries=("sklearn",)),
     "narre": Baseline(
         _narre,
         {
@@ -228,8 +255,9 @@ def choose(
 ) -> tuple[np.ndarray, dict, float | None]:
     """(targets,) predictions of 1 to 5, the settings of the grid with the lowest MAE on valid, and that MAE in stars.
 
-    Of equal settings the first is taken. Without a grid no validation rows are needed (None). Only the columns of KEYS
-    of `targets` are looked at.
+    A model of probabilities gives (targets, 5) of them instead, and its MAE is that of their expectation. Of equal
+    settings the first is taken. Without a grid no validation rows are needed (None). Only the columns of KEYS of
+    `targets` are looked at.
     """
     baseline = LEARNED[name]
     learned = baseline.learn(train, seed, baseline.grid)
@@ -237,12 +265,19 @@ def choose(
     if best is None:
         total = int(np.prod([len(values) for values in baseline.grid.values()]))
         for settings, predict in counted(learned, name, "setting", total):
-            error = float(np.abs(_clipped(predict, valid) - valid["ratings"].to_numpy(dtype=float)).mean())
+            rated = as_ratings(_clipped(predict, valid))
+            error = float(np.abs(rated - valid["ratings"].to_numpy(dtype=float)).mean())
             if lowest is None or error < lowest:
                 best, lowest = (settings, predict), error
     settings, predict = best
     return _clipped(predict, targets), settings, lowest
 
 
+def as_ratings(found: np.ndarray) -> np.ndarray:
+    """(targets,) ratings of 1 to 5 as `choose` gives them, of probabilities their expectations."""
+    return found if found.ndim == 1 else metrics.expected_rating(found)
+
+
 def _clipped(predict: Predict, targets: pd.DataFrame) -> np.ndarray:
-    return np.clip(predict(targets[list(KEYS)]), 1.0, 5.0)
+    found = predict(targets[list(KEYS)])
+    return np.clip(found, 1.0, 5.0) if found.ndim == 1 else found

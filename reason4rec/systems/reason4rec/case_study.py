@@ -17,7 +17,7 @@ import pandas as pd
 
 from reason4rec.data.history import Entry, History
 from reason4rec.data.schema import PREDICTION, PROBABILITIES
-from reason4rec.evaluation.metrics import errors
+from reason4rec.evaluation.metrics import errors, median_rating
 from reason4rec.systems.reason4rec.artifacts import REASON
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -48,10 +48,12 @@ def page(
     `about` is what the head of the page says: `dataset`, `model`, `seed`. The same input gives the same text.
     """
     ratings, predictions = predicted["ratings"].to_numpy(dtype=float), predicted[PREDICTION].to_numpy(dtype=float)
+    medians = _medians(predicted)
     entries: dict[Entry, int] = {}
     shown = predicted.iloc[chosen]
     data = about | {
         "all": errors(ratings, predictions),
+        "medians": errors(ratings, medians) if np.isfinite(medians).any() else None,
         "shown": errors(ratings[chosen], predictions[chosen]),
         "sample": errors(ratings[chosen[drawn]], predictions[chosen[drawn]]),
         "rows": [
@@ -63,6 +65,7 @@ def page(
                 "time": int(row["unixReviewTime"]),
                 "rating": float(row["ratings"]),
                 "pred": _finite(row[PREDICTION]),
+                "median": _finite(medians[position]),
                 "p": _probabilities(row),
                 "reason": row[REASON],
                 "review": row["reviews"],
@@ -108,6 +111,12 @@ def _filled(template: str, data: dict) -> str:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _medians(predicted: pd.DataFrame) -> np.ndarray:
+    if not set(PROBABILITIES) <= set(predicted):
+        return np.full(len(predicted), np.nan)
+    return median_rating(predicted[list(PROBABILITIES)].to_numpy(dtype=float))
 
 
 def _finite(number: float) -> float | None:

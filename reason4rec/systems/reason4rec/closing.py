@@ -3,13 +3,15 @@
 from reason4rec.evaluation import ratings, tables
 from reason4rec.run.options import Resolved
 from reason4rec.run.step import Common
-from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, METRICS, REASON_QUALITY
+from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, METRICS, REASON_QUALITY, VALID_METRICS
+from reason4rec.systems.reason4rec.options import Split
 
 
 def closing(options: Resolved) -> str:
     """The lines at the end of a run; nothing where there is no evaluation."""
     common = options[Common]
-    metrics = common.folder / METRICS.path
+    on_valid = Split in options and options[Split].split == "valid"
+    metrics = common.folder / (VALID_METRICS if on_valid else METRICS).path
     if not metrics.exists():
         return ""
     result = ratings.read(metrics)
@@ -25,6 +27,7 @@ def closing(options: Resolved) -> str:
     flags += "".join(f" --{name} {path}" for name, path in roots.items() if path)
     lines += [
         f"figures: python figs/draw_results.py {flags}",
-        f"next: python 3_Predictor/6_ablations.py {flags} shows what each part is worth",
+        f"next: python 3_Predictor/9_diagnosis.py {flags} shows which step fails",
+        f"      python 3_Predictor/6_ablations.py {flags} shows what each part is worth",
     ]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from reason4rec.run.cost import Line, Survey, price
 from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.baselines import without_valid
-from reason4rec.systems.reason4rec.options import Execution, RewardFilter, Teacher
+from reason4rec.systems.reason4rec.options import RULE_TEACHER, RULES, Execution, RewardFilter, Teacher
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,13 +59,15 @@ class Costs:
 
     def dollars(self, tokens_in: float, tokens_out: float) -> float | None:
         """Price of requests to the teacher in US dollars; NaN where it is not known, None where there is none."""
-        if self.teacher == STAND_IN:
+        if self.teacher in (STAND_IN, RULES):
             return None
         each = PRICES.get(self.teacher, (math.nan, math.nan))
         return (tokens_in * each[0] + tokens_out * each[1]) / 1e6
 
     def requested(self, spec: StepSpec, rows: float, requests: float, tokens_in: float, tokens_out: float) -> Line:
-        """A line of requests to the teacher."""
+        """A line of requests to the teacher; the rule teacher gets none."""
+        if self.teacher == RULES:
+            return Line(spec.name, f"{spec.what} ({RULE_TEACHER})", "CPU", rows)
         dollars = self.dollars(tokens_in, tokens_out)
         return Line(spec.name, spec.what, "teacher", rows, requests, tokens_in, tokens_out, dollars=dollars)
 
@@ -245,11 +247,12 @@ def reward_training(plan: Plan, spec: StepSpec) -> list[Line]:
 def distillation(plan: Plan, spec: StepSpec) -> list[Line]:
     """The teacher's reasons, and their scores by the reward model, which reads a target's histories once."""
     work = plan.work
-    n, reasons, targets = work.n_drawn(1), plan.reasons(spec, plan.hinted()), work.targets(work.drawn[1])
+    n, hinted, targets = work.n_drawn(1), plan.hinted(), work.targets(work.drawn[1])
     direct = work.rating(targets, None).mean()
     tail = work.rating(targets).mean() - direct + work.prefix
-    read = n * (direct + work.prefix) + reasons.requests * tail
-    return [reasons, plan.computed(spec, n, n + reasons.requests, read, what="scores of the reasons")]
+    read = n * (direct + work.prefix) + (n + hinted) * tail
+    scores = plan.computed(spec, n, n + n + hinted, read, what="scores of the reasons")
+    return [plan.reasons(spec, hinted), scores]
 
 
 def reasoner_training(plan: Plan, spec: StepSpec) -> list[Line]:

@@ -16,7 +16,6 @@ memory. Our decision.
 """
 
 import argparse
-import gc
 import json
 import os
 import shutil
@@ -34,7 +33,7 @@ from reason4rec.errors import InputError
 from reason4rec.llm import adapters
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.base import resolve_device
-from reason4rec.llm.bases import load_base, with_adapter
+from reason4rec.llm.bases import free, load_base, with_adapter
 from reason4rec.llm.known_bases import located, sha256_of
 from reason4rec.llm.local import load
 from reason4rec.llm.tokens import chat_ids, choices_after, load_tokenizer
@@ -196,13 +195,6 @@ def fixed_prompts() -> list[str]:
         history = History(entries, entries, 3.0 if n else None, 4.0 if n else None)
         asked.append(prompts.predictor("Album", "A new song", history, "The user likes melodies.").text)
     return asked
-
-
-def free() -> None:
-    """Gives the memory of models that are gone back to the GPU."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def main() -> None:

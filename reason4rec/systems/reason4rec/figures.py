@@ -19,7 +19,7 @@ def tau_curve(rows: Sequence[dict]) -> Figure:
         if row.get("mae_low") is not None:
             top.vlines(x, row["mae_low"], row["mae_high"], color=OURS, linewidth=2.5)
     top.plot(places, [row["mae"] for row in rows], "o-", color=OURS, linewidth=1.5, markersize=8)
-    top.set(ylabel="MAE (stars)")
+    top.set(ylabel=f"MAE ({rows[0].get('unit', 'stars')})")
     top.set_title("Error with its 95% interval", loc="left")
     bottom.bar(places, [row["accepted"] / row["targets"] for row in rows], color="#7FB8D8", width=0.6)
     for x, row in zip(places, rows):

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator
 
 from reason4rec.errors import InputError
+from reason4rec.llm.encoders import folder_of
 from reason4rec.llm.known_bases import full_name
 from reason4rec.llm.usage import REPLY_TOKENS
 from reason4rec.run.options import Number, Options, Positive, option
@@ -17,6 +18,9 @@ from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
 from reason4rec.training.recipe import MAX_LENGTH, SAVE_MINUTES
 
 TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
+RULES = "rules"  # the name under which --teacher_model knows the rule teacher
+RULE_TEACHER = "rule teacher"
+EDITION = 1  # of the rules, counted up when the same prompt gets another answer, so that records tell
 SERVERS = "REASON4REC_BASE_URL"
 Device = Literal["auto", "cpu", "cuda"]
 BaseModel = Annotated[str, AfterValidator(full_name)]
@@ -59,6 +63,18 @@ class Preprocess(Options):
     )
     core: Positive = option(5, "least reviews of a user and item; 1 keeps all")
     window_first: bool = option(False, "cut to the last months before the core filter")
+
+
+@dataclass(frozen=True)
+class PublishedTexts(Options):
+    """importing published texts"""
+
+    tables: Path | None = option(None, "folder with the published texts", changes_output=False, metavar="FOLDER")
+    reviews: Path | None = option(
+        None, "raw reviews; for a known dataset those in its raw/", changes_output=False, metavar="FILE"
+    )
+    metadata: Path | None = option(None, "raw metadata with the items' titles", changes_output=False, metavar="FILE")
+    set_aside: Number = option(0.1, "share of the titles whose texts are kept from training", metavar="SHARE")
 
 
 @dataclass(frozen=True)
@@ -141,13 +157,20 @@ class Writing(Options):
 class Teacher(Options):
     """asking the teacher (OPENAI_API_KEY and OPENAI_BASE_URL in the environment)"""
 
-    teacher_model: str = option(TEACHER_MODEL, "the teacher's model name", fact="teacher_model", metavar="NAME")
+    teacher_model: str = option(
+        TEACHER_MODEL,
+        f"the teacher's model name; {RULES}: the {RULE_TEACHER} in this process, without key, server or price",
+        fact="teacher_model",
+        metavar="NAME",
+    )
     requests_at_once: Positive = option(8, "requests to the teacher in flight", changes_output=False)
     retries: int = option(8, "retries, with back-off, of one request", changes_output=False)
     reply_tokens: Positive = option(REPLY_TOKENS, "tokens of the longest reply", later=True)
 
     def recorded(self) -> dict[str, object]:
-        """The teacher's name and its server."""
+        """The teacher's name and its server; of the rule teacher, the edition of its rules."""
+        if self.teacher_model == RULES:
+            return {"teacher_model": RULES, "teacher_server": f"{RULE_TEACHER}, edition {EDITION}"}
         # By name, so that a step without a teacher does not load its client.
         from reason4rec.llm.teacher import server_of
 
@@ -271,6 +294,13 @@ class Mode(Options):
 
 
 @dataclass(frozen=True)
+class Split(Options):
+    """the rows that are asked about"""
+
+    split: Literal["test", "valid"] = option("test", "which: valid is for choosing settings", later=True)
+
+
+@dataclass(frozen=True)
 class PredictorRows(Options):
     """rows that the Predictor learns from"""
 
@@ -302,7 +332,10 @@ class Baselines(Options):
     model: str = option("all", "which baseline (default: all that ask no LLM)", changes_output=False, metavar="NAME")
     seeds: tuple[int, ...] = option((42, 43, 44), "of models with a seed", changes_output=False)  # our decision
     base_model: BaseModel | None = option(
-        None, "base model for zero_shot (default: the dataset's)", fact="base_model", metavar="NAME"
+        None,
+        "base model for zero_shot and zero_shot_reasoned (default: the dataset's)",
+        fact="base_model",
+        metavar="NAME",
     )
 
     def recorded(self) -> dict[str, object]:
@@ -322,14 +355,34 @@ class Quality(Options):
     """quality of the reasons"""
 
     scores: tuple[str, ...] | None = option(None, "against the reviews (default: all without a download)")
-    bertscore: Path | None = option(None, "folder of an encoder; adds BERTScore", changes_output=False)
+    bertscore: Path | None = option(None, "folder of an encoder, or minilm; adds BERTScore", changes_output=False)
     bertscore_layer: Positive | None = option(None, "layer to compare tokens in (default: the last)")
     bleurt: Path | None = option(None, "folder of a BLEURT checkpoint; adds BLEURT", changes_output=False)
     judge: bool = option(False, "ask the teacher for a GPTScore")
 
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder."""
+        return self.bertscore and folder_of(self.bertscore)
+
     def recorded(self) -> dict[str, object]:
         """Nothing: the row records which scores result."""
         return {}
+
+
+@dataclass(frozen=True)
+class SummaryQuality(Options):
+    """quality of summaries"""
+
+    summaries: tuple[str, ...] = option(
+        (), "tables of further summaries, such as a teacher's", changes_output=False, metavar="NAME=FILE"
+    )
+    bertscore: Path | None = option(None, "folder of an encoder, or minilm; adds BERTScore", changes_output=False)
+
+    @property
+    def encoder(self) -> Path | None:
+        """The folder of the encoder."""
+        return self.bertscore and folder_of(self.bertscore)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import artifacts as a
-from reason4rec.systems.reason4rec import estimates, facts, predictions, targets, train
+from reason4rec.systems.reason4rec import estimates, facts, predictions, published_files, targets, train
 from reason4rec.systems.reason4rec import options as o
 from reason4rec.systems.reason4rec.case_study import TEMPLATE
 from reason4rec.systems.reason4rec.closing import closing
@@ -26,6 +26,7 @@ from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
 ASKS_EXPERT = (o.Model, o.Servers)
 ASKS_TEACHER = (o.Teacher, o.Batch)
 SHOWS_NO_HISTORY = ("history_length",)  # which earlier versions recorded, or not, where it decides little
+ON_VALID = "--split valid"
 WRITES_NOTHING = ("max_new_tokens",)  # which earlier versions recorded also in modes in which no model writes
 
 
@@ -71,10 +72,17 @@ def _rows_of_predictor(step: ExpertStep) -> Sequence[Artifact]:
     return reads if mode == "reasoned" else [one for one in reads if one is not a.REASONER]
 
 
-def _test_rows(step: ExpertStep) -> Sequence[Artifact]:
-    if step[o.Mode].predictor_mode == "reasoned":
-        return step.spec.reads
-    return [TEST if one is a.TEST_REASONS else one for one in step.spec.reads]
+def _of_split(step: ExpertStep) -> Sequence[Artifact]:
+    return [step.on(one) for one in step.spec.reads]
+
+
+def _writes_of_split(step: ExpertStep) -> Sequence[Artifact]:
+    return [step.on(one) for one in step.spec.writes]
+
+
+def _rated_rows(step: ExpertStep) -> Sequence[Artifact]:
+    reasoned = step[o.Mode].predictor_mode == "reasoned"
+    return [step.on(TEST if one is a.TEST_REASONS and not reasoned else one) for one in step.spec.reads]
 
 
 def _without_reasoner(options: Resolved) -> Sequence[type]:
@@ -84,11 +92,11 @@ def _without_reasoner(options: Resolved) -> Sequence[type]:
 
 def _without_writing(options: Resolved) -> Sequence[type]:
     writes = options[o.Mode].predictor_mode in WRITES_ITSELF
-    return [o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, *((o.Writing,) if writes else ())]
+    return [o.Mode, o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, *((o.Writing,) if writes else ())]
 
 
 def _evaluated(step: ExpertStep) -> Sequence[Artifact]:
-    return [TRAIN, TEST, *predictions.files_of(step).values()]
+    return [TRAIN, step.on(TEST), *predictions.files_of(step).values()]
 
 
 def _evaluation(step: ExpertStep) -> Mapping[str, object]:
@@ -114,8 +122,16 @@ def _scores(step: ExpertStep) -> Mapping[str, object]:
 
 
 def _quality_reads(step: ExpertStep) -> Sequence[Artifact | Path]:
-    folders = (step[o.Quality].bertscore, step[o.Quality].bleurt)
+    folders = (step[o.Quality].encoder, step[o.Quality].bleurt)
     return [*step.spec.reads, *(folder for folder in folders if folder)]
+
+
+def _diagnosed(step: ExpertStep) -> Sequence[Artifact]:
+    from reason4rec.systems.reason4rec.diagnosis import rated_splits
+
+    others = (a.REWARD_MODEL, a.REASON_TARGETS, a.TEACHER_REASONS)
+    there = [one for one in others if step.path(one).exists()]
+    return [TRAIN, a.SUMMARIES, a.PREDICTOR, *rated_splits(step), *there]
 
 
 STEPS = (
@@ -183,6 +199,21 @@ STEPS = (
         estimate=estimates.summaries,
     ),
     StepSpec(
+        "1/5",
+        "1_Summarizer/5_summary_quality.py",
+        "quality of the summaries",
+        reads=(a.SUMMARIES_SET_ASIDE, a.SUMMARIZER),
+        reads_if_there=(a.SUMMARIZER_ROWS,),
+        writes=(a.SUMMARY_QUALITY, a.SUMMARY_QUALITY_ROWS),
+        options=(o.SummaryQuality, o.Prompts, *ASKS_EXPERT, o.Writing),
+        reads_with=published_files.reads_of_quality,
+        settings=lambda step: {
+            "summaries": sorted(word.partition("=")[0] for word in step[o.SummaryQuality].summaries)
+        },
+        optional=SHOWS_NO_HISTORY,
+        runs=_never,
+    ),
+    StepSpec(
         "2/1",
         "2_Reasoner/1_sample_train_data.py",
         "draw the targets",
@@ -241,13 +272,29 @@ STEPS = (
         adapter="Reasoner",
         estimate=estimates.reasoner_training,
     ),
+    # After those that else write what it writes, so that they are named where that is missing.
+    StepSpec(
+        "0/4",
+        "0_Data/4_import_published_texts.py",
+        "published texts in place of the teacher's",
+        reads=(TRAIN, TEST),
+        reads_if_there=(VALID,),
+        writes=(a.TEACHER_SUMMARIES, a.REASONER_ROWS, a.SUMMARIES_SET_ASIDE, a.REASONS_SET_ASIDE),
+        options=(o.PublishedTexts, o.Prompts, o.Histories),
+        reads_with=published_files.reads_of,
+        settings=published_files.settings,
+        runs=_never,
+    ),
     StepSpec(
         "2/7",
         "2_Reasoner/7_generate_reason_for_test.py",
         "reasons for the test rows",
         reads=(TEST, a.SUMMARIES, a.REASONER),
         writes=(a.TEST_REASONS,),
-        options=(o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        elsewhere={a.VALID_REASONS: ON_VALID},
+        options=(o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        reads_with=_of_split,
+        writes_with=_writes_of_split,
         estimate=estimates.test_reasons,
     ),
     StepSpec(
@@ -279,8 +326,10 @@ STEPS = (
         "predicted ratings of the test rows",
         reads=(a.TEST_REASONS, a.SUMMARIES, a.PREDICTOR),
         writes=(a.TEST_RATINGS,),
-        options=(o.Mode, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
-        reads_with=_test_rows,
+        elsewhere={a.VALID_RATINGS: ON_VALID},
+        options=(o.Mode, o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
+        reads_with=_rated_rows,
+        writes_with=_writes_of_split,
         uses=_without_writing,
         optional=WRITES_NOTHING,
         estimate=estimates.test_ratings,
@@ -292,8 +341,10 @@ STEPS = (
         reads=(TRAIN, TEST),
         reads_if_there=(a.TEST_RATINGS, a.PREDICTIONS),
         writes=(a.METRICS,),
-        options=(o.Evaluation,),
+        elsewhere={a.VALID_METRICS: ON_VALID},
+        options=(o.Evaluation, o.Split),
         reads_with=_evaluated,
+        writes_with=_writes_of_split,
         settings=_evaluation,
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
@@ -305,7 +356,7 @@ STEPS = (
         reads_if_there=(VALID, a.SUMMARIES),
         writes=(a.EFFORTS,),
         also_writes=(a.PREDICTIONS,),
-        options=(o.Baselines, o.Prompts, o.Histories, o.Model, o.Teacher),
+        options=(o.Baselines, o.Prompts, o.Histories, o.Model, o.Writing, o.Teacher),
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
     StepSpec(
@@ -314,8 +365,11 @@ STEPS = (
         "variants of a finished run",
         reads=(a.TEST_RATINGS,),
         writes=(a.ABLATIONS,),
+        elsewhere={a.VALID_ABLATIONS: ON_VALID, a.VALID_PREDICTIONS: ON_VALID},
         also_writes=(a.PREDICTIONS,),
-        options=(o.Ablations, o.PredictorRows, o.Prompts, o.Model, o.Writing, o.Teacher),
+        options=(o.Ablations, o.Split, o.PredictorRows, o.Prompts, o.Model, o.Writing, o.Teacher),
+        reads_with=_of_split,
+        writes_with=_writes_of_split,
         runs=_never,
     ),
     StepSpec(
@@ -342,6 +396,18 @@ STEPS = (
         settings=lambda step: {"model": step.label},
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
+    StepSpec(
+        "3/9",
+        "3_Predictor/9_diagnosis.py",
+        "which step fails",
+        reads=(TRAIN, a.TEST_RATINGS, a.SUMMARIES, a.PREDICTOR),
+        reads_if_there=(a.VALID_RATINGS, a.REWARD_MODEL, a.REASON_TARGETS, a.TEACHER_REASONS),
+        writes=(a.DIAGNOSIS,),
+        options=(o.Prompts, o.Histories, *ASKS_EXPERT),
+        reads_with=_diagnosed,
+        settings=lambda step: {"resamples": statistics.RESAMPLES},
+        runs=_never,
+    ),
 )
 
 
@@ -355,6 +421,8 @@ def refused(options: Resolved) -> str:
                 return f"--{name} needs --dataset: the demo makes its own data"
         if options.origins["teacher_model"] == "command line":
             return "--teacher_model needs --dataset: the demo has its own teacher"
+    if options[o.Teacher].teacher_model == o.RULES and options[o.Quality].judge:
+        return f"--judge: --teacher_model {o.RULES} does not judge reasons; run 3/7 with another teacher afterwards"
     return ""
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def files_of(step: "ExpertStep") -> dict[str, Artifact]:
     """The files of predictions that the evaluation of a dataset reads."""
-    return prediction_files(step.folder, step.label, step[Evaluation].also)
+    of_rows = step.on(TEST_RATINGS), step.on(PREDICTIONS)
+    return prediction_files(step.folder, step.label, step[Evaluation].also, *of_rows)
 
 
 def reference(step: "ExpertStep") -> str:
@@ -29,15 +30,22 @@ def reference(step: "ExpertStep") -> str:
     return step[Evaluation].against or next((name for name in (ours, tuned) if name in models), damped)
 
 
-def prediction_files(folder: Path, ours: str, also: Sequence[str] = ()) -> dict[str, Artifact]:
+def prediction_files(
+    folder: Path,
+    ours: str,
+    also: Sequence[str] = (),
+    our_file: Artifact = TEST_RATINGS,
+    others: Artifact = PREDICTIONS,
+) -> dict[str, Artifact]:
     """The files of predictions for a dataset's test rows, by the model's name as shown, `MODEL` or `MODEL@SEED`.
 
-    They are our model's, called `ours`, where there is one; those in `predictions/`; and those of `also`, each
-    `NAME=FILE` or `NAME@SEED=FILE`. InputError where a name comes twice.
+    They are our model's, called `ours`, where there is one; those in the folder `predictions/`; and those of `also`,
+    each `NAME=FILE` or `NAME@SEED=FILE`. For other rows, `our_file` and the folder `others` are theirs. InputError
+    where a name comes twice.
     """
-    found = [(ours, TEST_RATINGS)] if (folder / TEST_RATINGS.path).exists() else []
-    names = sorted(path.stem for path in (folder / PREDICTIONS.path).glob("*.pkl"))
-    found += [(_shown(name, ours), predictions_of(name)) for name in names]
+    found = [(ours, our_file)] if (folder / our_file.path).exists() else []
+    names = sorted(path.stem for path in (folder / others.path).glob("*.pkl"))
+    found += [(_shown(name, ours), predictions_of(name, others)) for name in names]
     for given in also:
         name, equals, file = given.partition("=")
         if not (name and equals and file):

@@ -68,6 +68,11 @@ def aspects(summary: str) -> dict[tuple[str, ...], None]:
     return found
 
 
+def stems(text: str) -> set[str]:
+    """The stems of all words of a text."""
+    return set(map(_stem, words(text)))
+
+
 def named_aspects(text: str, known: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     """The aspects of a vocabulary that a text names, each with the words that name it, in their order.
 
@@ -115,9 +120,7 @@ def faithfulness(
     of another row, drawn with `seed`: only what lies above it says something. Take titles out of the reasons first.
     """
     shown = [_shown(history) for history in histories]
-    order = np.random.default_rng(seed).permutation(len(reasons))
-    other = np.empty_like(order)
-    other[order] = np.roll(order, 1)
+    other = other_rows(len(reasons), seed)
     named = [named_aspects(reason, known) for reason in reasons]
     by_chance = [_share(a in shown[other[k]] for a in row) if other[k] != k else np.nan for k, row in enumerate(named)]
     return {
@@ -128,6 +131,14 @@ def faithfulness(
         "named": [", ".join(row.values()) for row in named],
         "not_in_histories": [", ".join(row[a] for a in row if a not in shown[k]) for k, row in enumerate(named)],
     }
+
+
+def other_rows(rows: int, seed: int) -> np.ndarray:
+    """(rows,) another row for each row, drawn with the seed: each is that of one row; a single row is its own."""
+    order = np.random.default_rng(seed).permutation(rows)
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    return other
 
 
 def without_titles(reason: str, title: str, history: History) -> str:

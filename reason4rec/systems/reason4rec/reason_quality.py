@@ -40,7 +40,7 @@ def scores_of(step: "ExpertStep") -> list[str]:
     for score in scores:
         if score not in known:
             raise InputError(f"--scores {score}: no such score; there are {', '.join(known)}")
-    return asked_scores(scores, {"bertscore": options.bertscore, "bleurt": options.bleurt})
+    return asked_scores(scores, {"bertscore": options.encoder, "bleurt": options.bleurt})
 
 
 def against_reviews(step: "ExpertStep", rows: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +51,7 @@ def against_reviews(step: "ExpertStep", rows: pd.DataFrame) -> pd.DataFrame:
         if name in NEEDS:
             where = resolve_device(step[Model].device), step[Model].prompts_at_once or 32
         if name == "bertscore":
-            found = bertscore(*pairs, options.bertscore, options.bertscore_layer, *where)
+            found = bertscore(*pairs, options.encoder, options.bertscore_layer, *where)
         elif name == "bleurt":
             found = bleurt(*pairs, options.bleurt, *where)
         else:

@@ -25,7 +25,9 @@ from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, own
 from reason4rec.run.records import read_record, versions
 from reason4rec.run.step import guarded
-from reason4rec.systems.reason4rec.artifacts import ABLATIONS, EFFORTS, METRICS, REASON_QUALITY
+from reason4rec.systems.reason4rec import diagnosis
+from reason4rec.systems.reason4rec.ablations import by_rule
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS, DIAGNOSIS, EFFORTS, METRICS, REASON_QUALITY
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 FOLDER = ROOT / "results"
@@ -60,7 +62,7 @@ def publish(folder: Path, name: str, minutes: float | None) -> None:
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
     ratings.read(folder / METRICS.path)
     (FOLDER / name).mkdir(parents=True, exist_ok=True)
-    for artifact in (METRICS, EFFORTS, ABLATIONS, REASON_QUALITY):
+    for artifact in (METRICS, EFFORTS, ABLATIONS, REASON_QUALITY, DIAGNOSIS):
         if (folder / artifact.path).exists():
             shutil.copyfile(folder / artifact.path, FOLDER / name / Path(artifact.path).name)
     record = read_record(folder / METRICS.path)
@@ -76,10 +78,13 @@ def with_tables(text: str) -> str:
 
 
 def table(name: str) -> str:
-    """A table: `reported`, the models of a published `DATASET`, or its `DATASET_ablations`."""
+    """A table: `reported`, the models of a published `DATASET`, its `DATASET_ablations` or its `DATASET_diagnosis`."""
     if name == "reported":
         return reported()
-    return ablations(name.removesuffix("_ablations")) if name.endswith("_ablations") else models(name)
+    for ending, write in (("_ablations", ablations), ("_diagnosis", diagnosed)):
+        if name.endswith(ending):
+            return write(name.removesuffix(ending))
+    return models(name)
 
 
 def steps() -> str:
@@ -144,19 +149,26 @@ def models(dataset: str) -> str:
 
 
 def ablations(dataset: str) -> str:
-    """The variants of a published run: accepted reasons, MAE, and its difference to the full run on all rows."""
+    """The variants of a published run: accepted reasons, errors, and the difference to the full run on all rows."""
     lines = []
-    for row in _read(FOLDER / dataset / Path(ABLATIONS.path).name):
+    for row in by_rule(_read(FOLDER / dataset / Path(ABLATIONS.path).name)):
         paired = row["paired"]
         difference = ["-", "-"]
         if paired:
             interval = f"[{paired['low']:+.4f}, {paired['high']:+.4f}]"
             difference = [f"{paired['mae_difference']:+.4f} {interval}", f"{paired['p_corrected']:.4f}"]
         accepted = f"{row['accepted']:,} of {row['targets']:,}" if "accepted" in row else "-"
-        lines.append([row["variant"], row["changes"], accepted, _interval(row["all"], "mae"), *difference])
+        errors = [_interval(row["all"], name) for name in ("mae", "rmse")]
+        lines.append([row["variant"], row["changes"], accepted, *errors, *difference])
     return markdown.table(
-        ["variant", "what changes", "accepted reasons", "MAE", "less the full run", "p (Holm)"], lines
+        ["variant", "what changes", "accepted reasons", "MAE", "RMSE", "MAE less the full run", "p (Holm)"], lines
     )
+
+
+def diagnosed(dataset: str) -> str:
+    """The diagnosis of a published run: what each step makes of its own text, against what the comparison makes."""
+    header, *rows = diagnosis.cells(diagnosis.verdicts(_read(FOLDER / dataset / Path(DIAGNOSIS.path).name)))
+    return markdown.table(header, rows)
 
 
 def _measured(dataset: str) -> list | None:

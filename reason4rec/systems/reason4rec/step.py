@@ -1,33 +1,59 @@
 """A step of Reason4Rec: the facts of its dataset, the histories of its targets, and the models that it asks."""
 
+import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reason4rec.data import schema
 from reason4rec.data.fields import scale_of
 from reason4rec.data.history import History, HistoryIndex
+from reason4rec.data.schema import TRAIN
+from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.llm.cache import ResponseCache
 from reason4rec.llm.prompt import OnDemand, Prompt
+from reason4rec.run import records
 from reason4rec.run.files import Artifact, adapter, sha256
 from reason4rec.run.options import Resolved
 from reason4rec.run.project import find
 from reason4rec.run.step import Common, Step
 from reason4rec.systems.reason4rec import facts, prompts
-from reason4rec.systems.reason4rec.artifacts import PREDICTOR, SUMMARIES, SUMMARY
+from reason4rec.systems.reason4rec.artifacts import (
+    ON_VALID,
+    PREDICTOR,
+    SUMMARIES,
+    SUMMARY,
+    TEACHER_REASONS,
+    TEACHER_SUMMARIES,
+)
 from reason4rec.systems.reason4rec.facts import Dataset
-from reason4rec.systems.reason4rec.options import Batch, Histories, Model, Preprocess, Prompts, Servers, Teacher
+from reason4rec.systems.reason4rec.options import (
+    RULE_TEACHER,
+    RULES,
+    Batch,
+    Histories,
+    Model,
+    Preprocess,
+    Prompts,
+    Servers,
+    Split,
+    Teacher,
+)
 
 if TYPE_CHECKING:
     from reason4rec.llm.base import LanguageModel
     from reason4rec.llm.teacher import Teacher as Asked
+    from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher
 
 SERVERS_AT_ONCE = 64  # requests
 
@@ -48,6 +74,11 @@ class ExpertStep(Step):
     _asked: "Asked | None" = None
 
     @cached_property
+    def _models(self) -> "list[LanguageModel]":
+        """The language models that were asked."""
+        return []
+
+    @cached_property
     def dataset(self) -> Dataset:
         """The facts of the dataset."""
         return dataset_of(self.options)
@@ -66,6 +97,11 @@ class ExpertStep(Step):
         """The rows of an artifact, only the first `--limit` of them in a trial, numbered from 0."""
         frame = self.read(artifact)
         return (frame.head(self.common.limit) if self.common.limit else frame).reset_index(drop=True)
+
+    def on(self, artifact: Artifact) -> Artifact:
+        """The artifact on the rows that --split names, in the place of one on the test rows."""
+        valid = Split in self.options and self[Split].split == "valid"
+        return ON_VALID.get(artifact, artifact) if valid else artifact
 
     def histories(self, targets: pd.DataFrame) -> list[History]:
         """The histories of targets as the experts see them: summaries of earlier training reviews."""
@@ -91,6 +127,10 @@ class ExpertStep(Step):
 
         It runs in this process, or at the servers that --base_url names.
         """
+        self._models.append(self._load(name))
+        return self._models[-1]
+
+    def _load(self, name: str) -> "LanguageModel":
         path = self.path(adapter(name))
         settings, at_once = adapter_settings(path), self[Model].prompts_at_once
         servers = self[Servers]
@@ -113,11 +153,23 @@ class ExpertStep(Step):
         device = resolve_device(self[Model].device)
         return load(settings["base_model"], path, device, settings["max_length"], at_once, self.cache)
 
-    def teacher(self) -> "Asked":
+    def untrained(self, name: str) -> "LanguageModel | None":
+        """The base model of an expert without its adapter, in this process; None where the expert is at servers."""
+        if self[Servers].address:
+            return None
+        from reason4rec.llm.local import load
+
+        settings, model = adapter_settings(self.path(adapter(name))), self[Model]
+        device = resolve_device(model.device)
+        return load(settings["base_model"], None, device, settings["max_length"], model.prompts_at_once, self.cache)
+
+    def teacher(self) -> "Asked | RuleTeacher":
         """The teacher that the options and the environment name."""
+        options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
+        if options.teacher_model == RULES:
+            return self._rule_teacher(batch)
         from reason4rec.llm.teacher import Teacher as Asked
 
-        options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
         teacher = Asked(
             self.cache,
             options.teacher_model,
@@ -132,9 +184,28 @@ class ExpertStep(Step):
         self._asked = teacher
         return teacher
 
+    def _rule_teacher(self, batch: Batch) -> "RuleTeacher":
+        from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher, learn
+
+        if batch.batch_export or batch.batch_import:
+            raise InputError(f"--teacher_model {RULES} asks nobody: leave out --batch_export and --batch_import")
+        if os.environ.get("OPENAI_BASE_URL"):
+            print(f"note: --teacher_model {RULES} answers in this process; OPENAI_BASE_URL is not used")
+        return RuleTeacher(lambda: learn(schema.read(self.folder, TRAIN)["reviews"]), self.common.seed, self.templates)
+
+    @property
+    def stopped(self) -> dict[str, str]:
+        """How many replies were stopped and why; nothing where none was."""
+        stopped = sum((model.stopped for model in self._models), Counter())
+        return {"stopped": ", ".join(f"{n} {why}" for why, n in sorted(stopped.items()))} if stopped else {}
+
+    def summary(self, rows_in: int, rows_out: int, **numbers: object) -> None:
+        """Prints the closing line, with the replies that were stopped."""
+        super().summary(rows_in, rows_out, **numbers, **self.stopped)
+
     def execution(self) -> dict[str, object]:
         """How the step ran; addresses of servers without anything secret in them."""
-        found = super().execution()
+        found = super().execution() | self.stopped
         if not (Servers in self.options and self[Servers].address):
             found = {name: value for name, value in found.items() if name not in _SERVERS}
         if Servers in self.used and self[Servers].address:
@@ -147,16 +218,21 @@ class ExpertStep(Step):
         client = self._asked.client if self._asked else None
         if client and client.sent_as:
             found["teacher_sent"] = client.sent_otherwise()
+        if Teacher in self.used and self[Teacher].teacher_model == RULES:
+            found["rules_from"] = ", ".join(f"{name} {version(name)}" for name in ("textblob", "vaderSentiment"))
         return found
 
     @property
     def label(self) -> str:
-        """The name of our row in a table; it says so where the demo's tiny model made it."""
+        """The name of our row in a table; it says so where the demo's tiny model or the rule teacher made it."""
+        remarks = []
         path = self.path(PREDICTOR)
-        if not path.exists() or adapter_settings(path)["base_sha256"] != sha256(find(facts.DEMO_BASE)):
-            return "Reason4Rec"
-        demo = self.common.dataset == facts.DEMO
-        return "Reason4Rec (demo model)" if demo else "Reason4Rec (demo model: not meaningful)"
+        if path.exists() and adapter_settings(path)["base_sha256"] == sha256(find(facts.DEMO_BASE)):
+            remarks = ["demo model" if self.common.dataset == facts.DEMO else "demo model: not meaningful"]
+        written = [records.read_record(self.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
+        if any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written):
+            remarks.append(RULE_TEACHER)
+        return f"Reason4Rec ({', '.join(remarks)})" if remarks else "Reason4Rec"
 
 
 _SERVERS = frozenset(one.name for one in fields(Servers))

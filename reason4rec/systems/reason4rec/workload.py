@@ -103,18 +103,24 @@ class Rows:
     @property
     def on_disk(self) -> bool:
         """Whether the splits are there."""
-        return all((self.folder / part.path).exists() for part in (TRAIN, TEST))
+        return all(part.within(self.folder).exists() for part in (TRAIN, self._asked))
+
+    @property
+    def _asked(self) -> Artifact:
+        """The rows that the last steps ask about."""
+        return self.survey.step("2/7").on(TEST)
 
     def _splits(self) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
         if self.on_disk:
-            return schema.read(self.folder, TRAIN).reset_index(drop=True), schema.read(self.folder, TEST)
+            return schema.read(self.folder, TRAIN).reset_index(drop=True), schema.read(self.folder, self._asked)
         if self.common.dataset == facts.DEMO:
-            return _demo_splits(self.common.seed)
+            train, valid, test = _demo_splits(self.common.seed)
+            return train, test if self._asked is TEST else valid
         if self.dataset.paper:
             return None, None
         raise InputError(
-            f"{self.folder / TRAIN.path} or {self.folder / TEST.path} is missing: 0_Data/2_preprocess.py writes both; "
-            f"only {', '.join(name for name, known in facts.KNOWN.items() if known.paper)} can be told without"
+            f"{self.folder / TRAIN.path} or {self.folder / self._asked.path} is missing: 0_Data/2_preprocess.py writes "
+            f"both; only {', '.join(name for name, known in facts.KNOWN.items() if known.paper)} can be told without"
         )
 
     def _limited(self, rows: int) -> int:
@@ -340,11 +346,10 @@ def _entries_shown(reviews: float, most: int) -> int:
     return math.ceil(mean(min(most, earlier) for earlier in range(max(1, round(reviews)))))
 
 
-def _demo_splits(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train and test of the demo's world as steps 0/3 and 0/2 make them, before the 5-core filter."""
+def _demo_splits(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Train, valid and test of the demo's world as steps 0/3 and 0/2 make them, before the 5-core filter."""
     # By name, so that a dry run of other datasets does not load the engine of the preprocessing.
     from reason4rec.data import preprocess
 
     world = importlib.import_module(DEMO_WORLD)
-    train, _, test = preprocess.split(world.as_frame(*world.raw_records(world.USERS, world.ITEMS, seed)))
-    return train, test
+    return preprocess.split(world.as_frame(*world.raw_records(world.USERS, world.ITEMS, seed)))

@@ -9,16 +9,19 @@ from helpers import complaint, files_in, put_toy_dataset, run_script, step_of
 from reason4rec.data import catalog, schema
 from reason4rec.data.history import Entry, History
 from reason4rec.errors import InputError
+from reason4rec.evaluation import metrics
 from reason4rec.llm.local import load
 from reason4rec.run import files
 from reason4rec.systems.reason4rec import ablations, facts, predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import (
+    REASON,
     REASON_TARGETS,
     REWARD_TARGETS,
     SUMMARIES,
     SUMMARY,
     TEACHER_REASON,
     TEACHER_REASONS,
+    TEST_RATINGS,
 )
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
@@ -152,9 +155,9 @@ def test_a_variant_runs_the_steps_that_its_change_puts_out_of_date_and_no_other(
 
 
 def test_a_row_counts_the_accepted_reasons_of_its_own_folder(finished):
-    assert ablations._accepted(finished[0]) == {"targets": 20, "accepted": 20}
-    assert ablations._accepted(finished[0] / "nowhere") == {}
-    assert json.dumps(ablations._accepted(finished[0]))
+    assert ablations.accepted(finished[0]) == {"targets": 20, "accepted": 20}
+    assert ablations.accepted(finished[0] / "nowhere") == {}
+    assert json.dumps(ablations.accepted(finished[0]))
 
 
 @pytest.mark.parametrize("form", ["one_step", "rating_first"])
@@ -174,3 +177,45 @@ def test_a_predictor_that_writes_its_reason_gives_the_probabilities_at_its_ratin
     said = [f"{text}\n" for text in written] if form == "one_step" else None
     expected = model.choice_probabilities(asked, prompts.RATINGS, prompts.RATING_PREFIX, said)
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
+def put_predicted(folder, seed):
+    """Puts predicted ratings of the test rows, whose probabilities are drawn, and returns them with the ratings."""
+    frame = schema.read(folder, schema.TEST)
+    drawn = np.random.default_rng(seed).dirichlet(np.ones(5) / 2, len(frame))
+    frame[list(schema.PROBABILITIES)] = drawn
+    frame = frame.assign(**{REASON: "They will like it.", schema.PREDICTION: metrics.expected_rating(drawn)})
+    files.write_pickle(folder / TEST_RATINGS.path, frame)
+    return frame["ratings"].to_numpy(dtype=float), drawn
+
+
+@pytest.mark.parametrize("scale", [catalog.STARS, (0.0, 10.0)])
+def test_a_variant_is_compared_with_the_full_run_under_the_same_rule_in_the_unit_of_the_reviews(finished, scale):
+    own, unit = placed(finished, "tau_0.3"), (scale[1] - scale[0]) / 4
+    ratings, of_full = put_predicted(finished[0], 1)
+    _, of_variant = put_predicted(own, 2)
+    full, variant = ablations.compared(finished[0], [ablations.variant("tau_0.3")], 42, scale)
+
+    def mae(rule, drawn):
+        return np.abs(rule(drawn) - ratings).mean() * unit
+
+    for found, rule in ((variant, metrics.expected_rating), (variant["median"], metrics.median_rating)):
+        assert found["all"]["mae"] == pytest.approx(mae(rule, of_variant))
+        difference = mae(rule, of_variant) - mae(rule, of_full)
+        assert found["paired"]["mae_difference"] == pytest.approx(difference)
+        assert found["paired"]["low"] <= difference <= found["paired"]["high"]
+    assert full["median"]["all"]["mae"] == pytest.approx(mae(metrics.median_rating, of_full))
+    assert full["paired"] is None and full["median"]["paired"] is None
+    assert variant.get("unit") == (None if scale == catalog.STARS else "ratings of 0 to 10")
+    text = ablations.as_text([full, variant])
+    assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [
+        *("full", "full (median)", "tau_0.3", "tau_0.3 (median)")
+    ]
+
+
+def test_predictions_without_probabilities_have_no_second_row(finished):
+    put_predicted(finished[0], 1)
+    path = finished[0] / TEST_RATINGS.path
+    files.write_pickle(path, files.read_pickle(path).drop(columns=list(schema.PROBABILITIES)))
+    (row,) = ablations.compared(finished[0], [], 42)
+    assert "median" not in row and row["all"]["mae"] == row["mae"]

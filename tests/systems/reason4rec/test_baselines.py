@@ -21,11 +21,12 @@ from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN, VALID
 from reason4rec.demo import stand_in
 from reason4rec.errors import InputError
+from reason4rec.evaluation import metrics
 from reason4rec.llm.local import load
 from reason4rec.run import files, records
 from reason4rec.systems.reason4rec import baseline_runs, baselines, prompts
 from reason4rec.systems.reason4rec.artifacts import EFFORTS, SUMMARIES, SUMMARY, predictions_of
-from reason4rec.systems.reason4rec.baselines import LEARNED, choose
+from reason4rec.systems.reason4rec.baselines import LEARNED, as_ratings, choose
 
 SCRIPT = "3_Predictor/5_baselines.py"
 HERE = [name for name in LEARNED if all(importlib.util.find_spec(one) for one in LEARNED[name].libraries)]
@@ -53,7 +54,7 @@ def drawn(rng, rows, users, items, rating):
 
 def mae(name, splits, seed=1):
     train, valid, test = splits
-    return np.abs(choose(name, train, valid, test, seed)[0] - test["ratings"]).mean()
+    return np.abs(as_ratings(choose(name, train, valid, test, seed)[0]) - test["ratings"]).mean()
 
 
 TRAINED = reviews([("u", "i", 5), ("u", "j", 4), ("u", "k", 4), ("v", "i", 1)])  # mean 3.5, median 4
@@ -87,7 +88,7 @@ def test_cold_users_and_users_of_one_rating_get_a_rating(name):
     rng = np.random.default_rng(0)
     train = reviews([(f"u{k}", f"i{rng.integers(9)}", int(rng.integers(1, 6))) for k in range(60)])
     targets = later([("u1", "i1", 3), ("u2", "new", 3), ("new", "i2", 3), ("new", "new", 3)])
-    found, _, _ = choose(name, train, targets, targets, 1)
+    found = as_ratings(choose(name, train, targets, targets, 1)[0])
     assert found.shape == (4,)
     assert np.isfinite(found).all()
     assert ((found >= 1) & (found <= 5)).all()
@@ -100,6 +101,24 @@ def test_constant_ratings_are_predicted(name, rating):
     assert mae(name, splits) < 0.02
 
 
+def test_classes_that_no_training_row_has_are_foreseen_with_nothing_and_both_rules_are_the_best_at_their_error():
+    rng = np.random.default_rng(0)
+    # Users of two kinds, whose ratings are skewed: the expectation is never a rating that is given.
+    splits = drawn(rng, 3000, 60, 60, lambda user, item: rng.choice([2, 5], p=[0.3, 0.7] if user % 2 else [0.6, 0.4]))
+    found, _, _ = choose("gradient_boosting_classes", *splits, 1)
+    assert found.sum(axis=1) == pytest.approx(np.ones(len(splits[2])))
+    assert (found[:, [0, 2, 3]] == 0).all()
+    ratings = splits[2]["ratings"].to_numpy()
+    mean, median = metrics.expected_rating(found) - ratings, metrics.median_rating(found) - ratings
+    assert np.abs(median).mean() < np.abs(mean).mean() and (mean**2).mean() < (median**2).mean()
+
+
+def test_halves_were_no_classes():
+    train, valid, test = drawn(np.random.default_rng(0), 300, 30, 20, lambda user, item: 4.5 if user % 2 else 1.5)
+    found, _, _ = choose("gradient_boosting_classes", train, valid, test, 1)
+    assert set(metrics.median_rating(found)) <= {2.0, 5.0}  # the higher of two that are as near
+
+
 def test_matrix_factorization_finds_a_low_rank():
     rng = np.random.default_rng(3)
     users, items = rng.choice([-1, 1], 40), rng.choice([-1, 1], 30)
@@ -108,7 +127,7 @@ def test_matrix_factorization_finds_a_low_rank():
     assert min(mae(name, splits) for name in ("global_mean", "user_mean", "item_mean", "user_item_bias")) > 1.5
 
 
-@pytest.mark.parametrize("name", ["gradient_boosting", "gradient_boosting_squared"])
+@pytest.mark.parametrize("name", ["gradient_boosting", "gradient_boosting_squared", "gradient_boosting_classes"])
 def test_gradient_boosting_finds_what_no_sum_of_biases_can(name):
     rng = np.random.default_rng(3)
     users, items = rng.integers(1, 6, 60), rng.integers(1, 6, 60)
@@ -117,7 +136,7 @@ def test_gradient_boosting_finds_what_no_sum_of_biases_can(name):
     assert mae(name, splits) < 0.9 * min(means)
 
 
-@pytest.mark.parametrize("name", ["gradient_boosting", "gradient_boosting_squared"])
+@pytest.mark.parametrize("name", ["gradient_boosting", "gradient_boosting_squared", "gradient_boosting_classes"])
 def test_gradient_boosting_does_not_learn_from_a_rating_that_it_must_foresee(name):
     # Each user has one training rating, drawn at random. If a row saw its own, the user's average would be its rating.
     rng = np.random.default_rng(3)
@@ -249,7 +268,8 @@ def test_all_writes_predictions_and_efforts_and_a_rerun_makes_only_what_is_missi
     assert ("left out: narre needs" in printed) == ("narre" not in HERE)
     for name in names:
         frame = schema.read(folder, predictions_of(name))
-        assert list(frame.columns) == [*KEYS, "ratings", PREDICTION]
+        given = PROBABILITIES if name == "gradient_boosting_classes" else ()
+        assert list(frame.columns) == [*KEYS, "ratings", PREDICTION, *given]
         pd.testing.assert_frame_equal(frame[[*KEYS, "ratings"]], test[[*KEYS, "ratings"]])
         assert frame[PREDICTION].between(1, 5).all()
         assert records.read_record(folder / predictions_of(name).path)["made_from"]["settings"]["limit"] == 20
@@ -392,6 +412,24 @@ def test_zero_shot_weighs_the_digits_after_the_direct_prompt(folder, base):
     asked = [prompts.predictor("Album", t, h, None) for t, h in zip(test["title"], index.of_rows(test))]
     expected = load(base, None, device="cpu").choice_probabilities(asked, prompts.RATINGS, prompts.RATING_PREFIX)
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_zero_shot_with_a_reason_reads_what_the_same_base_wrote(folder, base):
+    train = schema.read(folder, TRAIN)
+    files.write_pickle(folder / SUMMARIES.path, train.assign(**{SUMMARY: "Positive Aspects: mood"}))
+    flags = ("--model", "zero_shot_reasoned", "--limit", 4, "--device", "cpu")
+    ran(folder, *flags, "--max_new_tokens", 12)
+    frame = schema.read(folder, predictions_of("zero_shot_reasoned"))
+    settings = records.read_record(folder / predictions_of("zero_shot_reasoned").path)["made_from"]["settings"]
+    assert settings["max_new_tokens"] == 12
+
+    test, model = schema.read(folder, TEST).head(4), load(base, None, device="cpu")
+    histories = HistoryIndex(schema.read(folder, SUMMARIES), SUMMARY, 6).of_rows(test)
+    reasons = model.generate([prompts.reasoner("Album", *one) for one in zip(test["title"], histories)], 12)
+    asked = [prompts.predictor("Album", *one) for one in zip(test["title"], histories, reasons)]
+    expected = model.choice_probabilities(asked, prompts.RATINGS, prompts.RATING_PREFIX)
+    assert frame[list(PROBABILITIES)].to_numpy() == pytest.approx(expected, abs=1e-4)
+    assert "out of date (max_new_tokens changed)" in ran(folder, *flags, "--max_new_tokens", 8)
 
 
 def test_the_teacher_is_asked_once_without_a_reason_and_unusable_replies_stay(folder, monkeypatch):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reason4rec.data import schema
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import PREDICTION, PROBABILITIES, TEST
-from reason4rec.evaluation.metrics import errors, expected_rating, row_errors
+from reason4rec.evaluation.metrics import errors, expected_rating, median_rating, row_errors
 from reason4rec.run import files
 from reason4rec.systems.reason4rec import artifacts, case_study
 from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, SUMMARY, TEST_RATINGS
@@ -137,6 +137,10 @@ def test_the_page_holds_what_the_model_saw_and_said(folder, predicted, page):
     assert data["rows"][0]["p"] == pytest.approx(predicted.loc[0, list(PROBABILITIES)].tolist(), abs=1e-4)
     assert data["all"]["mae"] == errors(predicted["ratings"], predicted[PREDICTION])["mae"]
     assert data["all"]["unusable"] == 1
+    medians = median_rating(predicted[list(PROBABILITIES)].to_numpy())
+    assert [row["median"] for row in data["rows"]] == [None if np.isnan(one) else one for one in medians]
+    assert [data["rows"][k]["median"] for k in (3, 4)] == [None, None]
+    assert data["medians"] == errors(predicted["ratings"], medians)
 
 
 def test_the_same_input_gives_the_same_bytes_and_is_not_done_twice(folder, page):
@@ -161,7 +165,9 @@ def test_rows_limits_the_page_and_the_page_says_of_how_many(tmp_path):
 def test_predictions_without_probabilities_still_have_a_page(tmp_path):
     folder = put_toy_dataset(tmp_path, summaries=True)
     files.write_pickle(folder / TEST_RATINGS.path, put_predictions(folder).drop(columns=list(PROBABILITIES)))
-    assert {row["p"] for row in data_in(make_page(folder))["rows"]} == {None}
+    data = data_in(make_page(folder))
+    assert {(row["p"], row["median"]) for row in data["rows"]} == {(None, None)}
+    assert data["medians"] is None
 
 
 def test_a_missing_column_or_file_is_named_in_one_line(tmp_path):
@@ -280,10 +286,15 @@ class TestInABrowser:
         assert browser.js("document.title") == "Case studies: Demo_data"
         facts = browser.js("Object.fromEntries([...document.querySelectorAll('#facts div')].map(e => "
                            "[e.firstChild.textContent, e.lastChild.textContent]))")  # fmt: skip
-        mae = errors(predicted["ratings"], predicted[PREDICTION])["mae"]
+        found = errors(predicted["ratings"], predicted[PREDICTION])
+        medians = errors(predicted["ratings"], median_rating(predicted[list(PROBABILITIES)].to_numpy()))
+        mae = found["mae"]
         assert facts == {
             "Test rows predicted": str(len(predicted)),
             "MAE of all": f"{mae:.4f}",
+            "RMSE of all": f"{found['rmse']:.4f}",
+            "MAE of the medians": f"{medians['mae']:.4f}",
+            "RMSE of the medians": f"{medians['rmse']:.4f}",
             "Unusable predictions": "1",
         }
         assert browser.text("#found") == f"{len(predicted)} of {len(predicted)} rows, MAE {mae:.4f}"

@@ -28,7 +28,18 @@ NOT_SHOWN |= {
     "prompts",
     "model",
 }
-NOT_SHOWN |= {"base_url", "served_model", "api", "top_logprobs", "scores", "bertscore", "bertscore_layer", "bleurt"}
+NOT_SHOWN |= {
+    "tables",
+    "summaries",
+    "base_url",
+    "served_model",
+    "api",
+    "top_logprobs",
+    "scores",
+    "bertscore",
+    "bertscore_layer",
+    "bleurt",
+}
 
 
 def resolved(spec, *words):

@@ -93,6 +93,13 @@ def is_summary(text: str) -> bool:
     return all(re.search(rf"^{part}:[ \t]*\S", text, re.MULTILINE) for part in SUMMARY_PARTS)
 
 
+def end_of_summary(text: str) -> int | None:
+    """How many characters of a text are a summary where it goes on after the line of its last part; else None."""
+    parts = [re.search(rf"^{part}:[ \t]*\S", text, re.MULTILINE) for part in SUMMARY_PARTS]
+    end = text.find("\n", max(part.end() for part in parts)) if all(parts) else -1
+    return end if end >= 0 and text[end:].strip() else None
+
+
 def as_summary(text: str) -> str:
     """A summary in the form that is asked for: a line for each part, as `Positive Aspects: melody, voice`.
 

@@ -1,0 +1,74 @@
+"""Where a reply that runs on is cut: one that repeats itself, or that writes on after it is finished.
+
+The cut depends on the reply's text alone, so that a batch, a single prompt and a server give the same. A text is read
+from its beginning, and the first end that is found counts: what a model would have written later changes nothing, so
+that a model in this process stops there. Our decision; the released code lets a model write to its limit.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from reason4rec.llm.answers import OPENED
+
+REPEATS = 3  # times that a passage stands in a row
+LEAST = 64  # characters that these have together
+LONGEST = 400  # characters of one passage
+REPEATED, WROTE_ON = "repeated themselves", "wrote on when finished"
+
+# How many characters of a text are kept because it was finished there and goes on, or None while neither is so; the
+# answer for a text must be that for every longer one.
+Finish = Callable[[str], int | None]
+
+
+class Reply:
+    """A reply as it is written: `end` looks at what was added, and says where the reply is cut, if it is."""
+
+    def __init__(self, finish: Finish | None = None):
+        self.finish, self.seen = finish, LEAST
+
+    def end(self, text: str) -> tuple[int, str] | None:
+        """How many characters of the text are kept, and why no more; None where nothing is cut yet.
+
+        Every text must begin with the one before it.
+        """
+        looped = None
+        for end in range(self.seen, len(text) + 1):
+            if (looped := _loop_before(text, end)) is not None:
+                text = text[:end]
+                break
+        self.seen = max(self.seen, len(text))
+        # What is said in thoughts is no answer yet.
+        finished = self.finish(text) if self.finish and not OPENED.match(text) else None
+        if finished is not None:
+            return finished, WROTE_ON
+        return None if looped is None else (looped, REPEATED)
+
+
+def _loop_before(text: str, end: int) -> int | None:
+    """How many characters to keep of a text that repeats itself just before `end`: up to the first repetition."""
+    last = text[end - LEAST // 4 : end]
+    lowest = max(0, end - LONGEST - len(last))
+    at = text.rfind(last, lowest, end - 1)
+    while at >= 0:
+        period = end - len(last) - at
+        start = end - max(REPEATS * period, LEAST)
+        if start >= 0 and text[start : end - period] == text[start + period : end]:
+            return start + period
+        at = text.rfind(last, lowest, at + len(last) - 1)
+    return None
+
+
+def kept(texts: Iterable[str], finish: Finish | None, stopped: Counter[str]) -> list[str]:
+    """Texts up to where each is cut, without the blanks and commas there; `stopped` counts why."""
+    found = []
+    for text in texts:
+        if end := Reply(finish).end(text):
+            text = text[: end[0]].rstrip(" \t\n,;")
+            stopped[end[1]] += 1
+        found.append(text)
+    return found
+
+
+def finish_name(finish: Finish | None) -> dict[str, str]:
+    """What the key of a kept reply says of how it was finished: nothing where it is written to its end."""
+    return {} if finish is None else {"finish": finish.__name__}
