@@ -22,7 +22,10 @@ def test_readmes_tables_are_those_of_the_published_results():
 
 
 def test_readme_has_a_table_of_every_published_dataset():
-    named = {name.removesuffix("_ablations").removesuffix("_diagnosis") for _, name, _ in report.MARKS.findall("".join(PAGES))}
+    named = {
+        name.removesuffix("_ablations").removesuffix("_diagnosis")
+        for _, name, _ in report.MARKS.findall("".join(PAGES))
+    }
     assert named == {"reported", *(path.name for path in report.FOLDER.iterdir() if path.is_dir())}
 
 
