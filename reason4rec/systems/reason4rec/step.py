@@ -157,7 +157,7 @@ class ExpertStep(Step):
         """The teacher that the options and the environment name."""
         options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
         if options.teacher_model == RULES:
-            return self._rule_teacher(batch)
+            return _rule_teacher(self, batch)
         from reason4rec.llm.teacher import Teacher as Asked
 
         teacher = Asked(
@@ -173,15 +173,6 @@ class ExpertStep(Step):
             teacher.import_batch(batch.batch_import)
         self._asked = teacher
         return teacher
-
-    def _rule_teacher(self, batch: Batch) -> "RuleTeacher":
-        from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher, learn
-
-        if batch.batch_export or batch.batch_import:
-            raise InputError(f"--teacher_model {RULES} asks nobody: leave out --batch_export and --batch_import")
-        if os.environ.get("OPENAI_BASE_URL"):
-            print(f"note: --teacher_model {RULES} answers in this process; OPENAI_BASE_URL is not used")
-        return RuleTeacher(lambda: learn(schema.read(self.folder, TRAIN)["reviews"]), self.common.seed, self.templates)
 
     @property
     def stopped(self) -> dict[str, str]:
@@ -219,10 +210,25 @@ class ExpertStep(Step):
         path = self.path(PREDICTOR)
         if path.exists() and adapter_settings(path)["base_sha256"] == sha256(find(facts.DEMO_BASE)):
             remarks = ["demo model" if self.common.dataset == facts.DEMO else "demo model: not meaningful"]
-        written = [records.read_record(self.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
-        if any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written):
+        if _has_rule_teacher(self):
             remarks.append(RULE_TEACHER)
         return f"Reason4Rec ({', '.join(remarks)})" if remarks else "Reason4Rec"
 
 
 _SERVERS = frozenset(one.name for one in fields(Servers))
+
+
+def _rule_teacher(step: ExpertStep, batch: Batch) -> "RuleTeacher":
+    from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher, learn
+
+    if batch.batch_export or batch.batch_import:
+        raise InputError(f"--teacher_model {RULES} asks nobody: leave out --batch_export and --batch_import")
+    if os.environ.get("OPENAI_BASE_URL"):
+        print(f"note: --teacher_model {RULES} answers in this process; OPENAI_BASE_URL is not used")
+    return RuleTeacher(lambda: learn(schema.read(step.folder, TRAIN)["reviews"]), step.common.seed, step.templates)
+
+
+def _has_rule_teacher(step: ExpertStep) -> bool:
+    """Whether summaries or reasons of the dataset are the rule teacher's, as their records say."""
+    written = [records.read_record(step.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
+    return any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written)
