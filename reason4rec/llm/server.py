@@ -3,7 +3,7 @@
 The completions API (vLLM, SGLang) gets token ids: those of the in-process path, so that only the server's arithmetic
 differs. The chat API gets text, and a reply is refused where the server read another number of tokens than were
 counted here. The key comes from REASON4REC_API_KEY. Every reply is on disk before the step goes on. Formats are those
-of vLLM 0.33.0's source. Our decision.
+of vLLM 0.33.0's source, and were seen at a real 0.32.0. Our decision.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -59,10 +59,7 @@ class ServedModel(ServedPrompts):
         what: str = "generating",
         finish: Finish | None = None,
     ) -> list[str]:
-        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own.
-
-        A reply is kept as the server wrote it, and cut where one in this process is stopped.
-        """
+        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
         options, of_template = {"max_tokens": max_new_tokens, "temperature": temperature}, self._of_template()
 
         def request(body: dict) -> dict:
@@ -79,6 +76,7 @@ class ServedModel(ServedPrompts):
             return [self._asked(prompt, "", self.max_length - max_new_tokens) for prompt in prompts[window]]
 
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
+        # Kept as the server wrote it, cut where a model in this process is stopped.
         replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
         return list(map(answer_of, kept(replies, finish, self.stopped)))
 

@@ -153,16 +153,6 @@ class ExpertStep(Step):
         device = resolve_device(self[Model].device)
         return load(settings["base_model"], path, device, settings["max_length"], at_once, self.cache)
 
-    def untrained(self, name: str) -> "LanguageModel | None":
-        """The base model of an expert without its adapter, in this process; None where the expert is at servers."""
-        if self[Servers].address:
-            return None
-        from reason4rec.llm.local import load
-
-        settings, model = adapter_settings(self.path(adapter(name))), self[Model]
-        device = resolve_device(model.device)
-        return load(settings["base_model"], None, device, settings["max_length"], model.prompts_at_once, self.cache)
-
     def teacher(self) -> "Asked | RuleTeacher":
         """The teacher that the options and the environment name."""
         options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
