@@ -3,7 +3,7 @@
     bash tests/servers/make_vllm.sh /somewhere/vllm
     REASON4REC_VLLM=/somewhere/vllm python -m pytest -m vllm
 
-Takes about a quarter of an hour on two cores, for the demo's training and five starts of vLLM.
+Took 40 minutes on two busy cores: the demo's training, and eight starts of vLLM of which each is a minute when idle.
 """
 
 import os
