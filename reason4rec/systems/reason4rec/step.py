@@ -132,7 +132,7 @@ class ExpertStep(Step):
 
     def _load(self, name: str) -> "LanguageModel":
         path = self.path(adapter(name))
-        settings, at_once = adapter_settings(path), self[Model].prompts_at_once
+        settings = adapter_settings(path)
         servers = self[Servers]
         if servers.address:
             from reason4rec.llm.server import connect
@@ -142,16 +142,12 @@ class ExpertStep(Step):
                 servers.served_model or f"{self.common.dataset}-{name}",
                 path,
                 settings["max_length"],
-                at_once or SERVERS_AT_ONCE,
+                self[Model].prompts_at_once or SERVERS_AT_ONCE,
                 servers.api,
                 servers.top_logprobs,
                 self.cache,
             )
-        # A step that asks no model does not wait for torch.
-        from reason4rec.llm.local import load
-
-        device = resolve_device(self[Model].device)
-        return load(settings["base_model"], path, device, settings["max_length"], at_once, self.cache)
+        return _load_here(self, settings, path)
 
     def teacher(self) -> "Asked | RuleTeacher":
         """The teacher that the options and the environment name."""
@@ -215,9 +211,6 @@ class ExpertStep(Step):
         return f"Reason4Rec ({', '.join(remarks)})" if remarks else "Reason4Rec"
 
 
-_SERVERS = frozenset(one.name for one in fields(Servers))
-
-
 def _rule_teacher(step: ExpertStep, batch: Batch) -> "RuleTeacher":
     from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher, learn
 
@@ -228,7 +221,12 @@ def _rule_teacher(step: ExpertStep, batch: Batch) -> "RuleTeacher":
     return RuleTeacher(lambda: learn(schema.read(step.folder, TRAIN)["reviews"]), step.common.seed, step.templates)
 
 
-def _has_rule_teacher(step: ExpertStep) -> bool:
-    """Whether summaries or reasons of the dataset are the rule teacher's, as their records say."""
-    written = [records.read_record(step.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
-    return any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written)
+def _load_here(step: ExpertStep, settings: dict, path: Path | None) -> "LanguageModel":
+    # A step that asks no model does not wait for torch.
+    from reason4rec.llm.local import load
+
+    device, at_once = resolve_device(step[Model].device), step[Model].prompts_at_once
+    return load(settings["base_model"], path, device, settings["max_length"], at_once, step.cache)
+
+
+_SERVERS = frozenset(one.name for one in fields(Servers))
