@@ -43,7 +43,7 @@ def run(step: utils.ExpertStep) -> None:
         quality.check_set_aside(prompts, step.read(SUMMARIZER_ROWS), step.path(SUMMARIZER_ROWS))
     write = partial(utils.chat_with_LLM, prompts=prompts, max_new_tokens=tokens, finish=end_of_summary)
     texts[quality.TRAINED] = write(step.language_model("Summarizer"))
-    if base := step.untrained("Summarizer"):
+    if base := quality.untrained(step, "Summarizer"):
         texts[quality.UNTRAINED] = write(base)
     where = resolve_device(step[Model].device), step[Model].prompts_at_once or 32
     scores = {name: quality.scores(one, rows, other, options.encoder, *where) for name, one in texts.items()}

@@ -3,7 +3,7 @@
 The completions API (vLLM, SGLang) gets token ids: those of the in-process path, so that only the server's arithmetic
 differs. The chat API gets text, and a reply is refused where the server read another number of tokens than were
 counted here. The key comes from REASON4REC_API_KEY. Every reply is on disk before the step goes on. Formats are those
-of vLLM 0.33.0's source. Our decision.
+of vLLM 0.33.0's source, and were seen at a real 0.32.0. Our decision.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -133,14 +133,14 @@ def cpu_seconds(server: int) -> float:
 def lines(
     ways: list[str], found: list[list[Timed]], asked: list[Prompt], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[str]]:
-    """A row for each way, over all rounds; the ratio is of prompts/s, to those of single prompts."""
+    """A row for each way, over all rounds; the ratio is of CPU seconds, to those of single prompts."""
     read = sum(len(chat_ids(tokenizer, prompt.text)) for prompt in asked)
-    slowest = sum(one[-1].seconds for one in found)
+    slowest = sum(one[-1].cpu for one in found)
     rows = []
     for way, of_way in zip(ways, zip(*found)):
         seconds, cpu = sum(one.seconds for one in of_way), sum(one.cpu for one in of_way)
         written = sum(len(plain_ids(tokenizer, text)) for one in of_way for text in one.texts)
-        rates = (f"{len(asked) / seconds:.2f}", f"{written / seconds:.1f}", f"{slowest / seconds:.1f}")
+        rates = (f"{len(asked) / seconds:.2f}", f"{written / seconds:.1f}", f"{slowest / cpu:.1f}")
         rows.append([way, str(len(asked)), f"{read:,}", f"{written:,}", f"{seconds:.1f}", f"{cpu:.1f}", *rates])
     return rows
 

@@ -3,7 +3,7 @@
     bash tests/servers/make_vllm.sh /somewhere/vllm
     REASON4REC_VLLM=/somewhere/vllm python -m pytest -m vllm
 
-Takes about a quarter of an hour on two cores, for the demo's training and five starts of vLLM.
+Took 40 minutes on two busy cores: the demo's training, and eight starts of vLLM of which each is a minute when idle.
 """
 
 import os
@@ -119,6 +119,8 @@ serves = pytest.mark.parametrize("server", ["Summarizer", "Reasoner", "Predictor
 serves_the_summarizer = pytest.mark.parametrize("server", ["Summarizer"], indirect=True)
 serves_the_reasoner = pytest.mark.parametrize("server", ["Reasoner"], indirect=True)
 serves_the_predictor = pytest.mark.parametrize("server", ["Predictor"], indirect=True)
+# vLLM 0.32.0 on a CPU ends where it reads a prompt with a seed in parts: "CPU Generator does not use offset".
+draws = pytest.mark.parametrize("server", ["Summarizer --no-enable-chunked-prefill"], indirect=True)
 both_apis = pytest.mark.parametrize("api", ["completions", "chat"])
 
 
@@ -271,16 +273,16 @@ def test_a_step_that_is_ended_while_it_waits_goes_on_where_it_was(demo, server, 
     assert output.read_bytes() == expected.read_bytes()
 
 
-@serves_the_reasoner
+@draws
 def test_drawn_replies_are_those_of_their_seed(demo, server):
-    model = connect(server.address, "Demo_data-Reasoner", demo / "checkpoints" / "Demo_data" / "Reasoner", ROOM)
+    model = connect(server.address, "Demo_data-Summarizer", demo / "checkpoints" / "Demo_data" / "Summarizer", ROOM)
     asked = [Prompt(f"Write about album {k}.") for k in range(16)]
     one, again, other = (model.generate(asked, 24, temperature=1.0, seed=seed) for seed in (1, 1, 2))
     assert one == again
     assert one != other
 
 
-@serves_the_summarizer
+@draws
 def test_a_teacher_at_vllm_answers_live_as_in_a_batch(demo, server, tmp_path):
     requests, replies = tmp_path / "requests.jsonl", tmp_path / "replies.jsonl"
     at_vllm = {"OPENAI_BASE_URL": server.address, "OPENAI_API_KEY": KEY}

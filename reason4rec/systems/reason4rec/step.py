@@ -149,12 +149,6 @@ class ExpertStep(Step):
             )
         return _load_here(self, settings, path)
 
-    def untrained(self, name: str) -> "LanguageModel | None":
-        """The base model of an expert without its adapter, in this process; None where the expert is at servers."""
-        if self[Servers].address:
-            return None
-        return _load_here(self, adapter_settings(self.path(adapter(name))), None)
-
     def teacher(self) -> "Asked | RuleTeacher":
         """The teacher that the options and the environment name."""
         options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
@@ -212,8 +206,7 @@ class ExpertStep(Step):
         path = self.path(PREDICTOR)
         if path.exists() and adapter_settings(path)["base_sha256"] == sha256(find(facts.DEMO_BASE)):
             remarks = ["demo model" if self.common.dataset == facts.DEMO else "demo model: not meaningful"]
-        written = [records.read_record(self.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
-        if any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written):
+        if _has_rule_teacher(self):
             remarks.append(RULE_TEACHER)
         return f"Reason4Rec ({', '.join(remarks)})" if remarks else "Reason4Rec"
 
