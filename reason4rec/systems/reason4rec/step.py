@@ -221,6 +221,12 @@ def _rule_teacher(step: ExpertStep, batch: Batch) -> "RuleTeacher":
     return RuleTeacher(lambda: learn(schema.read(step.folder, TRAIN)["reviews"]), step.common.seed, step.templates)
 
 
+def _has_rule_teacher(step: ExpertStep) -> bool:
+    """Whether summaries or reasons of the dataset are the rule teacher's, as their records say."""
+    written = [records.read_record(step.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
+    return any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written)
+
+
 def _load_here(step: ExpertStep, settings: dict, path: Path | None) -> "LanguageModel":
     # A step that asks no model does not wait for torch.
     from reason4rec.llm.local import load
