@@ -19,8 +19,8 @@ import utils
 from reason4rec.data import data_card, preprocess, reading
 from reason4rec.data.schema import DATA_CARD, TEST, TRAIN, VALID
 from reason4rec.systems.reason4rec import facts
+from reason4rec.systems.reason4rec.by_options import dumps_of
 from reason4rec.systems.reason4rec.options import Preprocess
-from reason4rec.systems.reason4rec.pipeline import dumps_of
 
 
 def run(step: utils.ExpertStep) -> None:

@@ -11,6 +11,7 @@ names. --bertscore names an encoder: minilm, or a folder. Our decision; the pape
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -30,6 +31,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_SUMMARY,
 )
 from reason4rec.systems.reason4rec.options import Model, SummaryQuality, Writing
+from reason4rec.systems.reason4rec.prompts import end_of_summary
 
 
 def run(step: utils.ExpertStep) -> None:
@@ -39,9 +41,10 @@ def run(step: utils.ExpertStep) -> None:
     prompts = step.summary_prompts(rows)
     if step.path(SUMMARIZER_ROWS).exists():
         quality.check_set_aside(prompts, step.read(SUMMARIZER_ROWS), step.path(SUMMARIZER_ROWS))
-    texts[quality.TRAINED] = utils.chat_with_LLM(step.language_model("Summarizer"), prompts, tokens)
-    if base := step.untrained("Summarizer"):
-        texts[quality.UNTRAINED] = utils.chat_with_LLM(base, prompts, tokens)
+    write = partial(utils.chat_with_LLM, prompts=prompts, max_new_tokens=tokens, finish=end_of_summary)
+    texts[quality.TRAINED] = write(step.language_model("Summarizer"))
+    if base := quality.untrained(step, "Summarizer"):
+        texts[quality.UNTRAINED] = write(base)
     where = resolve_device(step[Model].device), step[Model].prompts_at_once or 32
     scores = {name: quality.scores(one, rows, other, options.encoder, *where) for name, one in texts.items()}
     table = quality.table(scores, rows["title"], step.common.seed)

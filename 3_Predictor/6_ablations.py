@@ -18,17 +18,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.data import schema
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES
+from reason4rec.errors import InputError
 from reason4rec.systems.reason4rec import ablations
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, PREDICTIONS, TEST_RATINGS, predictions_of
 from reason4rec.systems.reason4rec.options import Ablations
 
 
 def run(step: utils.ExpertStep) -> None:
+    predicted, result = step.on(TEST_RATINGS), step.on(ABLATIONS)
+    if not step.path(predicted).exists():
+        missing = step.pipeline.missing(step.path(predicted), predicted)
+        raise InputError(f"{missing}; ablations start from a finished run")
     names = step[Ablations].variants or tuple(ablations.FIXED)
     for variant in [ablations.variant(name) for name in dict.fromkeys(names)]:
         ablations.place(variant, step)
         ablations.run_steps(variant, step)
-    predicted, result = step.on(TEST_RATINGS), step.on(ABLATIONS)
     finished = ablations.finished(step.folder, predicted)
     made = {variant.name: ablations.folder_of(step.folder, variant) for variant in finished}
     outputs = {name: predictions_of(name, step.on(PREDICTIONS)) for name in made}

@@ -5,7 +5,6 @@ rows of other lengths, so that padding stands between the two: within a window i
 """
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -13,7 +12,8 @@ from transformers.masking_utils import sdpa_mask
 
 from reason4rec.llm.base_files import class_of
 
-GROUPS = "sdpa_in_groups"
+GROUPS = "in_groups"
+BLOCK = 64  # tokens whose scores stay in the caches of a CPU
 FULL, SLIDING = "full_attention", "sliding_attention"  # names of transformers
 
 
@@ -63,9 +63,11 @@ def shares_beginnings(model: PreTrainedModel, max_length: int) -> bool:
 
 
 def attend_in_groups(model: PreTrainedModel) -> None:
-    """Lets a new token attend to keys that several heads share as they lie there, not to a copy for each head.
+    """Gives a model in bf16 on a CPU an attention by matrix products, two to three times as fast there as torch's own.
 
-    On a CPU these copies take longer than the attention. A model with an attention of another kind stays as it is.
+    It is meant for a base that shares beginnings: a row of several tokens that is read alone is taken to see all that
+    is before each. Heads that share a key use it as it lies there, not a copy for each. A model with an attention of
+    another kind stays as it is.
     """
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(GROUPS, _in_groups)
@@ -84,9 +86,24 @@ def _in_groups(
 ) -> tuple[torch.Tensor, None]:
     """Attention in the form that transformers calls; `query` is (rows, heads, tokens, size), the result transposed."""
     rows, heads, tokens, size = query.shape
-    if tokens > 1 or heads == key.shape[1] or options.get("position_bias") is not None:
+    if (rows > 1 and tokens > 1) or options.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    # The heads that share a key stand in the place of tokens.
-    grouped = query.view(rows, key.shape[1], -1, size)
-    found = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
-    return found.reshape(rows, 1, heads, -1), None
+    query = query * (size**-0.5 if scaling is None else scaling)
+    if tokens == 1:
+        # In this order the product is four times as fast: the other has a few lines of many numbers.
+        scores = (key @ query.view(rows, key.shape[1], -1, size).mT).mT.contiguous()
+        if attention_mask is not None:
+            scores.masked_fill_(~attention_mask, -torch.inf)
+        return (scores.softmax(-1) @ value).view(rows, 1, heads, size), None
+    before = key.shape[2] - tokens
+    query = query.view(rows, key.shape[1], -1, tokens, size)
+    later = torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=query.device).triu(1)
+    found = []
+    for start in range(0, tokens, BLOCK):
+        block = query[:, :, :, start : start + BLOCK]
+        n, seen = block.shape[3], before + start + block.shape[3]
+        scores = (block.flatten(2, 3) @ key[:, :, :seen].mT).view(rows, heads, n, seen)
+        scores[..., seen - n :].masked_fill_(later[:n, :n], -torch.inf)
+        weights = scores.softmax(-1).view(rows, key.shape[1], -1, seen)
+        found.append((weights @ value[:, :, :seen]).view(rows, heads, n, size))
+    return torch.cat(found, dim=2).transpose(1, 2), None

@@ -1,9 +1,13 @@
 """Base models: loading one in 4 bits, and putting an adapter on it."""
 
 import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import bitsandbytes
+import psutil
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
@@ -158,3 +162,41 @@ def merged(model: PeftModel) -> PreTrainedModel:
     if head.weight.dtype != plain.get_input_embeddings().weight.dtype:
         _cast_input(head, head)
     return plain
+
+
+def unpacked(model: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
+    """A base with its weights unpacked from 4 bits where there is memory for them, and whether they are.
+
+    A batch needs them unpacked; that is done once then, and not at every token.
+    """
+    if not any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules()):
+        return model, True
+    on_cuda = model.device.type == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_cuda else psutil.virtual_memory().available
+    if model.num_parameters() * model.dtype.itemsize >= free / 4:
+        return model, False
+    logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
+    return model.dequantize(), True
+
+
+@contextmanager
+def logits_of(model: PreTrainedModel | PeftModel, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Lets a model in bf16 compute the logits of these tokens alone, in fp32; yields where they stand in its logits.
+
+    Logits in bf16 are an eighth apart from 16 on. A model in fp32, or with an adapter beside its weights, stays as it
+    is.
+    """
+    head = model.get_output_embeddings()
+    if model.dtype == torch.float32 or isinstance(model, PeftModel) or not isinstance(head, torch.nn.Linear):
+        yield tokens
+        return
+    few = torch.nn.Linear(head.in_features, len(tokens), head.bias is not None, tokens.device, torch.float32)
+    few.weight.data.copy_(head.weight[tokens])
+    if head.bias is not None:
+        few.bias.data.copy_(head.bias[tokens])
+    _cast_input(few, few)
+    model.set_output_embeddings(few)
+    try:
+        yield torch.arange(len(tokens), device=tokens.device)
+    finally:
+        model.set_output_embeddings(head)

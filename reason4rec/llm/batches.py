@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from reason4rec.llm.base import PromptBar, progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
-from reason4rec.llm.prefix_cache import CPU_TOKENS, PrefixCache, states_in
+from reason4rec.llm.prefix_cache import CPU_TOKENS
 from reason4rec.llm.prompt import Prompt
-from reason4rec.llm.rows import Row, length, packed, positions, unpacked
+from reason4rec.llm.rows import Row, length, packed, unpacked
 from reason4rec.llm.tokens import encode
 
 ROWS = 512  # in a batch at most
@@ -93,27 +93,6 @@ class BatchRunner:
         ids = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
         return ids.to(self.model.device), mask.to(self.model.device)
-
-    def _states(self, prefixes: PrefixCache) -> dict[bytes, torch.Tensor]:
-        """Keys and values of every prefix, (its tokens, layers x 2, key heads, size); read now if not yet."""
-
-        def read(batch: list[bytes]) -> tuple[list[torch.Tensor], int]:
-            ids, mask = self._padded(batch)
-            cache = DynamicCache()  # one of the model's own lets go of what a window has passed
-            self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions(mask),
-                logits_to_keep=1,
-                use_cache=True,
-                past_key_values=cache,
-            )
-            return [row[-length(prefix) :].clone() for row, prefix in zip(states_in(cache), batch)], ids.numel()
-
-        for batch in prefixes.batches:
-            if batch[0] not in prefixes.states:
-                prefixes.states.update(zip(batch, self._halving(read, batch)[0]))
-        return prefixes.states
 
     def _split(self, items: list, room: float, more: int = 0, size: Callable = length) -> list[list]:
         """Items in batches, the largest first, each with at most `room` tokens and `more` a row; always the same."""

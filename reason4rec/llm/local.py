@@ -5,15 +5,12 @@ first; on a CPU a batch gives what its prompts give one by one, on CUDA up to th
 target have in common is read once. Inference never goes through unsloth, whose left-padded batches are wrong.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import bitsandbytes
 import numpy as np
-import psutil
 import torch
 from peft import PeftModel
 from transformers import (
@@ -27,30 +24,29 @@ from reason4rec.llm.adapters import ADAPTER_WEIGHTS
 from reason4rec.llm.answers import answer_of
 from reason4rec.llm.attention import attend_in_groups, is_padded_exactly, shares_beginnings
 from reason4rec.llm.base_files import length_that_fits, read_config
-from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, merged, with_adapter
-from reason4rec.llm.batches import Answer, BatchRunner
+from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, logits_of, merged, unpacked, with_adapter
+from reason4rec.llm.batches import Answer
+from reason4rec.llm.beginnings import BeginningReader
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.known_bases import sha256_of
 from reason4rec.llm.prefix_cache import (
-    GrowingCache,
     PrefixCache,
     joined,
     numbers_of_a_token,
-    read_on,
     tokens_of_a_batch,
     tokens_on_a_cpu,
 )
 from reason4rec.llm.prompt import Prompt
-from reason4rec.llm.rows import ID_BYTES, Row, common_prefix, length, packed, positions, unpacked
+from reason4rec.llm.rows import Row, common_prefix, length, packed, positions
 from reason4rec.llm.stops import Finish, finish_name, kept
-from reason4rec.llm.tokens import check, choices_after, end_of_turn, head_length, load_tokenizer
+from reason4rec.llm.tokens import check, choices_after, end_of_turn, load_tokenizer
 from reason4rec.llm.writing import Draw, Replies, write
 from reason4rec.run import files
 
 CPU_TOKENS_READ = 4096  # for ratings: keys and values of more do not stay in its caches
 
 
-class LocalModel(BatchRunner):
+class LocalModel(BeginningReader):
     """A language model in this process; its fields are those of `BatchRunner`."""
 
     def generate(
@@ -109,19 +105,6 @@ class LocalModel(BatchRunner):
         write(self.model, ids, mask, cache, replies, max_new_tokens, draw)
         return list(map(replies.text, range(len(batch)))), sum(map(len, replies.tokens))
 
-    def _begun(self, prefixes: PrefixCache, batch: list[Row]) -> tuple[torch.Tensor, torch.Tensor, GrowingCache | None]:
-        """A batch of rows as the model takes it, which of its positions count, and what of it is read."""
-        if self.shares and self._reads_alone:
-            known = self._states(prefixes) if batch[0].prefix else {}
-            states = [read_on(self.model, unpacked(row.ids)[:-1], known.get(row.prefix)) for row in batch]
-            return *self._padded([row.ids for row in batch]), GrowingCache(joined(states)[0])
-        ids, mask = self._padded([row.ids[len(row.prefix) :] for row in batch])
-        if not batch[0].prefix:
-            return ids, mask, GrowingCache() if self.shares else None
-        cache, prefix_mask = joined([self._states(prefixes)[row.prefix] for row in batch])
-        ids = torch.cat([self._padded([row.prefix for row in batch])[0], ids], dim=1)
-        return ids, torch.cat([prefix_mask, mask], dim=1), GrowingCache(cache)
-
     def choice_probabilities(
         self,
         prompts: Sequence[Prompt],
@@ -168,8 +151,10 @@ class LocalModel(BatchRunner):
             cache, prefix_mask = joined(states)
             before, mask = {"use_cache": True, "past_key_values": cache}, torch.cat([prefix_mask, mask], dim=1)
         places = positions(mask)[:, -ids.shape[1] :]
-        logits = self.model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1, **before).logits
-        return logits[:, -1, columns].float().softmax(-1).tolist(), ids.numel()
+        with logits_of(self.model, columns) as at:
+            given = {"input_ids": ids, "attention_mask": mask, "position_ids": places, "logits_to_keep": 1}
+            logits = self.model(**given, **before).logits
+        return logits[:, -1, at].float().softmax(-1).tolist(), ids.numel()
 
     def _batches_to_weigh(
         self, given: PrefixCache | None, weigh: Callable, rows: list[Row]
@@ -188,38 +173,6 @@ class LocalModel(BatchRunner):
         answer = partial(_one_by_one, weigh) if alone else weigh
         for batch in self._split(rows, room):
             yield batch, answer
-
-    def read_prefixes(self, prompts: Sequence[Prompt], at_once: int = 1) -> PrefixCache | None:
-        """The prefixes of these prompts, read when first needed and kept in memory as long as what is returned.
-
-        None where `at_once` times as many would be more than there is room for, or where the base shares none.
-        """
-        if not self.shares:
-            return None
-        encoded = self._encode_all(prompts, [self.max_length] * len(prompts), count=False)
-        found = self._prefixes_of(prompts, encoded, alone=True)
-        prefixes = [prefix for prefix in dict.fromkeys(found) if prefix]
-        if at_once * sum(map(length, prefixes)) > self.tokens_of_prefixes:
-            return None
-        return PrefixCache(self._split(prefixes, self._room_to_read))
-
-    def _blocks(self, prefixes: list[bytes]) -> Iterator[PrefixCache]:
-        for block in self._split(prefixes, self.tokens_at_once / 2):
-            yield PrefixCache(self._split(block, self._room_to_read))
-
-    def _prefixes_of(self, prompts: Sequence[Prompt], encoded: list[bytes], alone: bool) -> list[bytes]:
-        """The packed prefix of each prompt, empty where there is none or, unless `alone`, no other prompt has it."""
-        if not self.shares:
-            return [b""] * len(prompts)
-        texts = Counter(hash(prompt.text[: prompt.head]) for prompt in prompts)
-        known: dict[bytes, bytes] = {}
-        prefixes = []
-        for prompt, ids in zip(prompts, encoded):
-            shared = alone or texts[hash(prompt.text[: prompt.head])] > 1
-            n = head_length(self.tokenizer, prompt, unpacked(ids)) if shared else 0
-            prefix = ids[: n * ID_BYTES]
-            prefixes.append(known.setdefault(prefix, prefix))
-        return prefixes
 
 
 def _one_by_one(answer: Answer, batch: list[Row]) -> tuple[list, int]:
@@ -249,23 +202,16 @@ def load(
     model: PreTrainedModel | PeftModel = load_base(base_model, device, dtype=dtype)
     check_vocabulary(model, tokenizer, base_model)
     model.generation_config = greedy(model, tokenizer)
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
-    packed_weights = any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules())
-    if packed_weights and model.num_parameters() * model.dtype.itemsize < free / 4:
-        # A batch needs the weights unpacked, and here there is room to do that once and not at every token.
-        logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
-        model = model.dequantize()
-        packed_weights = False
-    if device == "cpu" and dtype != torch.float32:
+    model, is_unpacked = unpacked(model)
+    pads, shares = is_padded_exactly(model.config), shares_beginnings(model, max_length)
+    if device == "cpu" and dtype != torch.float32 and shares:
         attend_in_groups(model)
-    base = model
     name = sha256_of(base_model) or base_model
     about = {"dtype": str(dtype)} if device == "cpu" and dtype != torch.float32 else {}
     if adapter is not None:
         model = with_adapter(model, adapter)
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
-        # In fp32 results would shift a little for no gain in a base as small as those that have it.
-        if dtype != torch.float32 and not packed_weights:
+        if dtype != torch.float32 and is_unpacked:
             model, about = merged(model), about | {"merged": True}
     name = key_of(name=name, device=device, **about)
     model.eval()
@@ -279,8 +225,8 @@ def load(
         tokens,
         tokens / 4 if device == "cuda" else tokens_on_a_cpu(model),
         cache,
-        pads=is_padded_exactly(base.config),
-        shares=shares_beginnings(base, max_length),
+        pads=pads,
+        shares=shares,
     )
 
 

@@ -59,10 +59,7 @@ class ServedModel(ServedPrompts):
         what: str = "generating",
         finish: Finish | None = None,
     ) -> list[str]:
-        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own.
-
-        A reply is kept as the server wrote it, and cut where one in this process is stopped.
-        """
+        """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
         options, of_template = {"max_tokens": max_new_tokens, "temperature": temperature}, self._of_template()
 
         def request(body: dict) -> dict:
@@ -79,6 +76,7 @@ class ServedModel(ServedPrompts):
             return [self._asked(prompt, "", self.max_length - max_new_tokens) for prompt in prompts[window]]
 
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
+        # Kept as the server wrote it, cut where a model in this process is stopped.
         replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
         return list(map(answer_of, kept(replies, finish, self.stopped)))
 

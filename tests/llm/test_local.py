@@ -23,8 +23,9 @@ from reason4rec.llm import local as local_module
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.bases import load_base
 from reason4rec.llm.cache import ResponseCache
-from reason4rec.llm.local import ID_BYTES, LocalModel, load, tokens_in
+from reason4rec.llm.local import LocalModel, load, tokens_in
 from reason4rec.llm.prompt import Prompt, texts_of
+from reason4rec.llm.rows import ID_BYTES
 from reason4rec.llm.tokens import chat_ids, load_tokenizer
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS

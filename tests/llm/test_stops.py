@@ -3,9 +3,15 @@
 from collections import Counter
 
 import pytest
+import served
+from helpers import serving
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import PeftModel
+from test_local import some_prompts
 
+from reason4rec.llm import server as server_module
+from reason4rec.llm.local import load
 from reason4rec.llm.stops import LEAST, REPEATED, WROTE_ON, Reply, kept
 from reason4rec.systems.reason4rec.prompts import end_of_summary
 
@@ -77,3 +83,58 @@ def test_a_text_that_is_looked_at_while_it_grows_is_cut_where_the_whole_text_is(
 def test_a_text_of_which_the_same_part_comes_three_times_but_is_short_is_left():
     assert cut("ha " * (LEAST // 3 - 1))[1] == []
     assert cut("ha " * (LEAST // 3 + 2))[1] == [REPEATED]
+
+
+class Loops:
+    """Makes a model say the same words for ever, whatever it is asked; counts its steps."""
+
+    def __init__(self, model, said):
+        ids = model.tokenizer(said, add_special_tokens=False)["input_ids"]
+        assert len(set(ids)) == len(ids)
+        self.after, self.first, self.steps = dict(zip(ids, ids[1:])), ids[0], 0
+        # An adapter's own forward is not what generate calls.
+        base = model.model.get_base_model() if isinstance(model.model, PeftModel) else model.model
+        base.register_forward_hook(self, with_kwargs=True)
+
+    def __call__(self, module, args, inputs, output):
+        output.logits[:] = 0
+        for row, last in enumerate(inputs["input_ids"][:, -1].tolist()):
+            output.logits[row, -1, self.after.get(last, self.first)] = 9.0
+        self.steps += 1
+
+
+SAID = " The user likes mood voice words"
+
+
+def test_a_reply_that_repeats_itself_is_stopped_in_process_and_cut_from_a_server(base, store, tmp_path, monkeypatch):
+    adapter = served.put_adapter(tmp_path / "Summarizer", base, lm_head=False)
+    model, asked = load(base, adapter, "cpu", max_length=1024, cache=store), some_prompts(3)
+    loops = Loops(model, SAID)
+    texts = model.generate(asked, max_new_tokens=300)
+    assert 0 < loops.steps < 60
+    assert dict(model.stopped) == {REPEATED: 3}
+    assert set(texts) == {"The user likes mood voice words"}
+    assert [model.generate([prompt], max_new_tokens=300) for prompt in asked] == [[text] for text in texts]
+    assert dict(model.stopped) == {REPEATED: 6}  # from the disk, cut and counted again
+    monkeypatch.setenv("REASON4REC_API_KEY", served.KEY)
+    with serving(served.Server(model, names=("Summarizer",))) as server:
+        there = server_module.connect(server.address, "Summarizer", adapter, 1024)
+        assert there.generate(asked, max_new_tokens=300) == texts
+    assert there.stopped == {REPEATED: 3}
+
+
+def end_at_mood(text):
+    place = text.find(" mood")
+    return place if text[place:].strip() and place >= 0 else None
+
+
+def test_a_reply_that_is_finished_is_stopped_where_it_goes_on(base, store):
+    model, asked = load(base, None, "cpu", cache=store), some_prompts(2)
+    loops = Loops(model, SAID)
+    assert set(model.generate(asked, max_new_tokens=300, finish=end_at_mood)) == {"The user likes"}
+    assert dict(model.stopped) == {WROTE_ON: 2}
+    steps = loops.steps
+    assert steps < 20
+    # What was stopped for one call is no reply to another.
+    assert set(model.generate(asked, max_new_tokens=300)) == {"The user likes mood voice words"}
+    assert loops.steps > steps

@@ -158,6 +158,7 @@ def answer_loss_of_padded(model, batch):
 
 
 def test_what_a_token_keeps_is_counted_and_decides_the_parts(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "SHARE", 100)  # whatever else runs on this machine
     rows = [*rows_for("Reasoner", 6), *rows_for("Summarizer", 6)]
     trainer = trainer_for(rows, base, tmp_path / "plenty")
     longest = max(map(len, trainer.train_dataset["input_ids"]))
@@ -173,7 +174,7 @@ def test_what_a_token_keeps_is_counted_and_decides_the_parts(base, tmp_path, mon
     assert torch.get_rng_state().equal(state)
 
     monkeypatch.setattr(memory, "AIM", memory.taken(trainer) + memory.PASSING * kept * (longest + 1))
-    assert longest <= trainer_for(rows, base, tmp_path / "one_row").tokens_at_once <= 1.1 * longest + 10
+    assert longest - memory.PROBE < trainer_for(rows, base, tmp_path / "row").tokens_at_once <= 1.1 * longest + 10
     monkeypatch.setattr(memory, "AIM", memory.taken(trainer) + memory.PASSING * kept * longest / 2)
     short = trainer_for(rows, base, tmp_path / "short", gradient_checkpointing=None)
     assert short.model.is_gradient_checkpointing
@@ -229,7 +230,8 @@ def test_the_size_of_a_base_in_a_folder_is_that_of_its_configuration(base, tmp_p
     assert rate_factor(size_of(folder)) == 4
 
 
-def test_what_was_chosen_for_a_training_is_recorded(base, tmp_path):
+def test_what_was_chosen_for_a_training_is_recorded(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "SHARE", 100)
     run(command(base, tmp_path, epochs=1, warmup=100))
     settings = json.loads((tmp_path / "checkpoints/Demo_data/Predictor/settings.json").read_text())
     assert (settings["dtype"], settings["warmup"], settings["warmup_steps"]) == ("float32", 100, 1)

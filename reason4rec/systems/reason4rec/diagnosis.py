@@ -153,10 +153,10 @@ def foreseen(
 ) -> list[dict]:
     """How often reasons name what the row's own review then names, against reasons of other rows.
 
-    One row per score and group: `value`, `of_other` (of another row's reason), `difference` with its 95% interval `low`
-    to `high`, and `p`, as in `statistics.compare`; n counts the rows whose review names an aspect of the vocabulary
-    `known`. The scores are those of SCORES: of the second only rows whose both reasons name an aspect count. Titles are
-    given, so those of a row are taken from its reason.
+    One row per score and group: `value`, `of_against` (of another row's reason), `difference` with its 95% interval
+    `low` to `high`, and `p`, as in `statistics.compare`; n counts the rows whose review names an aspect of the
+    vocabulary `known`. The scores are those of SCORES: of the second only rows whose both reasons name an aspect count.
+    Titles are given, so those of a row are taken from its reason.
     """
     untitled = map(without_titles, targets[REASON], targets["title"], histories)
     named = [set(named_aspects(reason, known)) for reason in untitled]
@@ -179,7 +179,7 @@ def foreseen(
             values = {"other": other.loc[rows, score].to_numpy()[None], "own": own.loc[rows, score].to_numpy()[None]}
             users = targets.loc[rows, "user_id"].factorize()[0]
             by_chance, row = statistics.compare(values, users, "other", seed=seed)
-            kept = {"value": row["value"], "of_other": by_chance["value"], "difference": row["difference"]}
+            kept = {"value": row["value"], "of_against": by_chance["value"], "difference": row["difference"]}
             kept |= {"low": row["difference_low"], "high": row["difference_high"], "p": row["p"]}
             found.append({"score": score, "rows": group, "n": row["n"]} | kept)
     return found

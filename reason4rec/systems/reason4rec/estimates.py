@@ -67,7 +67,7 @@ class Costs:
     def requested(self, spec: StepSpec, rows: float, requests: float, tokens_in: float, tokens_out: float) -> Line:
         """A line of requests to the teacher; the rule teacher gets none."""
         if self.teacher == RULES:
-            return Line(spec.name, f"{spec.what} ({RULE_TEACHER})", "CPU", rows)
+            return Line(spec.name, spec.what, RULE_TEACHER, rows)
         dollars = self.dollars(tokens_in, tokens_out)
         return Line(spec.name, spec.what, "teacher", rows, requests, tokens_in, tokens_out, dollars=dollars)
 

@@ -1,141 +1,31 @@
 """The steps of Reason4Rec in one table; everything that has to know them asks here."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
-from reason4rec.data import catalog, schema
-from reason4rec.data.fields import number
+from reason4rec.data import schema
 from reason4rec.data.schema import DATA_CARD, TEST, TRAIN, VALID
-from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
 from reason4rec.llm.usage import STAND_IN
-from reason4rec.run.files import Artifact
 from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import artifacts as a
-from reason4rec.systems.reason4rec import estimates, facts, predictions, published_files, targets, train
+from reason4rec.systems.reason4rec import by_options as by
+from reason4rec.systems.reason4rec import estimates, facts, published_files, targets, train
 from reason4rec.systems.reason4rec import options as o
 from reason4rec.systems.reason4rec.case_study import TEMPLATE
 from reason4rec.systems.reason4rec.closing import closing
 from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
-from reason4rec.systems.reason4rec.predictor_modes import WRITES_ITSELF
 from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
 
-ASKS_EXPERT = (o.Model, o.Servers)
-ASKS_TEACHER = (o.Teacher, o.Batch)
 SHOWS_NO_HISTORY = ("history_length",)  # which earlier versions recorded, or not, where it decides little
 ON_VALID = "--split valid"
 WRITES_NOTHING = ("max_new_tokens",)  # which earlier versions recorded also in modes in which no model writes
 
 
-def _has_dump(options: Resolved) -> bool:
-    return is_demo(options) or options.given("reviews")
-
-
-def _never(options: Resolved) -> bool:
-    return False
-
-
-def dumps_of(step: ExpertStep) -> tuple[Path | Artifact, Path | Artifact | None]:
-    """The raw reviews and metadata of the preprocessing: those named, or those of a known dataset."""
-    given = step[o.Preprocess]
-    if given.reviews is not None:
-        return given.reviews, given.metadata
-    if step.common.dataset == facts.DEMO:
-        return a.DEMO_REVIEWS, given.metadata or a.DEMO_METADATA
-    reviews, metadata = catalog.raw_files(step.common.dataset, step.folder.parent)
-    return reviews, given.metadata or metadata
-
-
-def _of_raw_reviews(step: ExpertStep) -> Mapping[str, object]:
-    scale = {} if step.dataset.scale == catalog.STARS else {"scale": ":".join(map(number, step.dataset.scale))}
-    return {"months": step.dataset.months} | scale
-
-
-def _dumps(step: ExpertStep) -> Sequence[Path | Artifact]:
-    return list(dict.fromkeys(one for one in dumps_of(step) if one is not None))
-
-
-def _shown_reviews(step: ExpertStep) -> Sequence[Artifact]:
-    """With a limit, which reviews are summarised depends on the test rows."""
-    return (*step.spec.reads, TEST) if step.common.limit else step.spec.reads
-
-
-def _rows_of_predictor(step: ExpertStep) -> Sequence[Artifact]:
-    mode, reads = step[o.Mode].predictor_mode, step.spec.reads
-    if step[o.PredictorRows].predictor_rows == "all":
-        if mode in WRITES_ITSELF:
-            raise InputError(f"--predictor_rows all: {mode} learns the teacher's reasons, which dropped targets lack")
-        reads = [a.REASON_TARGETS if one is a.TEACHER_REASONS else one for one in reads]
-    return reads if mode == "reasoned" else [one for one in reads if one is not a.REASONER]
-
-
-def _of_split(step: ExpertStep) -> Sequence[Artifact]:
-    return [step.on(one) for one in step.spec.reads]
-
-
-def _writes_of_split(step: ExpertStep) -> Sequence[Artifact]:
-    return [step.on(one) for one in step.spec.writes]
-
-
-def _rated_rows(step: ExpertStep) -> Sequence[Artifact]:
-    reasoned = step[o.Mode].predictor_mode == "reasoned"
-    return [step.on(TEST if one is a.TEST_REASONS and not reasoned else one) for one in step.spec.reads]
-
-
-def _without_reasoner(options: Resolved) -> Sequence[type]:
-    reasoned = options[o.Mode].predictor_mode == "reasoned"
-    return [o.Mode, o.PredictorRows, o.Prompts, o.Histories, *((*ASKS_EXPERT, o.Writing) if reasoned else ())]
-
-
-def _without_writing(options: Resolved) -> Sequence[type]:
-    writes = options[o.Mode].predictor_mode in WRITES_ITSELF
-    return [o.Mode, o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, *((o.Writing,) if writes else ())]
-
-
-def _evaluated(step: ExpertStep) -> Sequence[Artifact]:
-    return [TRAIN, step.on(TEST), *predictions.files_of(step).values()]
-
-
-def _evaluation(step: ExpertStep) -> Mapping[str, object]:
-    against = predictions.reference(step)
-    also = list(step[o.Evaluation].also)
-    return {"model": step.label, "also": also, "against": against, "resamples": statistics.RESAMPLES}
-
-
-def _judged(options: Resolved) -> Sequence[type]:
-    asked = (o.Prompts, *ASKS_TEACHER) if options[o.Quality].judge else ()
-    return [o.Quality, o.Histories, o.Model, *asked]
-
-
-def _scores(step: ExpertStep) -> Mapping[str, object]:
-    # By name, so that the other steps do not load what scores need.
-    from reason4rec.systems.reason4rec.reason_quality import scores_of
-
-    return {
-        "scores": scores_of(step),
-        "bertscore_layer": step[o.Quality].bertscore_layer,
-        "judge": step[o.Quality].judge,
-    }
-
-
-def _quality_reads(step: ExpertStep) -> Sequence[Artifact | Path]:
-    folders = (step[o.Quality].encoder, step[o.Quality].bleurt)
-    return [*step.spec.reads, *(folder for folder in folders if folder)]
-
-
-def _diagnosed(step: ExpertStep) -> Sequence[Artifact]:
-    from reason4rec.systems.reason4rec.diagnosis import rated_splits
-
-    others = (a.REWARD_MODEL, a.REASON_TARGETS, a.TEACHER_REASONS)
-    there = [one for one in others if step.path(one).exists()]
-    return [TRAIN, a.SUMMARIES, a.PREDICTOR, *rated_splits(step), *there]
-
-
 STEPS = (
-    StepSpec("0/1", "0_Data/1_download.py", "fetch public raw files", options=(o.Download,), runs=_never),
+    StepSpec("0/1", "0_Data/1_download.py", "fetch public raw files", options=(o.Download,), runs=by.never),
     StepSpec(
         "0/3",
         "0_Data/3_make_demo_data.py",
@@ -152,9 +42,9 @@ STEPS = (
         reads_if_there=(a.DEMO_REVIEWS, a.DEMO_METADATA),
         writes=(TRAIN, VALID, TEST, DATA_CARD),
         options=(o.Preprocess,),
-        reads_with=_dumps,
-        settings=_of_raw_reviews,
-        runs=_has_dump,
+        reads_with=by.dumps,
+        settings=by.of_raw_reviews,
+        runs=by.has_dump,
         not_handed_on=("limit",),  # there it is the lines of the dump
     ),
     StepSpec(
@@ -163,7 +53,7 @@ STEPS = (
         "summaries by the teacher",
         reads=(TRAIN,),
         writes=(a.TEACHER_SUMMARIES,),
-        options=(o.SummaryTargets, o.Prompts, *ASKS_TEACHER),
+        options=(o.SummaryTargets, o.Prompts, *by.ASKS_TEACHER),
         optional=SHOWS_NO_HISTORY,
         estimate=estimates.teacher_summaries,
     ),
@@ -194,8 +84,8 @@ STEPS = (
         "summaries of all training reviews",
         reads=(TRAIN, a.SUMMARIZER),
         writes=(a.SUMMARIES,),
-        options=(o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
-        reads_with=_shown_reviews,
+        options=(o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        reads_with=by.shown_reviews,
         estimate=estimates.summaries,
     ),
     StepSpec(
@@ -205,13 +95,13 @@ STEPS = (
         reads=(a.SUMMARIES_SET_ASIDE, a.SUMMARIZER),
         reads_if_there=(a.SUMMARIZER_ROWS,),
         writes=(a.SUMMARY_QUALITY, a.SUMMARY_QUALITY_ROWS),
-        options=(o.SummaryQuality, o.Prompts, *ASKS_EXPERT, o.Writing),
+        options=(o.SummaryQuality, o.Prompts, *by.ASKS_EXPERT, o.Writing),
         reads_with=published_files.reads_of_quality,
         settings=lambda step: {
             "summaries": sorted(word.partition("=")[0] for word in step[o.SummaryQuality].summaries)
         },
         optional=SHOWS_NO_HISTORY,
-        runs=_never,
+        runs=by.never,
     ),
     StepSpec(
         "2/1",
@@ -249,7 +139,7 @@ STEPS = (
         "reasons that pass the reward filter",
         reads=(a.REASON_TARGETS, a.SUMMARIES, a.REWARD_MODEL),
         writes=(a.TEACHER_REASONS,),
-        options=(o.RewardFilter, o.Prompts, o.Histories, *ASKS_EXPERT, *ASKS_TEACHER),
+        options=(o.RewardFilter, o.Prompts, o.Histories, *by.ASKS_EXPERT, *by.ASKS_TEACHER),
         estimate=estimates.distillation,
     ),
     StepSpec(
@@ -283,7 +173,7 @@ STEPS = (
         options=(o.PublishedTexts, o.Prompts, o.Histories),
         reads_with=published_files.reads_of,
         settings=published_files.settings,
-        runs=_never,
+        runs=by.never,
     ),
     StepSpec(
         "2/7",
@@ -292,9 +182,9 @@ STEPS = (
         reads=(TEST, a.SUMMARIES, a.REASONER),
         writes=(a.TEST_REASONS,),
         elsewhere={a.VALID_REASONS: ON_VALID},
-        options=(o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
-        reads_with=_of_split,
-        writes_with=_writes_of_split,
+        options=(o.Split, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        reads_with=by.of_split,
+        writes_with=by.writes_of_split,
         estimate=estimates.test_reasons,
     ),
     StepSpec(
@@ -303,9 +193,9 @@ STEPS = (
         "rows for the Predictor",
         reads=(a.TEACHER_REASONS, a.SUMMARIES, a.REASONER),
         writes=(a.PREDICTOR_ROWS,),
-        options=(o.Mode, o.PredictorRows, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
-        reads_with=_rows_of_predictor,
-        uses=_without_reasoner,
+        options=(o.Mode, o.PredictorRows, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        reads_with=by.rows_of_predictor,
+        uses=by.without_reasoner,
         optional=WRITES_NOTHING,
         estimate=estimates.predictor_rows,
     ),
@@ -327,10 +217,10 @@ STEPS = (
         reads=(a.TEST_REASONS, a.SUMMARIES, a.PREDICTOR),
         writes=(a.TEST_RATINGS,),
         elsewhere={a.VALID_RATINGS: ON_VALID},
-        options=(o.Mode, o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, o.Writing),
-        reads_with=_rated_rows,
-        writes_with=_writes_of_split,
-        uses=_without_writing,
+        options=(o.Mode, o.Split, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        reads_with=by.rated_rows,
+        writes_with=by.writes_of_split,
+        uses=by.without_writing,
         optional=WRITES_NOTHING,
         estimate=estimates.test_ratings,
     ),
@@ -343,9 +233,9 @@ STEPS = (
         writes=(a.METRICS,),
         elsewhere={a.VALID_METRICS: ON_VALID},
         options=(o.Evaluation, o.Split),
-        reads_with=_evaluated,
-        writes_with=_writes_of_split,
-        settings=_evaluation,
+        reads_with=by.evaluated,
+        writes_with=by.writes_of_split,
+        settings=by.evaluation,
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
     StepSpec(
@@ -368,9 +258,9 @@ STEPS = (
         elsewhere={a.VALID_ABLATIONS: ON_VALID, a.VALID_PREDICTIONS: ON_VALID},
         also_writes=(a.PREDICTIONS,),
         options=(o.Ablations, o.Split, o.PredictorRows, o.Prompts, o.Model, o.Writing, o.Teacher),
-        reads_with=_of_split,
-        writes_with=_writes_of_split,
-        runs=_never,
+        reads_with=by.of_split,
+        writes_with=by.writes_of_split,
+        runs=by.never,
     ),
     StepSpec(
         "3/7",
@@ -378,10 +268,10 @@ STEPS = (
         "quality of the reasons",
         reads=(a.TEST_REASONS, a.SUMMARIES),
         writes=(a.REASON_QUALITY, a.REASON_QUALITY_ROWS),
-        options=(o.Quality, o.Prompts, o.Histories, o.Model, *ASKS_TEACHER),
-        reads_with=_quality_reads,
-        settings=_scores,
-        uses=_judged,
+        options=(o.Quality, o.Prompts, o.Histories, o.Model, *by.ASKS_TEACHER),
+        reads_with=by.quality_reads,
+        settings=by.scores,
+        uses=by.judged,
         optional=SHOWS_NO_HISTORY,
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
@@ -403,10 +293,10 @@ STEPS = (
         reads=(TRAIN, a.TEST_RATINGS, a.SUMMARIES, a.PREDICTOR),
         reads_if_there=(a.VALID_RATINGS, a.REWARD_MODEL, a.REASON_TARGETS, a.TEACHER_REASONS),
         writes=(a.DIAGNOSIS,),
-        options=(o.Prompts, o.Histories, *ASKS_EXPERT),
-        reads_with=_diagnosed,
+        options=(o.Prompts, o.Histories, *by.ASKS_EXPERT),
+        reads_with=by.diagnosed,
         settings=lambda step: {"resamples": statistics.RESAMPLES},
-        runs=_never,
+        runs=by.never,
     ),
 )
 

@@ -132,7 +132,7 @@ class ExpertStep(Step):
 
     def _load(self, name: str) -> "LanguageModel":
         path = self.path(adapter(name))
-        settings, at_once = adapter_settings(path), self[Model].prompts_at_once
+        settings = adapter_settings(path)
         servers = self[Servers]
         if servers.address:
             from reason4rec.llm.server import connect
@@ -142,32 +142,18 @@ class ExpertStep(Step):
                 servers.served_model or f"{self.common.dataset}-{name}",
                 path,
                 settings["max_length"],
-                at_once or SERVERS_AT_ONCE,
+                self[Model].prompts_at_once or SERVERS_AT_ONCE,
                 servers.api,
                 servers.top_logprobs,
                 self.cache,
             )
-        # A step that asks no model does not wait for torch.
-        from reason4rec.llm.local import load
-
-        device = resolve_device(self[Model].device)
-        return load(settings["base_model"], path, device, settings["max_length"], at_once, self.cache)
-
-    def untrained(self, name: str) -> "LanguageModel | None":
-        """The base model of an expert without its adapter, in this process; None where the expert is at servers."""
-        if self[Servers].address:
-            return None
-        from reason4rec.llm.local import load
-
-        settings, model = adapter_settings(self.path(adapter(name))), self[Model]
-        device = resolve_device(model.device)
-        return load(settings["base_model"], None, device, settings["max_length"], model.prompts_at_once, self.cache)
+        return _load_here(self, settings, path)
 
     def teacher(self) -> "Asked | RuleTeacher":
         """The teacher that the options and the environment name."""
         options, batch = self[Teacher], self[Batch] if Batch in self.options else Batch()
         if options.teacher_model == RULES:
-            return self._rule_teacher(batch)
+            return _rule_teacher(self, batch)
         from reason4rec.llm.teacher import Teacher as Asked
 
         teacher = Asked(
@@ -183,15 +169,6 @@ class ExpertStep(Step):
             teacher.import_batch(batch.batch_import)
         self._asked = teacher
         return teacher
-
-    def _rule_teacher(self, batch: Batch) -> "RuleTeacher":
-        from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher, learn
-
-        if batch.batch_export or batch.batch_import:
-            raise InputError(f"--teacher_model {RULES} asks nobody: leave out --batch_export and --batch_import")
-        if os.environ.get("OPENAI_BASE_URL"):
-            print(f"note: --teacher_model {RULES} answers in this process; OPENAI_BASE_URL is not used")
-        return RuleTeacher(lambda: learn(schema.read(self.folder, TRAIN)["reviews"]), self.common.seed, self.templates)
 
     @property
     def stopped(self) -> dict[str, str]:
@@ -229,10 +206,33 @@ class ExpertStep(Step):
         path = self.path(PREDICTOR)
         if path.exists() and adapter_settings(path)["base_sha256"] == sha256(find(facts.DEMO_BASE)):
             remarks = ["demo model" if self.common.dataset == facts.DEMO else "demo model: not meaningful"]
-        written = [records.read_record(self.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
-        if any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written):
+        if _has_rule_teacher(self):
             remarks.append(RULE_TEACHER)
         return f"Reason4Rec ({', '.join(remarks)})" if remarks else "Reason4Rec"
+
+
+def _rule_teacher(step: ExpertStep, batch: Batch) -> "RuleTeacher":
+    from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher, learn
+
+    if batch.batch_export or batch.batch_import:
+        raise InputError(f"--teacher_model {RULES} asks nobody: leave out --batch_export and --batch_import")
+    if os.environ.get("OPENAI_BASE_URL"):
+        print(f"note: --teacher_model {RULES} answers in this process; OPENAI_BASE_URL is not used")
+    return RuleTeacher(lambda: learn(schema.read(step.folder, TRAIN)["reviews"]), step.common.seed, step.templates)
+
+
+def _has_rule_teacher(step: ExpertStep) -> bool:
+    """Whether summaries or reasons of the dataset are the rule teacher's, as their records say."""
+    written = [records.read_record(step.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
+    return any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written)
+
+
+def _load_here(step: ExpertStep, settings: dict, path: Path | None) -> "LanguageModel":
+    # A step that asks no model does not wait for torch.
+    from reason4rec.llm.local import load
+
+    device, at_once = resolve_device(step[Model].device), step[Model].prompts_at_once
+    return load(settings["base_model"], path, device, settings["max_length"], at_once, step.cache)
 
 
 _SERVERS = frozenset(one.name for one in fields(Servers))

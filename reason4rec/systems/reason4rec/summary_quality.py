@@ -6,6 +6,7 @@ texts on one kind of product share many words. Which scores there are is our dec
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,16 +14,34 @@ import pandas as pd
 from reason4rec.data.schema import KEYS
 from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
+from reason4rec.llm.adapters import adapter_settings
+from reason4rec.llm.base import resolve_device
 from reason4rec.llm.prompt import Prompt
-from reason4rec.run.files import read_pickle
+from reason4rec.run.files import adapter, read_pickle
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARY
+from reason4rec.systems.reason4rec.options import Model, Servers
 from reason4rec.systems.reason4rec.prompts import as_summary, is_summary
 from reason4rec.systems.reason4rec.published_matching import HEADING
 from reason4rec.systems.reason4rec.reason_checks import aspects, stems
 from reason4rec.systems.reason4rec.reason_scores import bertscore, rouge
 
+if TYPE_CHECKING:
+    from reason4rec.llm.base import LanguageModel
+    from reason4rec.systems.reason4rec.step import ExpertStep
+
 PUBLISHED, TRAINED, UNTRAINED = OURS = ("published", "Summarizer", "base model")
 AGAINST = {"review": "reviews", "published text": TEACHER_SUMMARY}
+
+
+def untrained(step: "ExpertStep", name: str) -> "LanguageModel | None":
+    """The base model of an expert without its adapter, in this process; None where the expert is at servers."""
+    if step[Servers].address:
+        return None
+    from reason4rec.llm.local import load
+
+    settings, model = adapter_settings(step.path(adapter(name))), step[Model]
+    device = resolve_device(model.device)
+    return load(settings["base_model"], None, device, settings["max_length"], model.prompts_at_once, step.cache)
 
 
 def named_texts(words: Sequence[str], rows: pd.DataFrame) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import ROOT, complaint, files_in, put_toy_dataset, run_script, serving, step_of
+from shapes import make_base
 
 from reason4rec.data import schema
 from reason4rec.data.history import HistoryIndex
@@ -414,10 +415,15 @@ def test_zero_shot_weighs_the_digits_after_the_direct_prompt(folder, base):
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_zero_shot_with_a_reason_reads_what_the_same_base_wrote(folder, base):
+def test_zero_shot_with_a_reason_reads_what_the_same_base_wrote(folder, base, tmp_path):
+    base = make_base(tmp_path / "chatml", base)
+    (tmp_path / "chatml" / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '\n' + m['content'] + '<|eot_id|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant\n' }}{% endif %}"
+    )
     train = schema.read(folder, TRAIN)
     files.write_pickle(folder / SUMMARIES.path, train.assign(**{SUMMARY: "Positive Aspects: mood"}))
-    flags = ("--model", "zero_shot_reasoned", "--limit", 4, "--device", "cpu")
+    flags = ("--model", "zero_shot_reasoned", "--limit", 4, "--device", "cpu", "--base_model", base)
     ran(folder, *flags, "--max_new_tokens", 12)
     frame = schema.read(folder, predictions_of("zero_shot_reasoned"))
     settings = records.read_record(folder / predictions_of("zero_shot_reasoned").path)["made_from"]["settings"]

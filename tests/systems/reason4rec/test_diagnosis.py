@@ -114,10 +114,10 @@ def test_reasons_that_foresee_their_review_are_told_from_those_that_fit_any():
     rows = [(f"u{k}", f"They like a {names[k % 4]}.", f"What a {names[k % 4]}!") for k in range(80)]
     first = diagnosis.foreseen(reasons(rows), [WARM] * 80, KNOWN, 3)[0]
     assert (first["score"], first["rows"], first["n"], first["value"]) == ("names an aspect", "all", 80, 1.0)
-    assert 0.1 < first["of_other"] < 0.45 and first["p"] < 0.01 and first["low"] > 0.5
+    assert 0.1 < first["of_against"] < 0.45 and first["p"] < 0.01 and first["low"] > 0.5
     same = [(user, "They like a piano.", review) for user, _, review in rows]
     first = diagnosis.foreseen(reasons(same), [WARM] * 80, KNOWN, 3)[0]
-    assert first["value"] == first["of_other"] == 0.25 and first["difference"] == 0 and first["p"] == 1
+    assert first["value"] == first["of_against"] == 0.25 and first["difference"] == 0 and first["p"] == 1
 
 
 def test_rows_whose_review_names_nothing_do_not_count_and_a_title_foresees_nothing():
@@ -178,6 +178,7 @@ def test_the_file_holds_what_the_experts_answer_on_both_splits(base, finished, c
     lines = diagnosis.cells(diagnosis.verdicts(result))
     assert all(line[1] in shown for line in lines)
     assert [line[4] for line in lines[-2:]] == ["0.4000", "0.6000"]
+    assert "-" not in [value for line in lines[1:-2] for value in line[4:9]]
     assert {line[0] for line in lines[1:]} == {"reward model", "Reasoner", "Predictor", "reward filter"}
     before = (folder / DIAGNOSIS.path).read_bytes()
     run(finished, "--overwrite")

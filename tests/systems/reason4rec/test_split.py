@@ -88,6 +88,13 @@ def test_what_is_missing_on_valid_is_named_with_the_option_that_makes_it(tmp_pat
     assert f"{a.VALID_REASONS.path} is missing: {REASONS} --split valid writes it" in complaint(done)
 
 
+def test_variants_were_trained_before_it_was_seen_that_the_full_run_has_no_such_rows(tmp_path):
+    folder = put_toy_dataset(tmp_path, summaries=True)
+    message = complaint(run_script(ABLATE, "--dataset", "Demo_data", "--data_root", folder.parent, *ON_VALID))
+    assert f"{RATINGS} --split valid writes it; ablations start from a finished run" in message
+    assert not (folder / "ablations").exists()
+
+
 def test_a_variant_is_asked_about_validation_rows_with_the_adapters_that_test_rows_will_meet(root, both):
     step = step_of("3/6", root, *ON_VALID)
     variant = ablations.variant("without_reasoner")

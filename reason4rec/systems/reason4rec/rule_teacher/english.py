@@ -132,8 +132,9 @@ def _split(sentence: list[Word]) -> Iterator[list[Word]]:
     clause: list[Word] = []
     conjunctions = words()["conjunctions"]
     for k, word in enumerate(sentence):
-        may = word.text in (",", "and", "so")
-        starts = word.text in conjunctions or may and _is_clause(sentence[k + 1 : k + 6])
+        ahead = sentence[k + 1 : k + 6]
+        points = word.text == "that" and bool(ahead) and ahead[0].tag in ("VBG", *ADJECTIVES, *NOUNS)
+        starts = word.text in conjunctions and not points or word.text in (",", "and", "so") and _is_clause(ahead)
         if (starts or len(clause) == LONGEST) and clause:
             yield clause
             clause = []

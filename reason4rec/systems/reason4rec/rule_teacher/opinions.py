@@ -41,7 +41,12 @@ def opinions(review: str, rating: float, vocabulary: Vocabulary) -> list[Opinion
     """
     parsed = [(clause, phrases_of(clause, vocabulary)) for clause in map(_before_comparing, clauses(review))]
     prior = (rating > 3) - (rating < 3)
-    found = [one for clause, phrases in parsed for one in _in_clause(clause, phrases, prior)]
+    found = [
+        one
+        for clause, phrases in parsed
+        for one in _in_clause(clause, phrases, prior)
+        if not (prior < 0 < one.sign and _is_of_others(clause, one))
+    ]
     found = [one for one in found if one.weight == STRONG or one.sign == prior or not prior]
     if not found and (sign := _of_the_whole(parsed)) * prior >= 0 and sign:
         found = [Opinion(OVERALL, OVERALL, sign, WEAK)]
@@ -101,6 +106,11 @@ def _is_unreal(clause: Sequence[Word]) -> bool:
     return bool(texts & words()["unreal"]) and not ("would" in texts and texts & words()["meant"])
 
 
+def _is_of_others(clause: Sequence[Word], one: Opinion) -> bool:
+    """Whether praise in a bad review is for another item, one that is better or worth its price."""
+    return one.key == "value for money" or any(word.tag in ("JJR", "RBR") or word.text == "better" for word in clause)
+
+
 def _of_the_whole(parsed: Sequence[tuple[list[Word], list[Phrase]]]) -> int:
     """1 or -1 where words of opinion stand beside the item itself, 0 where none do or they are even."""
     total = 0
@@ -124,7 +134,8 @@ def _fixed(text: str) -> Iterator[Opinion]:
     for pattern, aspect, sign in _patterns():
         if match := pattern.search(text):
             before = text[: match.start()].split()[-4:]
-            flipped = any(word in words()["negations"] for word in before) and not match[0].startswith("beat")
+            turned = words()["negations"] | (words()["difficulties"] if sign > 0 else set())
+            flipped = any(word in turned for word in before) and not match[0].startswith("beat")
             yield Opinion(aspect, aspect, -sign if flipped else sign, STRONG)
 
 
@@ -168,6 +179,8 @@ def _described(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[tu
         if phrase.kind != "aspect" or phrase.determiner in known["possessives"] and phrase.start == phrase.first_noun:
             continue
         signs = [(_sign(clause, k), k) for k in range(phrase.start, phrase.first_noun) if clause[k].text not in ",and"]
+        if phrase.key == "price":
+            signs += [((w in known["low"]) - (w in known["high"]), k) for w, k in _texts(clause, phrase)]
         signs = [(sign, k) for sign, k in signs if sign]
         before = {word.text for word in clause[max(0, phrase.start - 2) : phrase.start]}
         if signs:
@@ -176,6 +189,11 @@ def _described(clause: Sequence[Word], phrases: Sequence[Phrase]) -> Iterator[tu
         elif "enough" in before or "lack" in before or "lacks" in before:
             sign = -1 if is_negated(clause, phrase.start) else 1
             yield Opinion(phrase.key, phrase.shown, sign, STRONG), phrase
+
+
+def _texts(clause: Sequence[Word], phrase: Phrase) -> Iterator[tuple[str, int]]:
+    """The words before the nouns of a phrase, and their places."""
+    return ((clause[k].text, k) for k in range(phrase.start, phrase.first_noun))
 
 
 def _shown(phrase: Phrase, clause: Sequence[Word], place: int, sign: int) -> str:

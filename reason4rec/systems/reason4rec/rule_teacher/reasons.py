@@ -3,7 +3,7 @@
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,12 +53,16 @@ def summary_of(review: str, rating: float, vocabulary: Vocabulary) -> str:
 
 @dataclass(frozen=True)
 class Told:
-    """What the summaries of a history name: how often each aspect, by its key, and in which words most often."""
+    """What the summaries of a history name: how often each aspect, by its key, and in which words most often.
+
+    `good` has the words of praise and of wishes, `bad` those of blame.
+    """
 
     praised: Counter
     blamed: Counter
     wanted: Counter
-    shown: dict[str, str]
+    good: dict[str, str]
+    bad: dict[str, str]
 
     @property
     def balance(self) -> float:
@@ -69,19 +73,25 @@ class Told:
 
 def told_in(history: str) -> Told:
     """What the summaries in the text of a history name."""
-    counts = {part: Counter() for part in SUMMARY_PARTS}
-    forms: dict[str, Counter] = {}
+    praised, blamed, wanted = (Counter() for _ in SUMMARY_PARTS)
+    counts = dict(zip(SUMMARY_PARTS, (praised, blamed, wanted)))
+    good: dict[str, Counter] = {}
+    bad: dict[str, Counter] = {}
     for part, line in _LINE.findall(history):
-        for keyword in {one.strip(" .;*\"'") for one in line.split(",")}:
+        for keyword in dict.fromkeys(one.strip(" .;*\"'") for one in line.split(",")):
             if not keyword or _EMPTY.fullmatch(keyword) or _NUMBER.search(keyword) or gives_away(f"{keyword} "):
                 continue
             if len(keyword.split()) > LONGEST:
                 continue
             key = key_of(keyword)
             counts[part][key] += 1
+            forms = bad if counts[part] is blamed else good
             forms.setdefault(key, Counter())[_in_a_sentence(keyword)] += 1
-    shown = {key: min(found, key=lambda form: (-found[form], len(form), form)) for key, found in forms.items()}
-    return Told(*(counts[part] for part in SUMMARY_PARTS), shown)
+    return Told(praised, blamed, wanted, _most_often(good), _most_often(bad))
+
+
+def _most_often(forms: Mapping[str, Counter]) -> dict[str, str]:
+    return {key: min(found, key=lambda form: (-found[form], len(form), form)) for key, found in forms.items()}
 
 
 def key_of(keyword: str) -> str:
@@ -149,9 +159,11 @@ def _match(user: Told, item: Told, weights: Counter, rng: random.Random) -> Matc
     weak = [key for key in _ranked(item.blamed) if item.blamed[key] >= item.praised[key] and key not in missed]
     liked = [key for key in wanted if user.praised[key] >= user.blamed[key]]
     resented = [key for key in _ranked(user.blamed) if user.blamed[key] > user.praised[key]]
-    shown = item.shown | user.shown
-    parts = (met, missed, unknown, strong, weak, liked, resented)
-    return Match(*([shown[key] for key in _some(part, rng)] for part in parts))
+    virtues = words()["virtues"]
+    good = {key: virtues.get(key, key) for key in weights} | item.good | user.good
+    bad = item.bad | user.bad
+    parts = ((met, good), (missed, bad), (unknown, good), (strong, good), (weak, bad), (liked, good), (resented, bad))
+    return Match(*([shown[key] for key in _some(part, rng)] for part, shown in parts))
 
 
 def _ranked(counts: Counter) -> list[str]:
@@ -208,6 +220,7 @@ def _of_both(match: Match, level: int, say: Say) -> list[str]:
     both = [say("met", met=match.met)] if match.met else []
     both += [say("turns_up") + say("missed", missed=match.missed)] if match.missed and both else []
     both += [say("missed", missed=match.missed)] if match.missed and not both else []
+    both += [say("turns_up") + say("outlook_open")] if len(both) == 1 else []
     return both or [say("open", open=match.open) if match.open else say("outlook_open")]
 
 

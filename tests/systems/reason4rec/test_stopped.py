@@ -1,0 +1,36 @@
+"""Replies that were stopped are told in a step's closing line and in its record."""
+
+import json
+import re
+import runpy
+import sys
+
+import served
+from helpers import ROOT, put_toy_dataset
+from test_stops import SAID, Loops
+
+from reason4rec.llm import local
+from reason4rec.systems.reason4rec import artifacts as a
+
+REASONS = "2_Reasoner/7_generate_reason_for_test.py"
+
+
+def test_a_step_says_how_many_replies_repeated_themselves(base, tmp_path, monkeypatch, capsys):
+    put_toy_dataset(tmp_path, summaries=True)
+    served.put_adapter(tmp_path / "checkpoints" / "Demo_data" / "Reasoner", base, lm_head=False)
+    load = local.load
+
+    def looping(*given):
+        model = load(*given)
+        Loops(model, SAID)
+        return model
+
+    monkeypatch.setattr(local, "load", looping)
+    flags = ["--dataset", "Demo_data", "--data_root", tmp_path / "data", "--checkpoint_root", tmp_path / "checkpoints"]
+    monkeypatch.setattr(sys, "argv", [REASONS, *map(str, flags), "--max_new_tokens", "200"])
+    runpy.run_path(str(ROOT / REASONS), run_name="__main__")
+    closing = re.search(r"rows out (\d+) .*\| stopped (\d+) repeated themselves", capsys.readouterr().out)
+    assert closing[1] == closing[2] != "0"
+    written = a.TEST_REASONS.within(tmp_path / "data" / "Demo_data")
+    record = json.loads(written.with_name(f"{written.name}.json").read_text())
+    assert record["made_from"]["execution"]["stopped"] == f"{closing[2]} repeated themselves"
