@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from reason4rec.evaluation.metrics import RATING_VALUES
 from reason4rec.evaluation.ratings import ALL_ROWS, HISTORY
+from reason4rec.evaluation.tables import MEDIAN
 
 WIDTH, DPI = 9.0, 200
 OURS, GREY, INK = "#0072B2", "#767676", "#222222"
@@ -154,7 +155,7 @@ def training_losses(curves: dict[str, list[dict]]) -> Figure:
 
 
 def _is_ours(model: str, result: dict) -> bool:
-    return model == result["settings"]["model"]
+    return model.removesuffix(MEDIAN) == result["settings"]["model"]
 
 
 def _colour(model: str, result: dict) -> str:
@@ -171,7 +172,8 @@ def _chosen(result: dict, models: Sequence[str], by: str, most: int) -> list[str
     """Our model first if it is among the models, then the others with the lowest number, at most so many in all."""
     numbers = result["calibration"] if by == "log_loss" else result["table"]
     value = {row["model"]: row[by] for row in numbers if row["rows"] == "all" and row["model"] in models}
-    return sorted(value, key=lambda model: (not _is_ours(model, result), value[model]))[:most]
+    ours = result["settings"]["model"]
+    return sorted(value, key=lambda model: (not _is_ours(model, result), model != ours, value[model]))[:most]
 
 
 def _wrapped(name: str, width: int = 26) -> str:
