@@ -29,35 +29,29 @@ PASSING = 1.7  # times what is kept of a token, for what is alive at one time on
 def fit_parts(trainer: "SFTTrainer", settings: dict, folder: Path) -> None:
     """Lets a trainer on a CPU take as many tokens at once as fit, by what its model keeps of one token; says so.
 
-    Where not even its longest row fits, activations are computed twice, unless that was decided. What is chosen is kept
-    in the `folder` of the checkpoints, so that a training that goes on has the same parts.
+    What is chosen is kept in the `folder` of the checkpoints, so that a training that goes on has the same parts.
     """
     if settings["device"] != "cpu" or settings["processes"] > 1:
         return
     earlier = folder / PARTS
-    if earlier.is_file():
-        chosen = json.loads(earlier.read_text(encoding="utf-8"))
-        if chosen["gradient_checkpointing"]:
-            compute_twice(trainer)
-    else:
-        chosen = choose_parts(trainer, settings["gradient_checkpointing"])
-        files.write_text(earlier, json.dumps(chosen))
-    trainer.tokens_at_once = chosen["tokens_at_once"]
+    if not earlier.is_file():
+        files.write_text(earlier, json.dumps(choose_parts(trainer, settings["gradient_checkpointing"])))
+    for name, value in json.loads(earlier.read_text(encoding="utf-8")).items():
+        setattr(trainer, name, value)
 
 
 def choose_parts(trainer: "SFTTrainer", checkpointing: bool | None) -> dict[str, int | bool]:
-    """The `tokens_at_once` of a trainer and its `gradient_checkpointing`, which is None where memory is to decide."""
+    """The `tokens_at_once` of a trainer, and whether a longer row has its activations `computed_twice`.
+
+    Longer rows are parts of their own. `checkpointing` is None where memory decides about these, True where all rows
+    are computed so.
+    """
     free = psutil.virtual_memory().available
     # Not by what this process holds just now: on one machine the parts are the same from run to run.
     aim = min(AIM, SHARE * free)
     room = (aim - taken(trainer)) / PASSING
     kept = bytes_of_a_token(trainer)
-    longest = max(map(len, trainer.train_dataset["input_ids"]))
-    if checkpointing is None and longest * kept > room:
-        print(f"activations are computed twice: the longest row has {longest:,} tokens", flush=True)
-        checkpointing = True
     if checkpointing:
-        compute_twice(trainer)
         text = trainer.model.config.get_text_config(decoder=True)
         # The input of each layer, and all of one layer at a time.
         layers = text.num_hidden_layers
@@ -70,15 +64,20 @@ def choose_parts(trainer: "SFTTrainer", checkpointing: bool | None) -> dict[str,
         f"{aim / 1e9:.1f} GB in all are aimed at, {free / 1e9:.1f} GB are free",
         flush=True,
     )
-    return {"tokens_at_once": tokens, "gradient_checkpointing": bool(checkpointing)}
+    longer = sum(len(row) > tokens for row in trainer.train_dataset["input_ids"])
+    if longer and checkpointing is None:
+        print(f"activations of the {longer:,} rows that are longer are computed twice", flush=True)
+    return {"tokens_at_once": tokens, "computed_twice": bool(longer) and checkpointing is None}
 
 
-def compute_twice(trainer: "SFTTrainer") -> None:
-    """Lets a trainer compute activations anew on the way back instead of keeping them."""
-    trainer.args.gradient_checkpointing = True
-    trainer.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
-    trainer.model.enable_input_require_grads()
-    trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+@contextmanager
+def computed_twice(model: "PeftModel", long: bool) -> Iterator[None]:
+    """Lets a model compute the activations of a `long` part anew on the way back instead of keeping them."""
+    if long:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    yield
+    if long:
+        model.gradient_checkpointing_disable()
 
 
 def taken(trainer: "SFTTrainer") -> float:

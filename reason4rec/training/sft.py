@@ -197,6 +197,7 @@ def resolved(trainer: "SFTTrainer") -> dict[str, object]:
         "warmup_steps": trainer.args.get_warmup_steps(trainer.state.max_steps),
         "gradient_checkpointing": trainer.args.gradient_checkpointing,
         "tokens_at_once": getattr(trainer, "tokens_at_once", None),
+        "longer_rows_computed_twice": getattr(trainer, "computed_twice", False),
     }
 
 

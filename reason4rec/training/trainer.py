@@ -132,10 +132,11 @@ def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
     from trl import SFTTrainer
 
     from reason4rec.training.batches import Filled, parts_of
-    from reason4rec.training.memory import numbers_of
+    from reason4rec.training.memory import computed_twice, numbers_of
 
     class PartsTrainer(SFTTrainer):
         tokens_at_once: int | None = None
+        computed_twice = False
 
         def compute_loss_context_manager(self):
             stack = contextlib.ExitStack()
@@ -145,8 +146,11 @@ def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
 
         def training_step(self, model, inputs, num_items_in_batch=None):
             # A part's loss is its sum over the number of tokens in the whole batch, so that parts add up to it.
-            whole = super().training_step
-            return sum(whole(model, part, num_items_in_batch) for part in parts_of(inputs, self.tokens_at_once))
+            loss = 0.0
+            for part in parts_of(inputs, self.tokens_at_once):
+                with computed_twice(model, self.computed_twice and part["input_ids"].numel() > self.tokens_at_once):
+                    loss += super().training_step(model, part, num_items_in_batch)
+            return loss
 
     kind = PartsTrainer if on_cpu else SFTTrainer
     if not blanks:

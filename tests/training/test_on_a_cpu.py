@@ -10,6 +10,7 @@ from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file
 from shapes import GROUPED, make_base
 from test_sft import SMALL, answer_loss, command, rows_for, run, train_rows, trainer_for
+from transformers import modeling_utils
 
 from reason4rec.llm import bases, local
 from reason4rec.llm.local import load
@@ -98,7 +99,7 @@ def test_a_training_in_bf16_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_pa
     """Cut off in an epoch, and gone on with less free memory: the parts are those of the first run."""
     changes = {"epochs": 2, "batch_size": 4, "dropout": 0.2}
     rows = rows_for("Reasoner")
-    monkeypatch.setattr(memory, "choose_parts", lambda *_: {"tokens_at_once": 500, "gradient_checkpointing": False})
+    monkeypatch.setattr(memory, "choose_parts", lambda *_: {"tokens_at_once": 500, "computed_twice": False})
     train_rows(base, tmp_path / "unbroken", rows, capsys, **changes)
     out, complete = tmp_path / "cut", Path.touch
 
@@ -111,7 +112,7 @@ def test_a_training_in_bf16_that_is_cut_off_ends_as_an_unbroken_one(base, tmp_pa
         context.setattr(Path, "touch", dies)
         with pytest.raises(KeyboardInterrupt):
             train_rows(base, out, rows, capsys, save_minutes=0, **changes)
-    monkeypatch.setattr(memory, "choose_parts", lambda *_: {"tokens_at_once": 1, "gradient_checkpointing": True})
+    monkeypatch.setattr(memory, "choose_parts", lambda *_: {"tokens_at_once": 1, "computed_twice": True})
     summary, printed = train_rows(base, out, rows, capsys, save_minutes=0, **changes)
     assert "2/4" in printed.err
     for name in ("adapter_model.safetensors", "loss_curve.json", "settings.json"):
@@ -177,10 +178,20 @@ def test_what_a_token_keeps_is_counted_and_decides_the_parts(base, tmp_path, mon
     assert longest - memory.PROBE < trainer_for(rows, base, tmp_path / "row").tokens_at_once <= 1.1 * longest + 10
     monkeypatch.setattr(memory, "AIM", memory.taken(trainer) + memory.PASSING * kept * longest / 2)
     short = trainer_for(rows, base, tmp_path / "short", gradient_checkpointing=None)
-    assert short.model.is_gradient_checkpointing
     asked = trainer_for(rows, base, tmp_path / "asked", gradient_checkpointing=False)
-    assert not asked.model.is_gradient_checkpointing
-    assert step_gradients(short, short.tokens_at_once)[0] == pytest.approx(step_gradients(asked, 1)[0], rel=1e-5)
+    assert short.tokens_at_once < longest and short.computed_twice and not asked.computed_twice
+    calls = []
+    compute = modeling_utils.checkpoint
+    monkeypatch.setattr(
+        modeling_utils, "checkpoint", lambda *given, **named: calls.append(1) or compute(*given, **named)
+    )
+    loss, gradients = step_gradients(short, short.tokens_at_once)
+    assert calls and not short.model.is_gradient_checkpointing
+    calls.clear()
+    plain, expected = step_gradients(asked, 1)
+    assert not calls and loss == pytest.approx(plain, rel=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-3)
 
 
 def test_a_warm_up_never_ended_on_little_data(base, tmp_path, capsys):

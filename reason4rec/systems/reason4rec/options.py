@@ -277,8 +277,8 @@ class Execution(Options):
     )
     gradient_checkpointing: bool | None = option(
         None,
-        "compute activations twice instead of keeping them: less memory, more time (default: on a GPU, or where memory "
-        "is too short for a row)",
+        "compute activations twice instead of keeping them: less memory, more time (default: on a GPU, and of the "
+        "rows for which memory is too short)",
         changes_output=False,
     )
     save_minutes: Positive = option(SAVE_MINUTES, "minutes between checkpoints within an epoch", changes_output=False)
