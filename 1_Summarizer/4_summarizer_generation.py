@@ -4,7 +4,7 @@
 
 Reads  raw_data/train.pkl, checkpoints/DATASET/Summarizer
 Writes train_summarizer_generation_results.pkl (+ aspect_preference_summary)
-With --limit N only the reviews that the histories of the first N test rows show. Paper: preference distillation.
+With --limit N only the reviews that N test rows and N targets to learn from need. Paper: preference distillation.
 """
 
 import sys
@@ -13,8 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
+from reason4rec.systems.reason4rec import targets
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
 from reason4rec.systems.reason4rec.options import Histories, Writing
 from reason4rec.systems.reason4rec.prompts import as_summary, end_of_summary, is_summary
@@ -23,8 +23,9 @@ from reason4rec.systems.reason4rec.prompts import as_summary, end_of_summary, is
 def run(step: utils.ExpertStep) -> None:
     reviews = step.read(TRAIN).reset_index(drop=True)
     if step.common.limit:
-        shown = HistoryIndex(reviews, None, step[Histories].history_length).rows_shown(step.rows(TEST))
-        reviews = reviews.loc[shown].reset_index(drop=True)
+        length, seed = step[Histories].history_length, step.common.seed
+        needed = targets.of_trial(reviews, step.rows(TEST), length, step.common.limit, seed)
+        reviews = reviews.loc[needed].reset_index(drop=True)
     summarizer = step.language_model("Summarizer")
     prompts = step.summary_prompts(reviews)
     replies = utils.chat_with_LLM(summarizer, prompts, step[Writing].max_new_tokens, finish=end_of_summary)

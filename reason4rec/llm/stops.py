@@ -5,6 +5,7 @@ from its beginning, and the first end that is found counts: what a model would h
 that a model in this process stops there. Our decision; the released code lets a model write to its limit.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -13,6 +14,7 @@ from reason4rec.llm.answers import OPENED
 REPEATS = 3  # times that a passage stands in a row
 LEAST = 64  # characters that these have together
 LONGEST = 400  # characters of one passage
+SENTENCE_END = re.compile(r"[.!?][\"')\u2019\u201d]*(?=\s|$)")
 REPEATED, WROTE_ON = "repeated themselves", "wrote on when finished"
 
 # How many characters of a text are kept because it was finished there and goes on, or None while neither is so; the
@@ -64,9 +66,18 @@ def kept(texts: Iterable[str], finish: Finish | None, stopped: Counter[str]) -> 
     for text in texts:
         if end := Reply(finish).end(text):
             text = text[: end[0]].rstrip(" \t\n,;")
+            if end[1] == REPEATED:
+                text = _whole_sentences(text)
             stopped[end[1]] += 1
         found.append(text)
     return found
+
+
+def _whole_sentences(text: str) -> str:
+    """A text without the sentence that a cut has left unfinished at its end, where its last line has an earlier one."""
+    before, newline, line = text.rpartition("\n")
+    ends = [found.end() for found in SENTENCE_END.finditer(line)]
+    return before + newline + line[: ends[-1]] if ends else text
 
 
 def finish_name(finish: Finish | None) -> dict[str, str]:

@@ -31,6 +31,8 @@ SAVE_MINUTES = 10  # our decision; saving changes no result
 # the best rate falls about as a base gets wider, so with the cube root of its weights. Our decision.
 RATE_FACTORS = ((6e9, 1), (9e8, 2), (0, 4))
 
+LEAST_STEPS = 10  # of an epoch, where a recipe's batch is not set
+
 # What a number must be at least, or above, and what it must be below.
 AT_LEAST = {"rank": 1, "alpha": 1, "batch_size": 1, "dropout": 0, "warmup": 0}
 ABOVE = {"lr": 0, "epochs": 0}
@@ -66,6 +68,16 @@ def warmup_steps(recipe: Recipe, n_rows: int) -> float:
     if recipe.warmup > longest:
         print(f"warm-up of {longest} steps, not {recipe.warmup:g}: at most a tenth of all {steps}", flush=True)
     return min(recipe.warmup, longest)
+
+
+def batch_for(batch_size: int, n_rows: int) -> int:
+    """The rows of a step on so many rows in all: a recipe's, halved until an epoch has LEAST_STEPS steps. Our decision.
+
+    So that little data is learned from too: 20 rows in batches of 32 are one step an epoch.
+    """
+    while batch_size > 1 and n_rows / batch_size < LEAST_STEPS:
+        batch_size = (batch_size + 1) // 2
+    return batch_size
 
 
 def rate_factor(weights: float | None) -> int:

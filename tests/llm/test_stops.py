@@ -32,6 +32,7 @@ def cut(text, finish=None):
             "It is loud: " + "The user likes the warm sound of it. " * 4,
             "It is loud: The user likes the warm sound of it.",
         ),
+        ("He enjoys the sound. " + "The user's preference is to enjoy it, and to " * 4, "He enjoys the sound."),
         ("Good" + "!" * 200, "Good!"),
         ("声音很好。" * 30, "声音很好。"),
         (

@@ -16,13 +16,15 @@ from reason4rec.llm import bases, local
 from reason4rec.llm.local import load
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.shape import size_of
+from reason4rec.run import files
 from reason4rec.run.step import parse
 from reason4rec.systems.reason4rec import train
+from reason4rec.systems.reason4rec.artifacts import SUMMARIZER_ROWS
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
 from reason4rec.training import memory, sft
 from reason4rec.training.batches import flatten, parts_of
-from reason4rec.training.recipe import rate_factor, warmup_steps
+from reason4rec.training.recipe import batch_for, rate_factor, warmup_steps
 
 BF16 = {"dtype": "bfloat16"}
 
@@ -248,3 +250,25 @@ def test_what_was_chosen_for_a_training_is_recorded(base, tmp_path, monkeypatch)
     assert (settings["dtype"], settings["warmup"], settings["warmup_steps"]) == ("float32", 100, 1)
     assert settings["tokens_at_once"] > 10_000
     assert settings["gradient_checkpointing"] is False
+
+
+@pytest.mark.parametrize(
+    ("batch", "n_rows", "expected"), [(16, 160, 16), (16, 159, 8), (32, 20, 2), (16, 9, 1), (3, 1, 1)]
+)
+def test_little_data_was_a_step_an_epoch(batch, n_rows, expected):
+    assert batch_for(batch, n_rows) == expected
+
+
+def test_a_batch_is_that_of_the_number_of_rows_unless_it_is_set(tmp_path):
+    """Where a limit leaves few rows, these count."""
+    spec = PIPELINE.training("Summarizer")
+    given = ["--dataset=Music_data", f"--data_root={tmp_path}", f"--checkpoint_root={tmp_path}"]
+
+    def batch_of(*words):
+        return train.recipe_of(PIPELINE.step(PIPELINE, spec, parse(PIPELINE, spec, [*given, *words]))).batch_size
+
+    assert batch_of() == 16
+    files.write_pickle(tmp_path / "Music_data" / SUMMARIZER_ROWS.path, rows_for("Summarizer", 80))
+    assert batch_of() == 8
+    assert batch_of("--limit=30") == 2
+    assert batch_of("--limit=30", "--batch_size=16") == 16

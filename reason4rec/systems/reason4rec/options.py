@@ -15,6 +15,7 @@ from reason4rec.llm.usage import REPLY_TOKENS
 from reason4rec.run.options import Number, Options, Positive, option
 from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
+from reason4rec.systems.reason4rec.targets import LEAST_HISTORY
 from reason4rec.training.recipe import MAX_LENGTH, SAVE_MINUTES
 
 TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
@@ -221,7 +222,7 @@ class Targets(Options):
     reason_targets: Positive = option(12_000, "targets of the Reasoner and the Predictor", fact="reason_targets")
     # The released code meant 5 and, by an overwritten line, took every target with a history: pass 2 for that. The
     # released targets of Music_data have 11 and more.
-    min_history: int = option(5, "earlier reviews of user and item a target needs")
+    min_history: int = option(LEAST_HISTORY, "earlier reviews of user and item a target needs")
     sampling: Literal["one-draw", "released"] = option("one-draw", "how the two samples are drawn", later=True)
 
     def recorded(self) -> dict[str, object]:

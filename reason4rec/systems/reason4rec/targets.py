@@ -11,6 +11,7 @@ import pandas as pd
 from reason4rec.data.history import HistoryIndex
 
 SEED = 0  # released code
+LEAST_HISTORY = 5  # earlier reviews of user and item; released code
 
 
 def numbers(wanted: Sequence[int], eligible: int, limit: int | None) -> tuple[int, int]:
@@ -37,3 +38,14 @@ def draw(
     parts = drawn, pool.drop(drawn.index)
     shuffled = (part.sample(frac=1, random_state=seed) for part in parts)
     return *shuffled, int(enough.sum())
+
+
+def of_trial(reviews: pd.DataFrame, test: pd.DataFrame, history_length: int, limit: int, seed: int) -> list[int]:
+    """The labels of the reviews that a trial is about, in ascending order.
+
+    They are those in the histories of its test rows, and of as many targets to learn from, with these targets.
+    """
+    index = HistoryIndex(reviews, None, history_length)
+    enough = reviews[[history.is_at_least(LEAST_HISTORY) for history in index.of_rows(reviews)]]
+    targets = enough.sample(n=min(limit, len(enough)), random_state=seed)
+    return sorted({*index.rows_shown(test), *index.rows_shown(targets), *targets.index})

@@ -26,7 +26,7 @@ from reason4rec.llm.shape import size_of
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
 from reason4rec.systems.reason4rec.options import Execution, Training
 from reason4rec.training import processes, sft
-from reason4rec.training.recipe import Recipe, checked, rate_factor
+from reason4rec.training.recipe import Recipe, batch_for, checked, rate_factor
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
@@ -35,12 +35,15 @@ if TYPE_CHECKING:
 def recipe_of(step: "ExpertStep") -> Recipe:
     """The recipe of a training: the expert's, with the dataset's own settings and those that were given.
 
-    A learning rate that neither of them sets is that of the base's size. InputError names a number that nothing can be
-    trained with.
+    A learning rate that neither of them sets is that of the base's size, a batch is that of the number of rows, once
+    they are there. InputError names a number that nothing can be trained with.
     """
     given = {one.name: getattr(step[Training], one.name) for one in fields(Recipe)}
-    recipe = recipe_for(step.spec.adapter, step.dataset)
+    recipe, rows = recipe_for(step.spec.adapter, step.dataset), EXPERTS[step.spec.adapter].rows
     recipe = replace(recipe, lr=recipe.lr * rate_factor_of(step))
+    if "batch_size" not in step.dataset.recipes.get(step.spec.adapter, {}) and step.path(rows).exists():
+        n_rows = len(step.read(rows)[: step.common.limit])
+        recipe = replace(recipe, batch_size=batch_for(recipe.batch_size, n_rows))
     return checked(replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None}))
 
 

@@ -155,9 +155,10 @@ class Rows:
         if self.train is None:
             return None
         shown = self.train
-        if self.common.limit:
-            index = HistoryIndex(self.train, None, self.history_length)
-            shown = self.train.loc[index.rows_shown(self.test.head(self.common.limit))].reset_index(drop=True)
+        if limit := self.common.limit:
+            asked = self.test.head(limit)
+            needed = targets.of_trial(self.train, asked, self.history_length, limit, self.common.seed)
+            shown = self.train.loc[needed].reset_index(drop=True)
         return shown.assign(**{SUMMARY: ""})
 
     @cached_property
