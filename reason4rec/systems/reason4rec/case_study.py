@@ -21,7 +21,7 @@ from reason4rec.evaluation.metrics import errors, median_rating
 from reason4rec.systems.reason4rec.artifacts import REASON
 
 TEMPLATE = Path(__file__).with_suffix(".html")
-DIGITS = 4  # of predictions, probabilities and averages on the page
+DIGITS = 5  # of predictions, probabilities and averages on the page
 
 
 def choose(row_errors: np.ndarray, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
