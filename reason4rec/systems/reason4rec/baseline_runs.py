@@ -62,7 +62,8 @@ def _zero_shot(step: ExpertStep, targets: pd.DataFrame, reasoned: bool = False) 
     asked = OnDemand(prompt, targets["title"], histories, reasons)
     probabilities = predictor_modes.rating_probabilities(model, asked)
     found = np.column_stack([metrics.expected_rating(probabilities), probabilities])
-    return found, {"base_model": settings["base_model"], "device": device, "prompts_shortened": model.shortened}
+    about = {"base_model": settings["base_model"], "device": device, "prompts_shortened": model.shortened}
+    return found, about | ({"stopped": dict(model.stopped)} if model.stopped else {})
 
 
 def _zero_shot_teacher(step: ExpertStep, targets: pd.DataFrame) -> tuple[np.ndarray, dict]:

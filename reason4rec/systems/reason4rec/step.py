@@ -74,8 +74,8 @@ class ExpertStep(Step):
     _asked: "Asked | None" = None
 
     @cached_property
-    def _models(self) -> "list[LanguageModel]":
-        """The language models that were asked."""
+    def _counts(self) -> list[Counter[str]]:
+        """The counts of stopped replies of each model that was asked; not the models, which may be let go of."""
         return []
 
     @cached_property
@@ -127,8 +127,12 @@ class ExpertStep(Step):
 
         It runs in this process, or at the servers that --base_url names.
         """
-        self._models.append(self._load(name))
-        return self._models[-1]
+        return self.counted(self._load(name))
+
+    def counted(self, model: "LanguageModel") -> "LanguageModel":
+        """A model, whose stopped replies the closing line and the record will tell."""
+        self._counts.append(model.stopped)
+        return model
 
     def _load(self, name: str) -> "LanguageModel":
         path = self.path(adapter(name))
@@ -173,7 +177,7 @@ class ExpertStep(Step):
     @property
     def stopped(self) -> dict[str, str]:
         """How many replies were stopped and why; nothing where none was."""
-        stopped = sum((model.stopped for model in self._models), Counter())
+        stopped = sum(self._counts, Counter())
         return {"stopped": ", ".join(f"{n} {why}" for why, n in sorted(stopped.items()))} if stopped else {}
 
     def summary(self, rows_in: int, rows_out: int, **numbers: object) -> None:

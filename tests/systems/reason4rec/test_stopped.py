@@ -1,12 +1,14 @@
 """Replies that were stopped are told in a step's closing line and in its record."""
 
+import gc
 import json
 import re
 import runpy
 import sys
+import weakref
 
 import served
-from helpers import ROOT, put_toy_dataset
+from helpers import ROOT, put_toy_dataset, step_of
 from test_stops import SAID, Loops
 
 from reason4rec.llm import local
@@ -34,3 +36,17 @@ def test_a_step_says_how_many_replies_repeated_themselves(base, tmp_path, monkey
     written = a.TEST_REASONS.within(tmp_path / "data" / "Demo_data")
     record = json.loads(written.with_name(f"{written.name}.json").read_text())
     assert record["made_from"]["execution"]["stopped"] == f"{closing[2]} repeated themselves"
+
+
+def test_a_step_lets_go_of_a_model_and_keeps_its_counts(base, tmp_path):
+    """A step that asks two models one after the other has memory for one."""
+    put_toy_dataset(tmp_path)
+    served.put_adapter(tmp_path / "checkpoints" / "Demo_data" / "Reasoner", base, lm_head=False)
+    step = step_of("2/7", tmp_path)
+    model = step.language_model("Reasoner")
+    model.stopped["repeated themselves"] += 2
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+    assert step.stopped == {"stopped": "2 repeated themselves"}
