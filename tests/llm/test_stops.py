@@ -11,11 +11,14 @@ from peft import PeftModel
 from test_local import some_prompts
 
 from reason4rec.llm import server as server_module
+from reason4rec.llm.answers import answer_of
 from reason4rec.llm.local import load
 from reason4rec.llm.stops import LEAST, REPEATED, WROTE_ON, Reply, kept
 from reason4rec.systems.reason4rec.prompts import end_of_summary
 
 SUMMARY = "Positive Aspects: tone, price\nNegative Aspects: None\nUser Preference Elements: warm sound"
+
+PIECES = ["Fun, ", "tone ", "a", "\n", "`", "```\n", SUMMARY, "\nsee", "声", "."]
 
 
 def cut(text, finish=None):
@@ -67,8 +70,15 @@ def test_a_summary_that_goes_on_is_cut_after_its_last_line():
     assert cut("<think>" + SUMMARY + "\nwait</think>" + SUMMARY, end_of_summary)[1] == []
 
 
+def test_a_summary_in_a_code_fence_is_finished_behind_the_fence():
+    fenced = f"```\n{SUMMARY}\n```"
+    assert cut(fenced, end_of_summary) == (fenced, [])
+    text, why = cut(f"{fenced}\n\nExplanation: the user says so.", end_of_summary)
+    assert answer_of(text) == SUMMARY and why == [WROTE_ON]
+
+
 @given(
-    st.lists(st.sampled_from(["Fun, ", "tone ", "a", "\n", SUMMARY, "\nsee", "声", "."]), max_size=60).map("".join),
+    st.lists(st.sampled_from(PIECES), max_size=60).map("".join),
     st.lists(st.integers(1, 40), min_size=1),
     st.sampled_from([None, end_of_summary]),
 )

@@ -94,10 +94,19 @@ def is_summary(text: str) -> bool:
 
 
 def end_of_summary(text: str) -> int | None:
-    """How many characters of a text are a summary where it goes on after the line of its last part; else None."""
+    """How many characters of a text are a summary where it goes on after the line of its last part; else None.
+
+    A code fence that was opened before it may be closed behind it, so that it is known as one around all of it.
+    """
     parts = [re.search(rf"^{part}:[ \t]*\S", text, re.MULTILINE) for part in SUMMARY_PARTS]
     end = text.find("\n", max(part.end() for part in parts)) if all(parts) else -1
-    return end if end >= 0 and text[end:].strip() else None
+    if end < 0:
+        return None
+    fenced = text.lstrip().startswith("```")
+    if not text[end:].strip(" \t\r\n`" if fenced else None):
+        return None
+    closed = re.compile(r"\s*```").match(text, end) if fenced else None
+    return closed.end() if closed else end
 
 
 def as_summary(text: str) -> str:
