@@ -102,12 +102,8 @@ def template(name: str, folder: Path) -> str:
 def fill(name: str, fields: dict[str, str], folder: Path) -> tuple[str, dict[str, int]]:
     """The filled template and where in it each field starts. InputError names an unknown field or a lone brace."""
     path = folder / f"{name}.txt"
-    try:
-        pieces = list(string.Formatter().parse(template(name, folder)))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; a brace that is meant as text is written twice") from error
     parts, offsets, length = [], {}, 0
-    for literal, field, _, _ in pieces:
+    for literal, field, _, _ in _pieces(name, folder):
         parts.append(literal)
         length += len(literal)
         if field is not None:
@@ -117,6 +113,18 @@ def fill(name: str, fields: dict[str, str], folder: Path) -> tuple[str, dict[str
             parts.append(fields[field])
             length += len(fields[field])
     return "".join(parts), offsets
+
+
+def fields_of(name: str, folder: Path) -> set[str]:
+    """The fields that a template names; InputError as of `fill`."""
+    return {field for _, field, _, _ in _pieces(name, folder) if field is not None}
+
+
+def _pieces(name: str, folder: Path) -> list[tuple[str, str | None, str | None, str | None]]:
+    try:
+        return list(string.Formatter().parse(template(name, folder)))
+    except ValueError as error:
+        raise InputError(f"{folder / name}.txt: {error}; a brace that is meant as text is written twice") from error
 
 
 def read_back(name: str, text: str, folder: Path) -> dict[str, str] | None:
@@ -130,9 +138,8 @@ def read_back(name: str, text: str, folder: Path) -> dict[str, str] | None:
 
 @cache
 def _pattern(name: str, folder: Path) -> re.Pattern:
-    pieces = list(string.Formatter().parse(template(name, folder)))
     parts: list[str] = []
-    for literal, field, _, _ in pieces:
+    for literal, field, _, _ in _pieces(name, folder):
         parts.append(re.escape(literal))
         if field is not None:
             parts.append(f"(?P={field})" if f"(?P<{field}>" in "".join(parts) else f"(?P<{field}>.*?)")

@@ -229,11 +229,38 @@ def test_a_prompt_is_read_back_whatever_stands_in_a_review_or_with_templates_of_
     inside = "Product class: x\nTitle: y\nRating: 1.0\nReview: The light is bright.\nNew item: z\n"
     assert "bright light" in teacher.ask([prompts.summarizer("Lamp", "Lamp", 5.0, inside).text], 0.2, quiet=True)[0]
     for path in prompts.FOLDER.glob("*.txt"):
-        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8").upper().replace("{", "<{"), encoding="utf-8")
+        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8").replace("{", "<{"), encoding="utf-8")
     (tmp_path / "summarizer.txt").write_text("{review}\n== {rating}", encoding="utf-8")
     own = RuleTeacher(lambda: learn(LAMPS), templates=tmp_path)
     prompt = prompts.summarizer("Lamp", "Lamp", 5.0, "The light is bright.", tmp_path)
     assert "bright light" in own.ask([prompt.text], 0.2, quiet=True)[0]
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("summarizer", "Read {review}", "reads {rating}"),
+        ("reasoner", "{title}: {user_history}", "reads {item_history}"),
+        ("hint", "{rating} is the rating.", "begins with a field"),
+        ("hint", "Mind the rating.", "reads {rating}"),
+        ("hint", "Mind {", "written twice"),
+    ],
+)
+def test_templates_in_which_it_cannot_read_are_told_before_anything_is_asked(tmp_path, name, text, said):
+    for path in prompts.FOLDER.glob("*.txt"):
+        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        RuleTeacher(lambda: learn(LAMPS), templates=tmp_path)
+
+
+def test_fields_that_nothing_stands_between_are_told(tmp_path):
+    for path in prompts.FOLDER.glob("*.txt"):
+        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "summarizer.txt").write_text("{rating}{review}", encoding="utf-8")
+    prompt = prompts.summarizer("Lamp", "Lamp", 5.0, "The light is bright.", tmp_path)
+    with pytest.raises(InputError, match="between its fields"):
+        RuleTeacher(lambda: learn(LAMPS), templates=tmp_path).ask([prompt.text], 0.2, quiet=True)
 
 
 @pytest.mark.parametrize(

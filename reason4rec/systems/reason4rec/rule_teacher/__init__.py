@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from reason4rec.errors import InputError
-from reason4rec.llm.prompt import read_back, template
+from reason4rec.llm.prompt import fields_of, read_back, template
 from reason4rec.run.progress import progress
 from reason4rec.systems.reason4rec.options import RULE_TEACHER, RULES
 from reason4rec.systems.reason4rec.prompts import FOLDER
@@ -22,18 +22,32 @@ from reason4rec.systems.reason4rec.rule_teacher.vocabulary import Vocabulary, le
 
 __all__ = ["RuleTeacher", "Vocabulary", "learn", "reason_of", "summary_of"]
 
+# The fields of the templates that an answer is made from.
+READ = {"summarizer": {"rating", "review"}, "reasoner": {"title", "user_history", "item_history"}, "hint": {"rating"}}
+
 
 class RuleTeacher:
     """Answers as `llm.teacher.Teacher` does, by rules.
 
     `vocabulary` is asked for once, when the first review comes. `templates` is the folder that the prompts were made
-    with.
+    with; InputError where they lack what is read in a prompt.
     """
 
     model = RULES
     client = None
 
     def __init__(self, vocabulary: Callable[[], Vocabulary], seed: int = 0, templates: Path = FOLDER):
+        for name, needed in READ.items():
+            if missing := sorted(needed - fields_of(name, templates)):
+                raise InputError(
+                    f"--teacher_model {RULES}: reads {{{missing[0]}}} in a prompt, which {templates / name}.txt lacks; "
+                    f"put it in, or name another teacher"
+                )
+        if not template("hint", templates).partition("{")[0].strip():
+            raise InputError(
+                f"--teacher_model {RULES}: finds a hint by its first words, and {templates / 'hint'}.txt begins with "
+                f"a field; put words before it, or name another teacher"
+            )
         self._learn, self.seed, self.templates = vocabulary, seed, templates
         self.refused: dict[str, str] = {}
         self.replies = 0
@@ -72,7 +86,7 @@ class RuleTeacher:
 
     def _answer(self, prompt: str, draw: int) -> str:
         if review := read_back("summarizer", prompt, self.templates):
-            return summary_of(review["review"], float(review["rating"]), self.vocabulary)
+            return summary_of(review["review"], self._rating(review, "summarizer"), self.vocabulary)
         prompt_, hint = self._without_hint(prompt)
         histories = read_back("reasoner", prompt_, self.templates)
         if not histories:
@@ -88,4 +102,13 @@ class RuleTeacher:
         """A prompt without the hint at its end, and the rating in the hint."""
         start = prompt.rfind(template("hint", self.templates).partition("{")[0])
         hint = read_back("hint", prompt[start:], self.templates) if start >= 0 else None
-        return (prompt[:start], float(hint["rating"])) if hint else (prompt, None)
+        return (prompt[:start], self._rating(hint, "hint")) if hint else (prompt, None)
+
+    def _rating(self, fields: dict[str, str], name: str) -> float:
+        try:
+            return float(fields["rating"])
+        except ValueError:
+            raise InputError(
+                f"--teacher_model {RULES}: reads {fields['rating'][:20]!r} as a rating of {self.templates / name}.txt; "
+                f"put words or a new line between its fields"
+            ) from None
