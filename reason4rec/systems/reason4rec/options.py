@@ -72,7 +72,7 @@ class PublishedTexts(Options):
 
     tables: Path | None = option(None, "folder with the published texts", changes_output=False, metavar="FOLDER")
     reviews: Path | None = option(
-        None, "raw reviews; for a known dataset those in its raw/", changes_output=False, metavar="FILE"
+        None, "raw reviews to look among too (default: those of the splits)", changes_output=False, metavar="FILE"
     )
     metadata: Path | None = option(None, "raw metadata with the items' titles", changes_output=False, metavar="FILE")
     set_aside: Number = option(0.1, "share of the titles whose texts are kept from training", metavar="SHARE")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ class Files:
 
 
 def reads_of(step: "ExpertStep") -> list[Artifact | Path]:
-    """What the import reads with its options; InputError for a folder or a share that cannot be used."""
+    """What the import reads with its options; InputError for a folder, a share or files that cannot be used."""
     options = step[PublishedTexts]
     if options.tables is None:
         raise InputError("--tables FOLDER is missing: name the folder with the published texts")
@@ -62,8 +63,14 @@ def reads_of(step: "ExpertStep") -> list[Artifact | Path]:
         raise InputError(f"--set_aside {options.set_aside}: is not between 0 and 1, such as 0.1")
     splits = [one for one in (TRAIN, VALID, TEST) if one is not VALID or step.path(one).exists()]
     files = files_in(options.tables)
-    raw = [] if files.ordered else [options.reviews, options.metadata]
-    return [*splits, *files.all, *(one for one in raw if one)]
+    if options.metadata and not options.reviews:
+        raise InputError(f"--metadata {options.metadata}: is read with --reviews only, as the titles of these")
+    if options.reviews and files.ordered:
+        raise InputError(
+            f"--reviews {options.reviews}: is not read for texts in order, which name their reviews; leave it out, or "
+            f"put only log tables into --tables {options.tables}"
+        )
+    return [*splits, *files.all, *(one for one in (options.reviews, options.metadata) if one)]
 
 
 def settings(step: "ExpertStep") -> dict[str, object]:
@@ -75,8 +82,19 @@ def settings(step: "ExpertStep") -> dict[str, object]:
 def reads_of_quality(step: "ExpertStep") -> list[Artifact | Path]:
     """What the quality of summaries reads with its options: further summaries and the encoder too."""
     options = step[SummaryQuality]
-    tables = [Path(word.partition("=")[2]) for word in options.summaries]
+    tables = tables_of(options.summaries).values()
     return [*step.spec.reads, *tables, *([options.encoder] if options.encoder else [])]
+
+
+def tables_of(words: Sequence[str]) -> dict[str, Path]:
+    """The files of `--summaries NAME=FILE` by name; InputError for one of another form or a name that comes twice."""
+    found: dict[str, Path] = {}
+    for word in words:
+        name, _, path = word.partition("=")
+        if not name or not path or name in found:
+            raise InputError(f"--summaries {word}: is not NAME=FILE with a name of its own")
+        found[name] = Path(path)
+    return found
 
 
 def files_in(folder: Path) -> Files:
@@ -133,15 +151,27 @@ def read_ordered(files: Files) -> tuple[pd.DataFrame, list[LoggedPrompt]]:
     """Summaries with the keys of their reviews and both similarities, and the prompts; InputError if unreadable."""
     summaries, reasons = (_lines(path) for path in files.ordered)
     fields = (*KEY_FIELDS.values(), TEACHER_SUMMARY, "similarity", "second")
-    table = pd.DataFrame(
-        [
-            {ours: row[theirs] for ours, theirs in KEY_FIELDS.items()} | {name: row[name] for name in fields[-3:]}
-            for row in _checked(summaries, files.ordered[0], fields)
-        ]
-    )
+    read = [
+        {ours: row[theirs] for ours, theirs in KEY_FIELDS.items()} | {name: row[name] for name in fields[-3:]}
+        for row in _checked(summaries, files.ordered[0], fields)
+    ]
+    for number, row in enumerate(read, start=1):
+        if not (isinstance(row[TEACHER_SUMMARY], str) and _is_number(row["similarity"]) and _is_number(row["second"])):
+            raise InputError(f"{files.ordered[0]}: line {number}: the summary is a text, both similarities are numbers")
+    found = [row for row in read if clear(row["similarity"], row["second"])]
+    if not found:
+        raise InputError(f"{files.ordered[0]}: none of its {len(read):,} summaries is near enough to its review")
     fields = ("title", "user_history", "item_history", "reasons")
-    table = table[[*map(clear, table["similarity"], table["second"])]]
-    return table, [_prompt(row) for row in _checked(reasons, files.ordered[1], fields)]
+    prompts = []
+    for number, row in enumerate(_checked(reasons, files.ordered[1], fields), start=1):
+        try:
+            prompts.append(_prompt(row))
+        except (TypeError, KeyError, AttributeError, ValueError):
+            raise InputError(
+                f"{files.ordered[1]}: line {number}: a history is a list of title and summary, reasons are text and "
+                f"reward"
+            ) from None
+    return pd.DataFrame(found), prompts
 
 
 def read_tables(files: Files) -> tuple[list[LoggedPrompt], dict[str, int]]:
@@ -199,14 +229,18 @@ def _rows(path: Path) -> list[tuple[str, str, float]]:
         if not isinstance(row, list) or len(row) != len(columns):
             raise InputError(f"{path}: row {number} has not the {len(columns)} values of its columns")
         prompt, completion, reward = (row[place] for place in places)
-        if not (isinstance(prompt, str) and isinstance(completion, str) and isinstance(reward, int | float)):
+        if not (isinstance(prompt, str) and isinstance(completion, str) and _is_number(reward)):
             raise InputError(f"{path}: row {number}: prompt and completion are texts and {rewards[0]} a number")
         found.append((prompt, completion, float(reward)))
     return found
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _prompt(row: dict) -> LoggedPrompt:
-    reasons = sorted(((one["text"], one["reward"]) for one in row["reasons"]), key=lambda one: -one[1])
+    reasons = sorted(((one["text"], float(one["reward"])) for one in row["reasons"]), key=lambda one: -one[1])
     return LoggedPrompt(as_title(row["title"]), _said(row["user_history"]), _said(row["item_history"]), tuple(reasons))
 
 

@@ -21,6 +21,7 @@ from reason4rec.run.files import adapter, read_pickle
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARY
 from reason4rec.systems.reason4rec.options import Model, Servers
 from reason4rec.systems.reason4rec.prompts import as_summary, is_summary
+from reason4rec.systems.reason4rec.published_files import tables_of
 from reason4rec.systems.reason4rec.published_matching import HEADING
 from reason4rec.systems.reason4rec.reason_checks import aspects, stems
 from reason4rec.systems.reason4rec.reason_scores import bertscore, rouge
@@ -41,7 +42,8 @@ def untrained(step: "ExpertStep", name: str) -> "LanguageModel | None":
 
     settings, model = adapter_settings(step.path(adapter(name))), step[Model]
     device = resolve_device(model.device)
-    return load(settings["base_model"], None, device, settings["max_length"], model.prompts_at_once, step.cache)
+    at_once = model.prompts_at_once
+    return step.counted(load(settings["base_model"], None, device, settings["max_length"], at_once, step.cache))
 
 
 def named_texts(words: Sequence[str], rows: pd.DataFrame) -> dict[str, list[str]]:
@@ -50,12 +52,11 @@ def named_texts(words: Sequence[str], rows: pd.DataFrame) -> dict[str, list[str]
     A file is a table of reviews with `review_summary`, as the teacher's. InputError names what is wrong with one.
     """
     found: dict[str, list[str]] = {}
-    for word in words:
-        name, _, path = word.partition("=")
-        if not name or not path or name in (*found, *OURS):
-            raise InputError(f"--summaries {word}: is not NAME=FILE with a name of its own")
+    for name, path in tables_of(words).items():
+        if name in (*OURS, *rows):
+            raise InputError(f"--summaries {name}={path}: {name} is the name of another text or column; choose another")
         columns = (*KEYS, TEACHER_SUMMARY)
-        table = read_pickle(Path(path), columns)
+        table = read_pickle(path, columns)
         if not isinstance(table, pd.DataFrame) or (missing := [one for one in columns if one not in table]):
             raise InputError(f"{path}: no table of reviews with {', '.join(columns)}")
         keyed = table.drop_duplicates(list(KEYS)).set_index(list(KEYS))[TEACHER_SUMMARY]

@@ -374,7 +374,36 @@ def test_folders_and_shares_that_cannot_be_used_are_told(done, place, tmp_path):
     assert "no log table there" in complaint(imported(place, "--tables", tmp_path))
     assert "--set_aside 1.5" in complaint(imported(place, "--tables", place / "logs", "--set_aside", 1.5))
     assert "would be empty" in complaint(imported(place, "--tables", place / "logs", "--set_aside", 1e-9))
+    raw = tmp_path / "raw.json"
+    assert "with --reviews only" in complaint(imported(place, "--tables", place / "logs", "--metadata", raw))
     assert (done / artifacts.TEACHER_SUMMARIES.path).read_bytes() == before
+
+
+SUMMARY_LINE = {
+    "asin": "I",
+    "reviewerID": "U",
+    "unixReviewTime": 1,
+    "review_summary": "x",
+    "similarity": 0.5,
+    "second": 0.0,
+}
+REASON_LINE = {"title": "T", "user_history": [], "item_history": [], "reasons": []}
+
+
+@pytest.mark.parametrize(
+    "summary, reason, said",
+    [
+        ({"similarity": 0.1}, {}, "none of its 1 summaries"),
+        ({"similarity": None}, {}, "line 1: the summary is a text"),
+        ({}, {"reasons": ["x"]}, "line 1: a history is"),
+        ({}, {"item_history": [{}]}, "line 1: a history is"),
+    ],
+)
+def test_texts_in_order_that_cannot_be_used_are_told_in_one_line(tmp_path, summary, reason, said):
+    files.write_json_lines(tmp_path / published_files.SUMMARIES, [SUMMARY_LINE | summary])
+    files.write_json_lines(tmp_path / published_files.REASONS, [REASON_LINE | reason])
+    with pytest.raises(InputError, match=said):
+        published_files.read_ordered(published_files.files_in(tmp_path))
 
 
 # The texts that were published

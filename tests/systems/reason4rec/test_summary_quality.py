@@ -92,8 +92,11 @@ def test_further_texts_are_put_to_their_reviews(rows, tmp_path):
     for word in ("rules", "=x", "rules="):
         with pytest.raises(InputError, match="NAME=FILE"):
             summary_quality.named_texts([word], rows)
+    for name in ("published", "title"):  # the rows are written with a column for each text
+        with pytest.raises(InputError, match="choose another"):
+            summary_quality.named_texts([f"{name}=x"], rows)
     with pytest.raises(InputError, match="name of its own"):
-        summary_quality.named_texts(["published=x"], rows)
+        summary_quality.named_texts(["rules=x", "rules=y"], rows)
 
 
 def test_reviews_that_the_summarizer_learned_are_not_scored(tmp_path):
