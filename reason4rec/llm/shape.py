@@ -70,7 +70,7 @@ def shape_of(base_model: str) -> Shape | None:
     path = local_file(base_model, "config.json")
     if path is None:
         return None
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = _read(path)
     try:
         return Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
     except KeyError as error:
@@ -81,13 +81,25 @@ def size_of(base_model: str) -> float | None:
     """About how many weights a base model has; None where it cannot be told.
 
     A folder's configuration says it, and for other bases their name: `Qwen2.5-0.5B` has 5e8. Nothing is fetched.
+    InputError for a configuration that is none.
     """
     path = find(base_model) / "config.json"
     if not path.is_file():
         sizes = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", base_model.lower())
         return float(sizes[-1][0]) * {"b": 1e9, "m": 1e6}[sizes[-1][1]] if sizes else None
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = _read(path)
     if not all(isinstance(config.get(name), int) for name in Shape.__dataclass_fields__):
         return None
     shape = Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
     return shape.multiplied + (0 if config.get("tie_word_embeddings") else shape.head)
+
+
+def _read(path: Path) -> dict:
+    """A configuration; InputError if it is none."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a configuration as JSON ({error}); fetch the base model again") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a configuration, which is {{...}}; fetch the base model again")
+    return config

@@ -12,6 +12,7 @@ from shapes import GROUPED, make_base
 from test_sft import SMALL, answer_loss, command, rows_for, run, train_rows, trainer_for
 from transformers import modeling_utils
 
+from reason4rec.errors import InputError
 from reason4rec.llm import bases, local
 from reason4rec.llm.local import load
 from reason4rec.llm.prompt import Prompt
@@ -272,3 +273,10 @@ def test_a_batch_is_that_of_the_number_of_rows_unless_it_is_set(tmp_path):
     assert batch_of() == 8
     assert batch_of("--limit=30") == 2
     assert batch_of("--limit=30", "--batch_size=16") == 16
+
+
+@pytest.mark.parametrize("content", ["{broken", "[]"])
+def test_a_configuration_that_is_none_is_told_before_its_size_is_read(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match="not a configuration"):
+        size_of(str(tmp_path))
