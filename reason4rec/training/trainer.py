@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from reason4rec.errors import InputError
+from reason4rec.llm.known_bases import located
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
 from reason4rec.training.adapters import keep_updates, start_from
@@ -190,7 +191,7 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
         from unsloth import FastLanguageModel
 
         model, _ = FastLanguageModel.from_pretrained(
-            settings["base_model"], max_seq_length=settings["max_length"], load_in_4bit=True
+            str(located(settings["base_model"])), max_seq_length=settings["max_length"], load_in_4bit=True
         )
         checkpointing = "unsloth" if settings["gradient_checkpointing"] else False
         options = {"random_state": seed, "use_gradient_checkpointing": checkpointing}
