@@ -54,6 +54,11 @@ class BatchRunner:
         self._keep: Callable[[dict[Row, object]], None] = lambda new: None
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What the base computes in."""
+        return self.model.dtype
+
+    @property
     def _on_cpu(self) -> bool:
         return self.model.device.type != "cuda"
 

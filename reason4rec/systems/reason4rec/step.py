@@ -72,6 +72,7 @@ class ExpertStep(Step):
     """A step of Reason4Rec."""
 
     _asked: "Asked | None" = None
+    _dtype: str = ""  # of a model in this process, where it is not fp32
 
     @cached_property
     def _counts(self) -> list[Counter[str]]:
@@ -196,6 +197,7 @@ class ExpertStep(Step):
             found.pop("device", None)
         elif Model in self.used:
             found["device"] = resolve_device(self[Model].device) if "torch" in sys.modules else self[Model].device
+            found |= {"dtype": self._dtype} if self._dtype else {}
         client = self._asked.client if self._asked else None
         if client and client.sent_as:
             found["teacher_sent"] = client.sent_otherwise()
@@ -236,7 +238,9 @@ def _load_here(step: ExpertStep, settings: dict, path: Path | None) -> "Language
     from reason4rec.llm.local import load
 
     device, at_once = resolve_device(step[Model].device), step[Model].prompts_at_once
-    return load(settings["base_model"], path, device, settings["max_length"], at_once, step.cache)
+    model = load(settings["base_model"], path, device, settings["max_length"], at_once, step.cache)
+    step._dtype = str(model.dtype).removeprefix("torch.").replace("float32", "")
+    return model
 
 
 _SERVERS = frozenset(one.name for one in fields(Servers))

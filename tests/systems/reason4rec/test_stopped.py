@@ -8,6 +8,7 @@ import sys
 import weakref
 
 import served
+import torch
 from helpers import ROOT, put_toy_dataset, step_of
 from test_stops import SAID, Loops
 
@@ -45,8 +46,18 @@ def test_a_step_lets_go_of_a_model_and_keeps_its_counts(base, tmp_path):
     step = step_of("2/7", tmp_path)
     model = step.language_model("Reasoner")
     model.stopped["repeated themselves"] += 2
+    assert "dtype" not in step.execution()  # of fp32, which is the same on every host
     gone = weakref.ref(model)
     del model
     gc.collect()
     assert gone() is None
     assert step.stopped == {"stopped": "2 repeated themselves"}
+
+
+def test_a_record_says_that_a_model_computed_in_bf16(base, tmp_path, monkeypatch):
+    put_toy_dataset(tmp_path)
+    served.put_adapter(tmp_path / "checkpoints" / "Demo_data" / "Reasoner", base, lm_head=False)
+    monkeypatch.setattr(local, "dtype_on", lambda *_: torch.bfloat16)
+    step = step_of("2/7", tmp_path)
+    step.language_model("Reasoner")
+    assert step.execution()["dtype"] == "bfloat16"
