@@ -34,10 +34,11 @@ def sha256_of_weights(folder: Path) -> str:
 def start_from(model: "PeftModel", folder: Path, settings: dict) -> None:
     """Gives a new adapter the weights of a trained one.
 
-    InputError unless that one was trained on the same base and has the same shape: rank, layers and head.
+    InputError unless that one is whole, was trained on the same base and has the same shape: rank, layers and head.
     """
     from peft import load_peft_weights, set_peft_model_state_dict
     from peft.utils import get_peft_model_state_dict
+    from safetensors import SafetensorError
 
     was = adapters.adapter_settings(folder)
     for name in ("base_sha256", "base_model", "rank", "alpha", "lm_head"):
@@ -46,7 +47,12 @@ def start_from(model: "PeftModel", folder: Path, settings: dict) -> None:
             raise InputError(
                 f"--start_from {folder}: was trained with {name} {was.get(name)}, this training has {settings[name]}"
             )
-    weights = load_peft_weights(folder, device="cpu")
+    try:
+        weights = load_peft_weights(folder, device="cpu")
+    except SafetensorError as error:
+        raise InputError(
+            f"--start_from {folder}: {adapters.ADAPTER_WEIGHTS} cannot be read ({error}); train that adapter again"
+        ) from error
     shapes = {name: weight.shape for name, weight in get_peft_model_state_dict(model).items()}
     if {name: weight.shape for name, weight in weights.items()} != shapes:
         raise InputError(f"--start_from {folder}: its weights are of other layers than those to train; train anew")

@@ -456,6 +456,10 @@ def test_an_adapter_that_does_not_fit_is_named_before_it_is_trained_further(base
         run(command(base, tmp_path / "further", start_from=start, lm_head=False))
     with pytest.raises(InputError, match="--start_from .*nowhere: no adapter_model.safetensors there"):
         run(command(base, tmp_path / "further", start_from=tmp_path / "nowhere"))
+    weights = start / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="--start_from .*cannot be read"):
+        run(command(base, tmp_path / "further", start_from=start))
     assert not (tmp_path / "further/checkpoints/Demo_data/Predictor").exists()
 
 
