@@ -176,7 +176,10 @@ def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str,
     given = _given(spec, step)
     if spec.adapter:
         as_trained = variant.trained_as if spec.adapter == "Predictor" else spec.adapter
-        given |= training_options(adapter_settings(step.adapters / as_trained))
+        trained = adapter_settings(step.adapters / as_trained)
+        given |= training_options(trained)
+        if "start_from" in trained and as_trained == spec.adapter:  # what was read and answered there is the same
+            given["start_from"] = trained["start_from"]
     limited = {"seed": step.common.seed, "limit": step.common.limit}
     return _roots(variant, step) | limited | given | _changed(variant, spec)
 

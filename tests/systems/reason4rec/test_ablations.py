@@ -137,6 +137,23 @@ def test_one_step_and_rating_first_kept_the_predictors_rank_alpha_dropout_and_wa
     assert other["rank"] == 8
 
 
+def test_a_variant_trains_an_adapter_further_from_what_the_full_run_did(finished):
+    """A new Reasoner beside one that had learned published texts first would be another comparison."""
+    for expert, more in (("Reasoner", {"start_from": "elsewhere/Reasoner"}), ("Predictor", {})):
+        folder = finished[1] / expert
+        folder.mkdir(exist_ok=True)
+        (folder / "settings.json").write_text(json.dumps(SETTINGS | more))
+    step = step_of("3/6", finished[0].parent.parent)
+    given = {
+        name: ablations.options_for(ablations.variant(variant), step.pipeline[name], step)
+        for variant, name in (("tau_0.3", "2/6"), ("tau_0.3", "3/2"), ("one_step", "3/2"))
+    }
+    assert {name: options.get("start_from") for name, options in given.items()} == {
+        "2/6": "elsewhere/Reasoner",
+        "3/2": None,
+    }
+
+
 STEPS = {
     "without_summarizer": "2/2 2/3 2/4 2/5 2/6 2/7 3/1 3/2 3/3",
     "without_reasoner": "3/1 3/2 3/3",
