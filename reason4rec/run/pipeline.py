@@ -204,10 +204,10 @@ class Pipeline:
         return tuple(step for step in self.steps if step.name in changed)
 
     def upstream(self, artifact: Artifact, there: Collection[Artifact] = ()) -> tuple[StepSpec, ...]:
-        """The steps that have to run for a file, where other files are there already."""
+        """The steps that have to run for a file, where others are there already; of two that write it the first."""
         needed, wanted = set(), {artifact}
         for step in reversed(self.steps):
-            if wanted & set(step.writes):
+            if any(self.producer(one) is step for one in wanted & set(step.writes)):
                 needed.add(step.name)
                 wanted |= set(step.reads) - set(there)
         return tuple(step for step in self.steps if step.name in needed)
