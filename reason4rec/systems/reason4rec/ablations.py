@@ -129,7 +129,7 @@ def place(variant: Variant, step: ExpertStep) -> None:
     """Makes the folder of a variant with its facts and its links; InputError names what the full run lacks."""
     folder, adapters = step.folder.resolve(), step.adapters.resolve()
     own, trained = folder / FOLDER / variant.name, adapters / FOLDER / variant.name
-    facts.write(_facts(variant, step.dataset), folder / FOLDER)
+    facts.write(_facts(variant, step), folder / FOLDER)
     for artifact in inputs_of(variant, step):
         source, link = (adapters, trained) if artifact.adapter else (folder, own)
         if not artifact.within(source).exists():
@@ -144,9 +144,15 @@ def place(variant: Variant, step: ExpertStep) -> None:
     _link((folder / CACHE).parent, (own / CACHE).parent)
 
 
-def _facts(variant: Variant, dataset: Dataset) -> Dataset:
-    changed = {name: value for name, value in variant.options.items() if name in FACTS}
-    return replace(dataset, name=variant.name, paper={}, **changed)
+def _facts(variant: Variant, step: ExpertStep) -> Dataset:
+    """The facts of a variant: the dataset's, but those that the full run was given otherwise, and what it changes."""
+    changed = {}
+    for artifact, name in ((step.on(TEST_RATINGS), "history_length"), (TEACHER_REASONS, "tau")):
+        record = records.read_record(step.path(artifact))
+        if record and name in record["made_from"]["settings"]:
+            changed[name] = record["made_from"]["settings"][name]
+    changed |= {name: value for name, value in variant.options.items() if name in FACTS}
+    return replace(step.dataset, name=variant.name, paper={}, **changed)
 
 
 def _link(source: Path, link: Path) -> None:

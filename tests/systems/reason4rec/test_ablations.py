@@ -11,7 +11,7 @@ from reason4rec.data.history import Entry, History
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics
 from reason4rec.llm.local import load
-from reason4rec.run import files
+from reason4rec.run import files, records
 from reason4rec.systems.reason4rec import ablations, facts, predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import (
     REASON,
@@ -69,6 +69,18 @@ def test_a_variant_has_the_facts_of_the_dataset_but_those_it_changes(finished):
     assert (known("history_2").tau, known("history_2").history_length) == (DATASET.tau, 2)
     assert known("without_rewards").tau > 4
     assert known("draws_3").recipes == DATASET.recipes
+
+
+def test_a_variant_has_the_history_length_and_tau_that_the_full_run_was_given(finished):
+    """It had those of the dataset, so that it differed from the full run in more than one thing."""
+    for artifact, given in ((TEST_RATINGS, {"history_length": 5}), (TEACHER_REASONS, {"tau": 0.05})):
+        path = artifact.within(finished[0])
+        record = {"sha256": "", "made_from": {"inputs": {}, "settings": given}}
+        files.write_text(records.record_path(path), json.dumps(record))
+    for name, expected in (("draws_3", (5, 0.05)), ("history_2", (2, 0.05)), ("tau_0.3", (5, 0.3))):
+        placed(finished, name)
+        found = facts.get(name, finished[0] / "ablations")
+        assert (found.history_length, found.tau) == expected
 
 
 def test_placing_a_variant_again_changes_nothing(finished):
