@@ -17,6 +17,9 @@
 # Without PUBLISHED both experts learn from the rule teacher alone.
 set -euo pipefail
 reviews=$(realpath "$1") folder=$(realpath -m "$2")
+for given in PUBLISHED MUSIC_REVIEWS MUSIC_METADATA; do
+  if [ -n "${!given:-}" ]; then printf -v "$given" %s "$(realpath "${!given}")"; fi
+done
 shift 2
 sizes=("$@")
 [ $# -gt 0 ] || sizes=(64 256 1024)
@@ -46,12 +49,11 @@ all() {
 }
 
 if [ -n "${PUBLISHED:-}" ]; then
-  music=(--dataset Music_cut --data_root "$folder" --checkpoint_root "$folder/checkpoints")
-  step "music data" "$PYTHON" 0_Data/2_preprocess.py --dataset Music_cut --data_root "$folder" \
-    --reviews "$MUSIC_REVIEWS" --metadata "$MUSIC_METADATA" --product_class "Digital Music" --core 1
-  step "published texts" "$PYTHON" 0_Data/4_import_published_texts.py "${music[@]:0:4}" --tables "$PUBLISHED"
+  all Music_cut --only 0/2 --reviews "$MUSIC_REVIEWS" --metadata "$MUSIC_METADATA" \
+    --product_class "Digital Music" --core 1
+  all Music_cut --only 0/4 --tables "$PUBLISHED" "${more[@]}"
   all Music_cut --only 1/2 1/3 --epochs 1 --batch_size 8 "${base[@]}" "${more[@]}"
-  step "summaries set aside" "$PYTHON" 1_Summarizer/5_summary_quality.py "${music[@]}" --bertscore minilm
+  all Music_cut --only 1/5 --bertscore minilm "${more[@]}"
   all Music_cut --only 2/6 --epochs 1 --batch_size 8 "${base[@]}" "${more[@]}"
 fi
 
@@ -61,8 +63,11 @@ for size in "${sizes[@]}"; do
   all "$name" --only 0/2 --reviews "$reviews" --product_class "Musical Instrument"
   if [ -n "${PUBLISHED:-}" ]; then
     mkdir -p "$folder/checkpoints/$name"
-    [ -e "$folder/checkpoints/$name/Summarizer" ] ||
-      cp -r "$folder/checkpoints/Music_cut/Summarizer" "$folder/checkpoints/$name/Summarizer"
+    if [ ! -e "$folder/checkpoints/$name/Summarizer" ]; then
+      rm -rf "$folder/checkpoints/$name/Summarizer.part"
+      cp -r "$folder/checkpoints/Music_cut/Summarizer" "$folder/checkpoints/$name/Summarizer.part"
+      mv "$folder/checkpoints/$name/Summarizer.part" "$folder/checkpoints/$name/Summarizer"
+    fi
     all "$name" --from 1/4 --to 2/5 "${rules[@]}"
     all "$name" --only 2/6 --start_from "$folder/checkpoints/Music_cut/Reasoner" "${rules[@]}"
   else
@@ -72,23 +77,20 @@ for size in "${sizes[@]}"; do
   also=()
   for seed in "${seeds[@]:1}"; do
     ratings=$folder/$name/ratings_seed_$seed.pkl
-    other=(--dataset "$name" --data_root "$folder" --checkpoint_root "$folder/checkpoints/seed_$seed" --seed "$seed")
     if [ ! -e "$ratings" ]; then
-      step "$name 3/2 $seed" bash 3_Predictor/2_predictor_train.sh "${other[@]}" "${base[@]}" "${more[@]}"
-      step "$name 3/3 $seed" "$PYTHON" 3_Predictor/3_generate_predict_for_test.py "${other[@]}" --overwrite
+      all "$name" --only 3/2 3/3 "${rules[@]}" --checkpoint_root "$folder/checkpoints/seed_$seed" --seed "$seed"
       mv "$folder/$name/rating_for_test_by_predictor.pkl" "$ratings"
     fi
     also+=("Reason4Rec@$seed=$ratings")
   done
   all "$name" --only 3/2 3/3 "${rules[@]}" --seed "${seeds[0]}"
   for model in ${BASELINES:-all zero_shot}; do
-    step "$name $model" "$PYTHON" 3_Predictor/5_baselines.py --dataset "$name" --data_root "$folder" --model "$model"
+    all "$name" --only 3/5 --model "$model" "${rules[@]}"
   done
   all "$name" --split valid --only 2/7 3/3 "${rules[@]}"
   if [ -n "${VARIANTS-without_reasoner without_rewards one_step}" ]; then
     read -ra variants <<<"${VARIANTS-without_reasoner without_rewards one_step}"
-    step "$name variants" "$PYTHON" 3_Predictor/6_ablations.py --dataset "$name" --data_root "$folder" \
-      --checkpoint_root "$folder/checkpoints" --teacher_model rules --variants "${variants[@]}"
+    all "$name" --only 3/6 --variants "${variants[@]}" "${rules[@]}"
   fi
   all "$name" --only 3/4 3/7 3/8 3/9 "${rules[@]}" ${also[0]+--also "${also[@]}"}
 done
