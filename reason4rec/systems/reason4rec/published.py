@@ -15,6 +15,7 @@ import pandas as pd
 
 from reason4rec.data.history import Entry, History
 from reason4rec.data.schema import KEYS
+from reason4rec.llm.stops import SENTENCE_END
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARY
 from reason4rec.systems.reason4rec.prompts import as_summary
 from reason4rec.systems.reason4rec.reason_checks import rating_in_words
@@ -22,7 +23,6 @@ from reason4rec.systems.reason4rec.reason_checks import rating_in_words
 ORIGIN = "published outputs of the 8B experts, third party"
 WORST_REWARD = -1.0  # minus the error of a Predictor in stars: beyond it a reason argues for the wrong verdict
 FEWEST_WORDS, MOST_WORDS = 20, 250  # of a reason
-SENTENCE_END = re.compile(r"[.!?][\"'”’)]*(?=\s|$)")
 # Where a model that does not stop goes on with something else: a paragraph, markup, a reference, a table.
 RUN_ON = re.compile(r"\n|\s{2,}|</?\w+|```|[|{}#]|\[\d+\]|https?:|\((?:source|reference)", re.IGNORECASE)
 
