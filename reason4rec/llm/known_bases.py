@@ -94,8 +94,12 @@ def package_path(package: str, version: str, file: str, what: str) -> Path:
     except importlib.metadata.PackageNotFoundError:
         raise InputError(f"{what} is in the package {package}, which is not installed; {install}") from None
     path = Path(str(found.locate_file(file)))
-    if found.version != version or not path.exists():
+    if found.version != version:
         raise InputError(f"{what} is in the package {package} {version}, installed is {found.version}; {install}")
+    if not path.exists():
+        raise InputError(
+            f"{path}: is missing from the package {package}; run: python -m pip uninstall {package}, then {install}"
+        )
     return path
 
 

@@ -77,7 +77,7 @@ for size in "${sizes[@]}"; do
   also=()
   for seed in "${seeds[@]:1}"; do
     ratings=$folder/$name/ratings_seed_$seed.pkl
-    if [ ! -e "$ratings" ]; then
+    if [ ! "$ratings" -nt "$folder/$name/Predictor_train_instruct.pkl" ]; then
       all "$name" --only 3/2 3/3 "${rules[@]}" --checkpoint_root "$folder/checkpoints/seed_$seed" --seed "$seed"
       mv "$folder/$name/rating_for_test_by_predictor.pkl" "$ratings"
     fi

@@ -178,8 +178,8 @@ def run_steps(variant: Variant, step: ExpertStep) -> None:
 
 
 def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str, object]:
-    """The options of a variant's step: its own, those that the ablations were given, and the full run's trainings'."""
-    given = _given(spec, step)
+    """The options of a variant's step: its own, those that the ablations were given, or else the full run's."""
+    given = _recorded(spec, step) | _given(spec, step)
     if spec.adapter:
         as_trained = variant.trained_as if spec.adapter == "Predictor" else spec.adapter
         trained = adapter_settings(step.adapters / as_trained)
@@ -188,6 +188,16 @@ def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str,
             given["start_from"] = trained["start_from"]
     limited = {"seed": step.common.seed, "limit": step.common.limit}
     return _roots(variant, step) | limited | given | _changed(variant, spec)
+
+
+def _recorded(spec: StepSpec, step: ExpertStep) -> dict[str, object]:
+    """The options that the full run had in a step, as the record of its output says; templates are not found by it."""
+    record = None if spec.adapter else records.read_record(step.path(step.on(spec.writes[0])))
+    if record is None:
+        return {}
+    known = {one.name for group in spec.options for one in fields(group) if one.metadata["changes_output"]}
+    known -= {*FACTS, "prompts"}
+    return {name: value for name, value in record["made_from"]["settings"].items() if name in known}
 
 
 def _given(spec: StepSpec, step: ExpertStep) -> dict[str, object]:

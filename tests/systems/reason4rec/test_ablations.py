@@ -83,6 +83,25 @@ def test_a_variant_has_the_history_length_and_tau_that_the_full_run_was_given(fi
         assert (found.history_length, found.tau) == expected
 
 
+def test_a_variant_asks_the_teacher_that_the_full_run_asked_unless_another_is_given(finished):
+    """After a run with the rule teacher the variants asked the default one, which costs money."""
+    path = TEACHER_REASONS.within(finished[0])
+    asked = {"teacher_model": "rules", "teacher_server": "rule teacher", "draws": 3, "prompts": "0" * 64, "limit": None}
+    files.write_text(
+        records.record_path(path), json.dumps({"sha256": "", "made_from": {"inputs": {}, "settings": asked}})
+    )
+
+    def options(name, *given):
+        step = step_of("3/6", finished[0].parent.parent, *given)
+        return ablations.options_for(ablations.variant(name), PIPELINE["2/4"], step)
+
+    found = options("tau_0.3")
+    assert (found["teacher_model"], found["draws"]) == ("rules", 3)
+    assert "prompts" not in found and "teacher_server" not in found
+    assert options("tau_0.3", "--teacher_model", "other")["teacher_model"] == "other"
+    assert options("draws_1")["draws"] == 1
+
+
 def test_placing_a_variant_again_changes_nothing(finished):
     own = placed(finished, "without_summarizer")
     before = files_in(own)
