@@ -97,9 +97,7 @@ def package_path(package: str, version: str, file: str, what: str) -> Path:
     if found.version != version:
         raise InputError(f"{what} is in the package {package} {version}, installed is {found.version}; {install}")
     if not path.exists():
-        raise InputError(
-            f"{path}: is missing from the package {package}; run: python -m pip uninstall {package}, then {install}"
-        )
+        raise InputError(f"{path}: is missing from an installed {package}; uninstall the package, then {install}")
     return path
 
 
