@@ -26,11 +26,11 @@ from reason4rec.systems.reason4rec.options import Ablations
 
 def run(step: utils.ExpertStep) -> None:
     predicted, result = step.on(TEST_RATINGS), step.on(ABLATIONS)
+    variants = [ablations.variant(name) for name in dict.fromkeys(step[Ablations].variants or ablations.FIXED)]
     if not step.path(predicted).exists():
         missing = step.pipeline.missing(step.path(predicted), predicted)
         raise InputError(f"{missing}; ablations start from a finished run")
-    names = step[Ablations].variants or tuple(ablations.FIXED)
-    for variant in [ablations.variant(name) for name in dict.fromkeys(names)]:
+    for variant in variants:
         ablations.place(variant, step)
         ablations.run_steps(variant, step)
     finished = ablations.finished(step.folder, predicted)

@@ -113,7 +113,10 @@ def test_a_base_model_is_loaded_from_safetensors_alone_and_runs_no_code_of_its_p
         for called, keywords in calls(path)
         if called == "AutoModelForCausalLM.from_pretrained" and not path.is_relative_to(ROOT / "tests")
     ]
-    assert found and all(is_constant(keywords.get("use_safetensors"), True) for keywords in found)
+    # GGUF is read from a package, where its sha256 is the known one; it holds no code either.
+    gguf = [keywords for keywords in found if "gguf_file" in keywords]
+    assert len(gguf) == 1 and len(found) > 1
+    assert all(is_constant(keywords.get("use_safetensors"), True) for keywords in found if keywords not in gguf)
 
 
 def test_weights_that_come_with_the_code_are_safetensors():

@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT, complaint, files_in, put_toy_dataset, run_script, serving
 
 from reason4rec.data import schema
+from reason4rec.data.history import HistoryIndex
 from reason4rec.demo import rules, stand_in
 from reason4rec.errors import InputError
 from reason4rec.llm import shape
@@ -212,11 +213,13 @@ def test_the_teachers_requests_are_counted_as_it_is_then_asked(toy, real_ids):
     assert {line.by for line in plan_of(toy, "--to", "1/2", "--overwrite").lines()} == {"teacher", "CPU"}
 
 
-def test_a_trial_counts_only_the_reviews_that_its_test_rows_show(toy):
+def test_a_trial_counts_only_the_reviews_that_its_test_rows_and_targets_need(toy):
     folder, limit = toy / "data" / "Demo_data", 3
     train, test = (schema.read(folder, part) for part in (schema.TRAIN, schema.TEST))
-    shown = set()
-    for target in test.head(limit).itertuples():
+    enough = [history.is_at_least(5) for history in HistoryIndex(train, None).of_rows(train)]
+    learned_from = train[enough].sample(limit, random_state=42)
+    shown = set(learned_from.index)
+    for target in [*test.head(limit).itertuples(), *learned_from.itertuples()]:
         earlier = train[train["unixReviewTime"] < target.unixReviewTime]
         shown |= set(earlier[earlier["user_id"] == target.user_id].index[-6:])
         others = earlier[(earlier["item_id"] == target.item_id) & (earlier["user_id"] != target.user_id)]
