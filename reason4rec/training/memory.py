@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,5 +114,10 @@ def bytes_of_a_token(trainer: "SFTTrainer") -> float:
 def numbers_of(model: "PeftModel", args: "SFTConfig") -> Iterator[None]:
     """Lets a model in bf16 on a CPU multiply in bf16 throughout, its adapter in fp32 too, which is cast at each use."""
     in_bf16 = args.bf16 and args.use_cpu
-    with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16), disable_input_dtype_casting(model, in_bf16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16), inputs_as_they_are(model, args):
         yield
+
+
+def inputs_as_they_are(model: "PeftModel", args: "SFTConfig") -> AbstractContextManager:
+    """Keeps an adapter from casting its inputs to fp32 there; on the way back too, for what is computed twice."""
+    return disable_input_dtype_casting(model, args.bf16 and args.use_cpu)

@@ -133,7 +133,7 @@ def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
     from trl import SFTTrainer
 
     from reason4rec.training.batches import Filled, parts_of
-    from reason4rec.training.memory import computed_twice, numbers_of
+    from reason4rec.training.memory import computed_twice, inputs_as_they_are, numbers_of
 
     class PartsTrainer(SFTTrainer):
         tokens_at_once: int | None = None
@@ -148,9 +148,11 @@ def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
         def training_step(self, model, inputs, num_items_in_batch=None):
             # A part's loss is its sum over the number of tokens in the whole batch, so that parts add up to it.
             loss = 0.0
-            for part in parts_of(inputs, self.tokens_at_once):
-                with computed_twice(model, self.computed_twice and part["input_ids"].numel() > self.tokens_at_once):
-                    loss += super().training_step(model, part, num_items_in_batch)
+            with inputs_as_they_are(model, self.args):
+                for part in parts_of(inputs, self.tokens_at_once):
+                    long = self.computed_twice and part["input_ids"].numel() > self.tokens_at_once
+                    with computed_twice(model, long):
+                        loss += super().training_step(model, part, num_items_in_batch)
             return loss
 
     kind = PartsTrainer if on_cpu else SFTTrainer

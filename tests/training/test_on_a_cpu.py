@@ -197,6 +197,23 @@ def test_what_a_token_keeps_is_counted_and_decides_the_parts(base, tmp_path, mon
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-3)
 
 
+def test_a_long_row_could_not_be_computed_twice_in_bf16_with_dropout(base, tmp_path, monkeypatch, in_bf16):
+    """On the way back the adapter cast its inputs to fp32, as it had not on the way there."""
+    rows = rows_for("Reasoner", 3)
+    monkeypatch.setattr(memory, "choose_parts", lambda *_: {"tokens_at_once": 1, "computed_twice": True})
+    twice = trainer_for(rows, base, tmp_path / "twice", dropout=0.3, **BF16)
+    monkeypatch.setattr(memory, "choose_parts", lambda *_: {"tokens_at_once": 1, "computed_twice": False})
+    once = trainer_for(rows, base, tmp_path / "once", dropout=0.3, **BF16)
+    found = []
+    for trainer in (twice, once):
+        torch.manual_seed(3)
+        found.append(step_gradients(trainer, 1))
+    (loss, gradients), (expected_loss, expected) = found
+    assert loss == expected_loss
+    for name, gradient in gradients.items():
+        assert gradient.equal(expected[name])
+
+
 def test_a_warm_up_never_ended_on_little_data(base, tmp_path, capsys):
     out = tmp_path / "adapter"
     train_rows(base, out, rows_for("Predictor"), capsys, warmup=100, epochs=3)
