@@ -45,7 +45,7 @@ def of_trial(reviews: pd.DataFrame, test: pd.DataFrame, history_length: int, lim
 
     They are those in the histories of its test rows, and of as many targets to learn from, with these targets.
     """
-    index = HistoryIndex(reviews, None, history_length)
+    index = HistoryIndex(reviews, None, max(history_length, LEAST_HISTORY))  # fewer would leave no target
     enough = reviews[[history.is_at_least(LEAST_HISTORY) for history in index.of_rows(reviews)]]
     targets = enough.sample(n=min(limit, len(enough)), random_state=seed)
     return sorted({*index.rows_shown(test), *index.rows_shown(targets), *targets.index})
