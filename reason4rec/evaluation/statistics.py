@@ -7,6 +7,7 @@ and a paired test swaps two models on all rows of a user at once.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from reason4rec.run.progress import counted
 
@@ -57,6 +58,17 @@ def compare(
             "p_corrected": float(corrected),
         }
     return table
+
+
+def mean(values: np.ndarray, groups: Sequence[object], seed: int) -> dict[str, float | int | None]:
+    """The mean `value` of (n,) values that are there, its interval `low` to `high` as in `compare`, and their `n`.
+
+    A value that is NaN is not there. `groups` names for each value whose it is, such as its user.
+    """
+    there = ~np.isnan(values)
+    numbers, _ = pd.factorize(np.asarray(groups, dtype=object)[there])
+    (row,) = compare({"": values[there][None]}, numbers, seed=seed)
+    return {key: row[key] for key in ("value", "low", "high", "n")}
 
 
 def intervals(

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import bitsandbytes
-import psutil
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.utils import ModulesToSaveWrapper
@@ -164,16 +163,14 @@ def merged(model: PeftModel) -> PreTrainedModel:
     return plain
 
 
-def unpacked(model: PreTrainedModel) -> tuple[PreTrainedModel, bool]:
-    """A base with its weights unpacked from 4 bits where there is memory for them, and whether they are.
+def unpacked(model: PreTrainedModel, room: float) -> tuple[PreTrainedModel, bool]:
+    """A base with its weights unpacked from 4 bits where they take less than `room` bytes, and whether they are.
 
-    A batch needs them unpacked; that is done once then, and not at every token.
+    They have the values that they would be unpacked to at each use; that is done once then.
     """
     if not any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules()):
         return model, True
-    on_cuda = model.device.type == "cuda"
-    free = torch.cuda.mem_get_info()[0] if on_cuda else psutil.virtual_memory().available
-    if model.num_parameters() * model.dtype.itemsize >= free / 4:
+    if model.num_parameters() * model.dtype.itemsize >= room:
         return model, False
     logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
     return model.dequantize(), True

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from peft import PeftModel
 from transformers import (
@@ -202,7 +203,8 @@ def load(
     model: PreTrainedModel | PeftModel = load_base(base_model, device, dtype=dtype)
     check_vocabulary(model, tokenizer, base_model)
     model.generation_config = greedy(model, tokenizer)
-    model, is_unpacked = unpacked(model)
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    model, is_unpacked = unpacked(model, free / 4)
     pads, shares = is_padded_exactly(model.config), shares_beginnings(model, max_length)
     if device == "cpu" and dtype != torch.float32 and shares:
         attend_in_groups(model)

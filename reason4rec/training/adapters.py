@@ -23,6 +23,18 @@ def keep_updates(model: "PeftModel") -> None:
             parameter.data = parameter.data.float()
 
 
+def keep_inputs(model: "PeftModel") -> None:
+    """Keeps an adapter in fp32 from casting its inputs: autocast casts its weights to bf16 at each use instead.
+
+    Once for all, because what is computed twice is computed on the way back too, outside of any context.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
+
+
 def sha256_of_weights(folder: Path) -> str:
     """The sha256 of an adapter's weights; InputError where there are none to train further."""
     path = folder / adapters.ADAPTER_WEIGHTS

@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import torch
-from peft.helpers import disable_input_dtype_casting
 
 from reason4rec.run import files
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
 AIM = 3.6e9  # bytes of a process that trains on a CPU, for a peak of 4e9; our decision
 SHARE = 0.8  # of the free memory at most
@@ -108,16 +107,3 @@ def bytes_of_a_token(trainer: "SFTTrainer") -> float:
             loss = trainer.model(**batch).loss  # kept until all is counted
         del loss
     return sum(kept.values()) / batch["input_ids"].numel()
-
-
-@contextmanager
-def numbers_of(model: "PeftModel", args: "SFTConfig") -> Iterator[None]:
-    """Lets a model in bf16 on a CPU multiply in bf16 throughout, its adapter in fp32 too, which is cast at each use."""
-    in_bf16 = args.bf16 and args.use_cpu
-    with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16), inputs_as_they_are(model, args):
-        yield
-
-
-def inputs_as_they_are(model: "PeftModel", args: "SFTConfig") -> AbstractContextManager:
-    """Keeps an adapter from casting its inputs to fp32 there; on the way back too, for what is computed twice."""
-    return disable_input_dtype_casting(model, args.bf16 and args.use_cpu)

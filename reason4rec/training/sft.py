@@ -76,10 +76,7 @@ def execution_of(
         "sharded": is_sharded(),
         "gradient_accumulation": gradient_accumulation,
         "padding_free": resolve_padding_free(padding_free, engine),
-        # On a CPU None is left to the memory, once the base is loaded.
-        "gradient_checkpointing": device == "cuda" or None
-        if gradient_checkpointing is None
-        else gradient_checkpointing,
+        "gradient_checkpointing": gradient_checkpointing,
     } | ({"start_from": str(start_from)} if start_from else {})
 
 

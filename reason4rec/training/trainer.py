@@ -1,7 +1,6 @@
 """trl's trainer, set up for one adapter: its rows as token ids, its model, and what it shows while it works."""
 
 import contextlib
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from reason4rec.errors import InputError
 from reason4rec.llm.known_bases import located
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
-from reason4rec.training.adapters import keep_updates, start_from
+from reason4rec.training.adapters import keep_inputs, keep_updates, start_from
 from reason4rec.training.modules import head_of, target_modules
 from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe, warmup_steps
 
@@ -130,29 +129,33 @@ def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
 
     Where processes would be left without a row, it gives them blank ones.
     """
+    import torch
     from trl import SFTTrainer
 
     from reason4rec.training.batches import Filled, parts_of
-    from reason4rec.training.memory import computed_twice, inputs_as_they_are, numbers_of
+    from reason4rec.training.memory import computed_twice
 
     class PartsTrainer(SFTTrainer):
         tokens_at_once: int | None = None
         computed_twice = False
 
+        def __init__(self, **given):
+            super().__init__(**given)
+            if self.args.bf16:
+                keep_inputs(self.model)
+
         def compute_loss_context_manager(self):
             stack = contextlib.ExitStack()
             stack.enter_context(super().compute_loss_context_manager())
-            stack.enter_context(numbers_of(self.model, self.args))
+            stack.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16))
             return stack
 
         def training_step(self, model, inputs, num_items_in_batch=None):
             # A part's loss is its sum over the number of tokens in the whole batch, so that parts add up to it.
             loss = 0.0
-            with inputs_as_they_are(model, self.args):
-                for part in parts_of(inputs, self.tokens_at_once):
-                    long = self.computed_twice and part["input_ids"].numel() > self.tokens_at_once
-                    with computed_twice(model, long):
-                        loss += super().training_step(model, part, num_items_in_batch)
+            for part in parts_of(inputs, self.tokens_at_once):
+                with computed_twice(model, self.computed_twice and part["input_ids"].numel() > self.tokens_at_once):
+                    loss += super().training_step(model, part, num_items_in_batch)
             return loss
 
     kind = PartsTrainer if on_cpu else SFTTrainer
@@ -203,7 +206,7 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
     import torch
     from accelerate import PartialState
 
-    from reason4rec.llm.bases import load_base
+    from reason4rec.llm.bases import load_base, unpacked
     from reason4rec.training.batches import attend_row_by_row
 
     several = settings["device"] == "cuda" and settings["processes"] > 1
@@ -212,7 +215,8 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
     storage = torch.bfloat16 if settings["sharded"] else torch.uint8
     model = load_base(settings["base_model"], device, storage, getattr(torch, settings["dtype"]))
     if in_bf16_on_a_cpu(settings):
-        model = unpacked(model)
+        # At most half of the machine's memory, whatever is free just now.
+        model, _ = unpacked(model, psutil.virtual_memory().total / 2)
     model.config.use_cache = False
     if settings["padding_free"]:
         attend_row_by_row(model)
@@ -222,20 +226,6 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
 def in_bf16_on_a_cpu(settings: dict) -> bool:
     """Whether a training multiplies in bf16 on a CPU, where its trained weights in fp32 are cast by autocast."""
     return settings["device"] == "cpu" and settings["dtype"] == "bfloat16"
-
-
-def unpacked(model: "PreTrainedModel") -> "PreTrainedModel":
-    """A base whose 4-bit weights stand unpacked where that takes at most half of the machine's memory.
-
-    They have the values that they would be unpacked to at each use.
-    """
-    import bitsandbytes
-
-    packed = any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules())
-    if not packed or model.num_parameters() * model.dtype.itemsize > psutil.virtual_memory().total / 2:
-        return model
-    logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
-    return model.dequantize()
 
 
 def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path, warmup: float) -> "SFTConfig":

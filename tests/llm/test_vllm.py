@@ -156,12 +156,17 @@ def kept(root):
             return 0
 
 
+def answered(demo, root, output, expert, server, api):
+    """The tables of an expert's step in process and at a server."""
+    without_output(demo, output, root)
+    output_of(ended(at_server(root, expert, server, "--api", api)))
+    return tables(demo, root, expert)
+
+
 @both_apis
 @serves_the_summarizer
 def test_summaries_of_a_server_are_those_in_process(demo, server, api, tmp_path):
-    without_output(demo, SUMMARIES, tmp_path)
-    output_of(ended(at_server(tmp_path, "Summarizer", server, "--api", api)))
-    here, there = tables(demo, tmp_path, "Summarizer")
+    here, there = answered(demo, tmp_path, SUMMARIES, "Summarizer", server, api)
     assert len(here) >= AT_ONCE
     assert here[SUMMARY].nunique() > 100
     assert there[SUMMARY].tolist() == here[SUMMARY].tolist()
@@ -170,9 +175,7 @@ def test_summaries_of_a_server_are_those_in_process(demo, server, api, tmp_path)
 @both_apis
 @serves_the_reasoner
 def test_reasons_of_a_server_are_those_in_process(demo, server, api, tmp_path):
-    without_output(demo, TEST_REASONS, tmp_path)
-    output_of(ended(at_server(tmp_path, "Reasoner", server, "--api", api)))
-    here, there = tables(demo, tmp_path, "Reasoner")
+    here, there = answered(demo, tmp_path, TEST_REASONS, "Reasoner", server, api)
     assert here[REASON].nunique() > LIMIT / 2
     assert there[REASON].tolist() == here[REASON].tolist()
 
@@ -180,9 +183,7 @@ def test_reasons_of_a_server_are_those_in_process(demo, server, api, tmp_path):
 @both_apis
 @serves_the_predictor
 def test_ratings_of_a_server_are_those_in_process(demo, server, api, tmp_path):
-    without_output(demo, TEST_RATINGS, tmp_path)
-    output_of(ended(at_server(tmp_path, "Predictor", server, "--api", api)))
-    here, there = tables(demo, tmp_path, "Predictor")
+    here, there = answered(demo, tmp_path, TEST_RATINGS, "Predictor", server, api)
     assert np.ptp(here[PREDICTION]) > 1
     np.testing.assert_allclose(there[PREDICTION], here[PREDICTION], atol=0.005)
     np.testing.assert_allclose(there[list(PROBABILITIES)], here[list(PROBABILITIES)], atol=0.005)

@@ -80,13 +80,7 @@ def table(
     that no row has shows no doubt about its 0. `words_median`, `distinct_1` and `distinct_2` are of all reasons
     together and have none.
     """
-    users = pd.Index(users)
-    found = []
-    for name in scores:
-        there = scores[name].notna().to_numpy()
-        values = scores[name].to_numpy(dtype=float)[there]
-        (row,) = statistics.compare({name: values[None]}, users[there].factorize()[0], seed=seed)
-        found.append({"score": name} | {key: row[key] for key in ("value", "low", "high", "n")})
+    found = [{"score": name} | statistics.mean(scores[name].to_numpy(dtype=float), users, seed) for name in scores]
     together = {"words_median": float(scores["words"].median())}
     together |= {f"distinct_{n}": distinct(reasons, n) for n in (1, 2)}
     return found + [

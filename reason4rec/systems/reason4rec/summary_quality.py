@@ -127,22 +127,16 @@ def table(found: dict[str, pd.DataFrame], titles: Sequence[str], seed: int) -> l
 
     Intervals of 95% draw titles with all their rows, since titles were set aside. n counts the rows with the score.
     """
-    titles, rows = pd.Index(titles), []
+    rows = []
     for name, scored in found.items():
         for score, against, _ in [column for column in scored if column[2] == "real"]:
             row = {"texts": name, "score": score, "against": against}
-            row |= _interval(scored[score, against, "real"], titles, seed)
+            row |= statistics.mean(scored[score, against, "real"].to_numpy(), titles, seed)
             if (score, against, "chance") in scored:
-                chance = _interval(scored[score, against, "chance"], titles, seed)
+                chance = statistics.mean(scored[score, against, "chance"].to_numpy(), titles, seed)
                 row |= {"chance": chance["value"], "chance_low": chance["low"], "chance_high": chance["high"]}
             rows.append(row)
     return rows
-
-
-def _interval(values: pd.Series, titles: pd.Index, seed: int) -> dict:
-    there = values.notna().to_numpy()
-    (row,) = statistics.compare({"": values.to_numpy()[there][None]}, titles[there].factorize()[0], seed=seed)
-    return {key: row[key] for key in ("value", "low", "high", "n")}
 
 
 def as_text(rows: list[dict]) -> str:
