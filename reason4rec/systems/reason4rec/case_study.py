@@ -4,10 +4,6 @@ The page's markup, style and script are in case_study.html; nothing is fetched w
 text: they are data for the script, which shows them as text only, and the page's security policy forbids all else.
 """
 
-import base64
-import hashlib
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -18,6 +14,7 @@ import pandas as pd
 from reason4rec.data.history import Entry, History
 from reason4rec.data.schema import PREDICTION, PROBABILITIES
 from reason4rec.evaluation.metrics import errors, median_rating
+from reason4rec.run.html import filled
 from reason4rec.systems.reason4rec.artifacts import REASON
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -89,28 +86,7 @@ def page(
             )
         ],
     }
-    return _filled(TEMPLATE.read_text(encoding="utf-8"), data | {"entries": [astuple(entry) for entry in entries]})
-
-
-def as_json_in_html(data: object) -> str:
-    """JSON that may stand in a script element: no character in it can end the element, and every one can be encoded."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _filled(template: str, data: dict) -> str:
-    """The template with its data, and with a policy under which its own style and script run and nothing else."""
-    style, script = (re.search(f"<{tag}>(.*?)</{tag}>", template, re.DOTALL)[1] for tag in ("style", "script"))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; "
-        "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
-    )
-    # The data comes last, so that nothing in a review is taken for a place to fill.
-    return template.replace("{POLICY}", policy, 1).replace("{DATA}", as_json_in_html(data), 1)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return filled(TEMPLATE.read_text(encoding="utf-8"), data | {"entries": [astuple(entry) for entry in entries]})
 
 
 def _medians(predicted: pd.DataFrame) -> np.ndarray:
