@@ -15,6 +15,10 @@ LONGEST_TEXT = 50_000  # characters of a given review or title; prompts are cut 
 MOST_REVIEWS = 1_000  # given of one user or item
 
 
+class NothingLeft(InputError):
+    """There is no item to recommend to a user who has reviewed them all."""
+
+
 @dataclass(frozen=True)
 class Review:
     """A review that is given with a question: the title of the item, the rating (1 to 5), the text.

@@ -17,7 +17,7 @@ from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
 from reason4rec.systems.reason4rec.asking.finished import step_of_finished_run, trial_of
 from reason4rec.systems.reason4rec.asking.known import Known, known_in
 from reason4rec.systems.reason4rec.asking.loaded import LoadedExperts
-from reason4rec.systems.reason4rec.asking.questions import Answer, Question, Review, checked
+from reason4rec.systems.reason4rec.asking.questions import Answer, NothingLeft, Question, Review, checked
 from reason4rec.systems.reason4rec.asking.shortlist import NAME, Shortlister
 from reason4rec.systems.reason4rec.options import Histories
 from reason4rec.systems.reason4rec.step import ExpertStep
@@ -109,7 +109,7 @@ class Recommender:
         rated = self._rated(user)
         items = self._shortlister.best(rated, set(rated), shortlist)
         if not items:
-            raise InputError("nothing is left to recommend: the user has reviewed every item")
+            raise NothingLeft("nothing is left to recommend: the user has reviewed every item")
         note = f"one of {len(items)} items that {NAME} chose among {len(self._shortlister.items) - len(rated):,}"
         ranked = self.rank(user.user_id, items, user.user_reviews)[:k]
         return [replace(answer, notes=(*answer.notes, note)) for answer in ranked]
