@@ -2,12 +2,12 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import CONTRASTS, IN_A_BROWSER, Page, chromium
 from helpers import complaint, put_toy_dataset, run_script
 
 from reason4rec.data import schema
@@ -20,11 +20,6 @@ from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, SUMMARY, 
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 SCRIPT = "3_Predictor/8_case_study.py"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-IN_A_BROWSER = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)"
-)
 ATTACK = '</script><script>window.hacked = 1</script><img src="http://127.0.0.1:9/x.png" onerror="window.hacked = 1">'
 HOSTILE = f"<!--<script>{ATTACK}]]> {{DATA}} {{POLICY}} &lt;b&gt; \u2028\u2029 \x00\x1b[31m \u202eright to left \u2066"
 WIDE = "w" * 4_000
@@ -180,35 +175,8 @@ def test_the_template_names_no_address_and_makes_no_markup_of_text():
 # ---- in a real browser
 
 
-class Page:
-    """A page in Chromium, used by keys and clicks as a reader would."""
-
-    def __init__(self, driver, path: Path):
-        from selenium.webdriver.common.action_chains import ActionChains
-        from selenium.webdriver.common.keys import Keys
-
-        self.driver, self.path, self.actions, self.keys = driver, path, ActionChains, Keys
-
-    def open(self, width: int = 1400, dark: bool = False, path: Path | None = None) -> None:
-        """Loads the page (or another) in a window of a width, in pixels, on a system with a light or a dark theme."""
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
-        self.driver.get((path or self.path).as_uri())
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.actions(self.driver).send_keys(getattr(self.keys, key, key)).perform()
-
-    def click(self, selector: str) -> None:
-        self.driver.find_element("css selector", selector).click()
-
-    def js(self, expression: str, *arguments: object) -> object:
-        return self.driver.execute_script(f"return {expression}", *arguments)
-
-    def text(self, selector: str) -> str:
-        return self.js("document.querySelector(arguments[0]).textContent", selector)
+class CaseStudies(Page):
+    """The page of case studies."""
 
     def found(self) -> list[int]:
         """The test rows that the filters leave, in their order; all are made first."""
@@ -221,23 +189,8 @@ class Page:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory, folder, page):
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs Chromium and its driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (requirements-dev.txt)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    for flag in (
-        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-        "disable-component-update disable-sync disable-dev-shm-usage"
-    ).split():
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        yield Page(driver, (folder / artifacts.CASE_STUDY.path).resolve())
-    finally:
-        driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield CaseStudies(driver, (folder / artifacts.CASE_STUDY.path).resolve().as_uri())
 
 
 @IN_A_BROWSER
@@ -258,14 +211,12 @@ class TestInABrowser:
         reviews = browser.js("[...document.querySelectorAll('.review p')].map(e => e.textContent)")
         assert sorted(reviews) == sorted(predicted["reviews"])
         assert browser.driver.get_log("browser") == []
-        sent = [json.loads(entry["message"])["message"] for entry in browser.driver.get_log("performance")]
-        addresses = {m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"}
-        assert {address.partition(":")[0] for address in addresses} == {"file"}
+        assert {address.partition(":")[0] for address in browser.requested()} == {"file"}
 
     def test_the_policy_stops_every_script_but_the_pages_own(self, browser, page, tmp_path):
         path = tmp_path / "page.html"
         path.write_text(page.replace("<main", f"<script>{ATTACK}<main", 1), encoding="utf-8")
-        browser.open(path=path)
+        browser.open(address=path.as_uri())
         assert browser.js("document.querySelectorAll('img[onerror]').length") == 1
         assert browser.js("new Promise(done => setTimeout(() => done(window.hacked), 100))") is None
         with pytest.raises(Exception, match="TrustedHTML"):
@@ -296,7 +247,7 @@ class TestInABrowser:
         folder = put_toy_dataset(tmp_path, summaries=True)
         put_predictions(folder)
         data = data_in(make_page(folder, "--rows", 10))
-        browser.open(path=folder / artifacts.CASE_STUDY.path)
+        browser.open(address=(folder / artifacts.CASE_STUDY.path).as_uri())
         assert browser.text("#about").startswith(
             f"This page shows 10 of {len(predicted)} test rows: 5 drawn at random from all (seed 42), and the 5 with"
         )
@@ -456,27 +407,3 @@ class TestInABrowser:
         details = {"DisclosureTriangle", "group"}
         nameless = [node for node in nodes if not node.get("name", {}).get("value")]
         assert [node["role"]["value"] for node in nameless if node["role"]["value"] not in details] == []
-
-
-# Elements whose own text has less contrast with what is behind it than WCAG AA asks for (4.5 to 1).
-CONTRASTS = """(() => {
-  const light = (colour) => {
-    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(Number).map(
-      (part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-  };
-  const behind = (element) => {
-    for (let up = element; up; up = up.parentElement) {
-      const colour = getComputedStyle(up).backgroundColor;
-      if (!/, 0\\)$/.test(colour)) return colour;
-    }
-  };
-  return [...document.querySelectorAll("body *")]
-    .filter((element) => element.checkVisibility() && !element.closest("[aria-hidden], script, .skip")
-      && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
-    .map((element) => {
-      const [one, other] = [light(getComputedStyle(element).color), light(behind(element))];
-      return [element.className || element.localName, (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05)];
-    })
-    .filter(([, ratio]) => !(ratio >= 4.5));
-})()"""
