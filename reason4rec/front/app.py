@@ -6,7 +6,7 @@ asked for. Nothing that a visitor writes is kept or logged.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -119,47 +119,52 @@ def _answer(app: FastAPI, recommender: "Recommender", settings: Settings, line: 
     """What the experts are asked for."""
     known = recommender.known
 
-    def user_in(body: bodies.Asker) -> Question:
+    def question_in(body: bodies.Explain) -> Question:
+        _check_known(known.user, body.user_id)
+        _check_known(known.item, body.item_id)
+        return checked(body.question(), known)
+
+    def user_in(body: bodies.Asker, items: Sequence[str] = ()) -> Question:
         """The user of a question, checked, beside an item that stands for any."""
         _check_known(known.user, body.user_id)
+        for item in items:
+            _check_known(known.item, item)
         return checked(Question(user_id=body.user_id, title="any", user_reviews=body.reviews()), known)
 
-    async def wait_for(request: Request, job: Job) -> object:
-        return await _waited_for(request, line, job, settings.timeout)
+    async def answers_to(request: Request, job: Job) -> dict:
+        return {"answers": await _waited_for(request, line, job, settings.timeout)}
 
+    # Checks are made in threads: ids near one that is not known take a while to find.
     @app.post("/api/explain", response_model=bodies.Said, responses=TROUBLE)
     async def explain(request: Request, body: bodies.Explain) -> dict:
         """The rating of one item by one user, with the reason and the histories that it rests on."""
-        _check_known(known.user, body.user_id)
-        _check_known(known.item, body.item_id)
-        answer = await wait_for(request, Job(question=checked(body.question(), known)))
-        return _plain(as_data(answer))
+        question = await asyncio.to_thread(question_in, body)
+        (answer,) = await _waited_for(request, line, Job(question=question), settings.timeout)
+        return answer
 
     @app.post("/api/rank", response_model=bodies.SaidOfMany, responses=TROUBLE)
     async def rank(request: Request, body: bodies.Rank) -> dict:
         """The answers for several items and one user, the highest rating first."""
-        user = user_in(body)
-        for item in body.item_ids:
-            _check_known(known.item, item)
+        user = await asyncio.to_thread(user_in, body, body.item_ids)
         work = partial(recommender.rank, user.user_id, body.item_ids, user.user_reviews)
-        return await _many(await wait_for(request, Job(work=work, size=len(body.item_ids))))
+        return await answers_to(request, Job(work=work, size=len(body.item_ids)))
 
     @app.post("/api/recommend", response_model=bodies.SaidOfMany, responses=TROUBLE)
     async def recommend(request: Request, body: bodies.Recommend) -> dict:
         """Items that the user has not reviewed, the highest rating first."""
-        user = user_in(body)
+        user = await asyncio.to_thread(user_in, body)
         work = partial(recommender.recommend, user.user_id, body.k, user.user_reviews)
-        return await _many(await wait_for(request, Job(work=work, size=bodies.SHORTLIST)))
+        return await answers_to(request, Job(work=work, size=bodies.SHORTLIST))
 
 
-async def _waited_for(request: Request, line: Line, job: Job, seconds: float) -> object:
-    """The answer to a job, unless the time is over or the visitor has gone before."""
+async def _waited_for(request: Request, line: Line, job: Job, seconds: float) -> list[dict]:
+    """The answers to a job as plain data, unless the time is over or the visitor has gone before."""
     future = asyncio.wrap_future(line.put(job).future)
     gone = asyncio.create_task(_gone(request))
     try:
         await asyncio.wait({future, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
-            return future.result()
+            return await asyncio.to_thread(_plain, future.result())
         if gone.done():
             raise HTTPException(CLIENT_GONE, "the client has gone")
         raise HTTPException(504, f"no answer within {seconds:g} s; ask again later")
@@ -180,18 +185,17 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _many(answers: list[Answer]) -> dict:
-    return {"answers": await asyncio.to_thread(lambda: [_plain(as_data(answer)) for answer in answers])}
-
-
-def _plain(data: dict) -> dict:
-    """An answer without numbers that JSON does not have."""
+def _plain(said: Answer | Sequence[Answer]) -> list[dict]:
+    """One answer or several as data without numbers that JSON does not have."""
 
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
-    numbers = {name: number(data[name]) for name in ("rating", "median")}
-    return data | numbers | {"probabilities": list(map(number, data["probabilities"]))}
+    found = [as_data(answer) for answer in ([said] if isinstance(said, Answer) else said)]
+    for data in found:
+        data |= {name: number(data[name]) for name in ("rating", "median")}
+        data["probabilities"] = list(map(number, data["probabilities"]))
+    return found
 
 
 def _check_known(find: Callable[[str], str], given: str | None) -> None:

@@ -15,7 +15,7 @@ LONGEST_TEXT = 50_000  # characters of a given review or title; prompts are cut 
 MOST_REVIEWS = 1_000  # given of one user or item
 
 
-class NothingLeft(InputError):
+class NothingLeft(InputError):  # noqa: N818
     """There is no item to recommend to a user who has reviewed them all."""
 
 
