@@ -17,6 +17,7 @@ from reason4rec.errors import InputError
 from reason4rec.run import options
 from reason4rec.run.options import Options, Parser, Resolved, names_of, option
 from reason4rec.run.pipeline import Pipeline, StepSpec, load
+from reason4rec.run.project import check_clone
 from reason4rec.run.step import Common, guarded, read_config, run_command
 
 
@@ -99,6 +100,7 @@ def run(words: Sequence[str]) -> int:
 
         print(dry_run(pipeline, steps, lambda step: handed_on(pipeline, step, command, given)))
         return 0
+    check_clone("the scripts of the steps")
     python = os.environ.get("PYTHON") or sys.executable
     with pipeline.around(given) as variables:
         environment = os.environ | dict(variables)
