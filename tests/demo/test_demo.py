@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from reason4rec.data import catalog, schema
 from reason4rec.data.history import HistoryIndex
@@ -15,8 +16,9 @@ from reason4rec.demo.world import ASPECTS
 from reason4rec.evaluation.metrics import expected_rating
 from reason4rec.llm.local import load
 from reason4rec.run import files, records
-from reason4rec.systems.reason4rec import artifacts, by_options, prompts
+from reason4rec.systems.reason4rec import artifacts, by_options, model_card, prompts
 from reason4rec.systems.reason4rec import facts as facts_module
+from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.prompts import is_summary
 
@@ -49,6 +51,17 @@ def results(demo):
     summaries = schema.read(folder, artifacts.SUMMARIES)
     ratings = schema.read(folder, artifacts.TEST_RATINGS)
     return folder, summaries, ratings
+
+
+@pytest.mark.parametrize("adapter", EXPERTS)
+def test_the_records_of_a_run_lead_from_its_errors_to_each_adapter_whose_card_has_them(demo, adapter):
+    root, _ = demo
+    path, folder = root / "checkpoints" / "Demo_data" / adapter, root / "data" / "Demo_data"
+    card = ModelCard(model_card.text_of(model_card.read(path, folder)))
+    assert {one.dataset_name for one in card.data.eval_results} >= {"Demo_data, all test rows"}
+    assert "about" not in re.search(r"Training rows: (.*)", card.text)[1]
+    assert "answers by rule" in card.text and "made up" in card.text
+    assert str(root) not in str(card) and str(ROOT) not in str(card)
 
 
 def test_summaries_have_the_three_parts(results):
