@@ -36,7 +36,7 @@ def closing(options: Resolved) -> str:
     ]
     if (common.folder / TEST_RATINGS.path).exists():
         first = schema.read(common.folder, TEST_RATINGS).iloc[0]
-        python = os.environ.get("PYTHON", "python")
+        python = os.environ.get("PYTHON", "python").removeprefix(f"{os.getcwd()}{os.sep}")
         asked = shlex.join(("--user", first["user_id"], "--item", first["item_id"]))
         lines += [f"ask:  {python} -m reason4rec explain {flags} {asked}"]
     return "\n".join(lines)
