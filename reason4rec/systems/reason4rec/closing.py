@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from pathlib import Path
 
 from reason4rec.data import schema
 from reason4rec.evaluation import ratings, tables
@@ -36,7 +37,7 @@ def closing(options: Resolved) -> str:
     ]
     if (common.folder / TEST_RATINGS.path).exists():
         first = schema.read(common.folder, TEST_RATINGS).iloc[0]
-        python = os.environ.get("PYTHON", "python")
+        python = os.environ.get("PYTHON", "python").removeprefix(f"{Path.cwd()}{os.sep}")
         asked = shlex.join(("--user", first["user_id"], "--item", first["item_id"]))
         lines += [f"ask:  {python} -m reason4rec explain {flags} {asked}"]
     return "\n".join(lines)

@@ -222,6 +222,14 @@ def test_a_user_of_whom_nothing_is_known_is_answered_with_a_note(recommender):
     assert any("this user" in note for note in answer.notes)
 
 
+def test_numbers_of_a_table_were_refused_because_they_are_numpys(recommender, predicted):
+    row = predicted.iloc[0]
+    asked = recommender.explain(row["user_id"], row["item_id"], before=row["unixReviewTime"])
+    assert asked == recommender.explain_all(questions_of(predicted))[0]
+    given = {"title": "t", "rating": np.int64(4), "text": "Fine.", "time": np.int64(7)}
+    assert recommender.explain(user_reviews=[given], item_id=row["item_id"]).user_average == 4.0
+
+
 def test_a_ranking_is_sorted_and_holds_each_item_once(recommender, predicted):
     items = list(recommender.known.items)[:5]
     ranked = recommender.rank(predicted["user_id"][0], [*items, items[0]])
