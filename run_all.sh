@@ -11,7 +11,7 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # PYTHON names another interpreter that has the requirements; without it the clone gets an environment of its own.
 if [ -z "${PYTHON:-}" ]; then
   more=()
-  if [[ " $* " == *[\ =]smollm2-135m\ * ]]; then more=(requirements-smollm2.txt); fi
+  if [[ " $* " == *[\ =]smollm2-135m\ * ]]; then more=(--no-deps requirements-smollm2.txt); fi
   . "$project/install.sh" requirements.txt "${more[@]}"
 fi
 export PYTHON PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false

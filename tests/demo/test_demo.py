@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 
 from reason4rec.data import catalog, schema
 from reason4rec.data.history import HistoryIndex
@@ -15,8 +17,9 @@ from reason4rec.demo.world import ASPECTS
 from reason4rec.evaluation.metrics import expected_rating
 from reason4rec.llm.local import load
 from reason4rec.run import files, records
-from reason4rec.systems.reason4rec import artifacts, by_options, prompts
+from reason4rec.systems.reason4rec import artifacts, by_options, model_card, prompts
 from reason4rec.systems.reason4rec import facts as facts_module
+from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.prompts import is_summary
 
@@ -49,6 +52,17 @@ def results(demo):
     summaries = schema.read(folder, artifacts.SUMMARIES)
     ratings = schema.read(folder, artifacts.TEST_RATINGS)
     return folder, summaries, ratings
+
+
+@pytest.mark.parametrize("adapter", EXPERTS)
+def test_the_records_of_a_run_lead_from_its_errors_to_each_adapter_whose_card_has_them(demo, adapter):
+    root, _ = demo
+    path, folder = root / "checkpoints" / "Demo_data" / adapter, root / "data" / "Demo_data"
+    card = ModelCard(model_card.text_of(model_card.read(path, folder)))
+    assert {one.dataset_name for one in card.data.eval_results} >= {"Demo_data, all test rows"}
+    assert "about" not in re.search(r"Training rows: (.*)", card.text)[1]
+    assert "answers by rule" in card.text and "made up" in card.text
+    assert str(root) not in str(card) and str(ROOT) not in str(card)
 
 
 def test_summaries_have_the_three_parts(results):
@@ -124,6 +138,29 @@ def test_the_demo_says_that_its_teacher_is_a_stand_in_and_prints_the_table(demo)
     _, output = demo
     assert "a stand-in for ChatGPT at http://127.0.0.1" in output
     assert re.search(r"Reason4Rec \(demo model\) +warm", output)
+
+
+def test_the_notebook_runs_on_the_demo_from_top_to_bottom(demo):
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient").NotebookClient
+    root, _ = demo
+    notebook = nbformat.read(ROOT / "docs" / "tour.ipynb", 4)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    own = 'data_root, checkpoint_root = clone / "0_Data", clone / "checkpoints"'
+    assert own in first.source
+    first.source = first.source.replace(
+        own, f"data_root, checkpoint_root = Path({str(root / 'data')!r}), Path({str(root / 'checkpoints')!r})"
+    )
+    # The cells hold the assertions: that an answer is the script's, for one.
+    client(notebook, timeout=180, resources={"metadata": {"path": str(ROOT / "docs")}}).execute()
+
+
+def test_a_run_ends_with_a_command_that_asks_its_experts(demo):
+    _, output = demo
+    command = next(line.partition(" -m ")[2] for line in output.splitlines() if line.startswith("ask: "))
+    done = subprocess.run([sys.executable, "-m", *shlex.split(command)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Reason" in done.stdout
 
 
 def test_every_step_ends_with_a_card(demo):

@@ -16,6 +16,7 @@ CODE = [
     *(ROOT / "tests" / "benchmarks").glob("*.py"),
 ]
 INSTALLING = [
+    ROOT / "Dockerfile",
     *ROOT.glob("*.sh"),
     *ROOT.glob("requirements*"),
     *(ROOT / "tests").glob("*.sh"),

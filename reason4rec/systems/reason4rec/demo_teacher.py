@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from reason4rec.errors import InputError
 from reason4rec.run.options import Resolved
-from reason4rec.run.project import ROOT
+from reason4rec.run.project import python_path
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.options import SERVERS
@@ -26,8 +26,7 @@ def demo_teacher(options: Resolved) -> Iterator[Mapping[str, str]]:
         yield {}
         return
     command = [sys.executable, "-u", "-m", "reason4rec.demo.stand_in", "--port", "0"]
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    server = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, env=os.environ | python_path(), stdout=subprocess.PIPE, text=True)
     try:
         address = next((word for word in server.stdout.readline().split() if word.startswith("http")), None)
         if address is None:

@@ -17,6 +17,7 @@ from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
 from reason4rec.systems.reason4rec.targets import LEAST_HISTORY
 from reason4rec.training.recipe import MAX_LENGTH, SAVE_MINUTES
+from reason4rec.training.trackers import Tracker
 
 TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
 RULES = "rules"  # the name under which --teacher_model knows the rule teacher
@@ -283,6 +284,7 @@ class Execution(Options):
         changes_output=False,
     )
     save_minutes: Positive = option(SAVE_MINUTES, "minutes between checkpoints within an epoch", changes_output=False)
+    report_to: tuple[Tracker, ...] = option((), "trackers that are told the losses", changes_output=False)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
 from reason4rec.run import markdown
 from reason4rec.run.files import Artifact, folder_in, write_text
-from reason4rec.run.project import ROOT, own
+from reason4rec.run.project import ROOT, check_clone, own
 from reason4rec.run.records import read_record, versions
 from reason4rec.run.step import guarded
 from reason4rec.systems.reason4rec import diagnosis
@@ -47,6 +47,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Publishes if asked to, and writes README's tables."""
+    check_clone("README and the published results")
     if args.publish:
         publish(folder_in(args.data_root, args.dataset, "--dataset"), args.dataset, args.minutes)
     for page in PAGES:

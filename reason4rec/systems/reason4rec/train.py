@@ -25,7 +25,7 @@ from reason4rec.llm.base import resolve_device
 from reason4rec.llm.shape import size_of
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
 from reason4rec.systems.reason4rec.options import Execution, Training
-from reason4rec.training import processes, sft
+from reason4rec.training import processes, sft, trackers
 from reason4rec.training.recipe import Recipe, batch_for, checked, rate_factor
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def train(step: "ExpertStep") -> None:
     device = resolve_device(options.device)
     state = processes.started(device)
     with processes.one_speaks(state):
+        processes.together(state, lambda: trackers.check(options.report_to))
         execution = processes.together(
             state,
             lambda: sft.execution_of(
@@ -100,6 +101,7 @@ def train(step: "ExpertStep") -> None:
             lambda: step.read(rows)[: step.common.limit],
             state,
             options.save_minutes,
+            options.report_to,
         )
         if found:
             n_rows = found.pop("rows")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reason4rec.data.history import Entry
@@ -92,11 +93,12 @@ def checked(question: Question, known: Known) -> Question:
         raise InputError("item: give either the id of a known item or the title of a new one")
     if question.item_reviews and question.title is None:
         raise InputError("item_reviews: they are those of a new item, which has a title instead of an id")
-    if question.before is not None and type(question.before) is not int:
-        raise InputError(f"before {question.before!r}: expected a time in unix seconds")
-    reviews = question.user_reviews
+    before, reviews = _plain(question.before), question.user_reviews
+    if before is not None and type(before) is not int:
+        raise InputError(f"before {ascii(before)[:60]}: expected a time in unix seconds")
     return replace(
         question,
+        before=before,
         user_id=None if question.user_id is None else known.user(question.user_id),
         item_id=None if question.item_id is None else known.item(question.item_id),
         user_reviews=None if reviews is None else tuple(reviews_in(reviews, "user_reviews")),
@@ -128,7 +130,7 @@ def _review(given: object, where: str, titled: bool) -> Review:
     if "title" not in given and not titled:
         given = {"title": ""} | given
     try:
-        review = _REVIEW.validate_python(given)
+        review = _REVIEW.validate_python({name: _plain(value) for name, value in given.items()})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "review"
@@ -151,6 +153,11 @@ def checked_title(title: object, where: str) -> str:
     if len(title) > LONGEST_TEXT:
         raise InputError(f"{where}: its title has {len(title):,} characters; give at most {LONGEST_TEXT:,}")
     return title.strip()
+
+
+def _plain(value: object) -> object:
+    """A value of a table's cell, which may be one of numpy's, as Python has it."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _shown(value: object) -> str:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Self
 
 from reason4rec.data import schema
-from reason4rec.data.catalog import STARS
+from reason4rec.data.catalog import DEMO, STARS
 from reason4rec.data.fields import number
 from reason4rec.data.history import History, HistoryIndex
 from reason4rec.data.schema import TEST, VALID
@@ -171,7 +171,7 @@ def _notes_on(history: History) -> list[str]:
 
 def _notes_of(step: ExpertStep) -> tuple[str, ...]:
     """What holds of every answer of a run."""
-    notes = []
+    notes = ["the demo's users, items and reviews are made up"] if step.common.dataset == DEMO else []
     if limit := trial_of(step):
         notes.append(f"a trial run with --limit {limit}: only the reviews that its rows need are known")
     if step.dataset.scale != STARS:

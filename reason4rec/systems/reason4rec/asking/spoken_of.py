@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from reason4rec.data.history import Entry
+from reason4rec.systems.reason4rec.asking.questions import Answer
 from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
 from reason4rec.systems.reason4rec.reason_checks import aspects, named_aspects
 
@@ -32,3 +34,12 @@ def _spans(text: str, named: set[tuple[str, ...]]) -> list[Span]:
                 start = keyword.start() + len(words) - len(words.lstrip())
                 found.append((start, start + len(words.strip().rstrip("."))))
     return found
+
+
+def as_data(answer: Answer) -> dict[str, object]:
+    """An answer as plain data for JSON; each entry of a history has `spoken_of`, the spans that the reason names."""
+    data = asdict(answer)
+    for side in ("user_history", "item_history"):
+        spans = spoken_of(getattr(answer, side), answer.reason)
+        data[side] = [asdict(entry) | {"spoken_of": found} for entry, found in zip(getattr(answer, side), spans)]
+    return data
