@@ -5,6 +5,7 @@
 Only this machine reaches them, unless --host says otherwise.
 """
 
+import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.asking.recommender import Recommender
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-EVERY_ADDRESS = ("0.0.0.0", "::")
 NEEDED = ("fastapi", "uvicorn")
 SECONDS_TO_END = 5  # for requests that are under way when the server is ended
 
@@ -50,9 +50,10 @@ def serve(words: Sequence[str]) -> None:
     with listening(host, values["port"]) as listener:
         recommender = loaded(values)
         _try_out(recommender)
-        _tell(host, listener.getsockname()[1])
+        settings = settings_of(values, listener)
+        _tell(host, listener)
         with suppress(KeyboardInterrupt):
-            _run(recommender, settings_of(values), listener)
+            _run(recommender, settings, listener)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -70,14 +71,15 @@ def listening(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def settings_of(values: dict[str, object]) -> "Settings":
-    """How the app serves, from the options of the command."""
+def settings_of(values: dict[str, object], listener: socket.socket) -> "Settings":
+    """How the app serves, from the options of the command and the address that they led to."""
     from reason4rec.front.app import Settings
 
-    host = str(values["host"])
-    every = host in EVERY_ADDRESS
-    names = {*LOOPBACK, host.lower(), *([socket.gethostname().lower()] if every else [])}
-    return Settings(str(values["dataset"]), names, every, values["queue"], values["timeout"])
+    address = ipaddress.ip_address(listener.getsockname()[0])
+    names = {*LOOPBACK, str(address), str(values["host"]).lower()}
+    if address.is_unspecified:
+        names.add(socket.gethostname().lower())
+    return Settings(str(values["dataset"]), names, address.is_unspecified, values["queue"], values["timeout"])
 
 
 def _try_out(recommender: "Recommender") -> None:
@@ -86,11 +88,12 @@ def _try_out(recommender: "Recommender") -> None:
     recommender.explain(known.found_users("", 1)[0]["id"], known.found_items("", 1)[0]["id"])
 
 
-def _tell(host: str, port: int) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    print(f"the page is at http://{shown}:{port}/, the API at /openapi.json; Ctrl-C ends both", flush=True)
-    if host not in LOOPBACK:
-        print(f"note: everybody who reaches {shown}:{port} may ask, and nothing on the way is encrypted", flush=True)
+def _tell(host: str, listener: socket.socket) -> None:
+    address, port, *_ = listener.getsockname()
+    shown = f"{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"the page is at http://{shown}/, the API at /openapi.json; Ctrl-C ends both", flush=True)
+    if not ipaddress.ip_address(address).is_loopback:
+        print(f"note: everybody who reaches {shown} may ask, and nothing on the way is encrypted", flush=True)
 
 
 def _run(recommender: "Recommender", settings: "Settings", listener: socket.socket) -> None:

@@ -481,12 +481,16 @@ def test_without_its_packages_the_command_says_how_to_install_them(monkeypatch):
         serve.serve(["--dataset", "Demo_data"])
 
 
-def test_the_command_names_the_hosts_that_may_be_asked_for():
-    given = {"dataset": "Toy_data", "queue": 3, "timeout": 4}
-    settings = serve.settings_of(given | {"host": "recsys.lan"})
-    assert (settings.queue, settings.timeout, settings.any_address) == (3, 4, False)
-    assert set(settings.hosts) == {"localhost", "127.0.0.1", "::1", "recsys.lan"}
-    assert serve.settings_of(given | {"host": "0.0.0.0"}).any_address
+@pytest.mark.parametrize(
+    "host, everywhere", [("127.0.0.2", False), ("LocalHost", False), ("0.0.0.0", True), ("0", True)]
+)
+def test_the_hosts_that_may_be_asked_for_follow_from_where_the_command_listens(host, everywhere, capsys):
+    with serve.listening(host, 0) as listener:
+        settings = serve.settings_of({"dataset": "Toy_data", "queue": 3, "timeout": 4, "host": host}, listener)
+        serve._tell(host, listener)
+    assert (settings.queue, settings.timeout, settings.any_address) == (3, 4, everywhere)
+    assert set(settings.hosts) >= {"localhost", "127.0.0.1", "::1", host.lower()}
+    assert ("everybody" in capsys.readouterr().out) == everywhere
 
 
 @pytest.mark.slow

@@ -208,6 +208,7 @@ def test_recommended_items_can_be_opened_one_by_one(browser):
     browser.press("TAB", "TAB", "ENTER")
     assert browser.heading() == "Blue Train"
     assert browser.js("location.hash") == "#user=ada&item=i2"
+    assert browser.js("document.querySelector('#item').value") == "Blue Train"
     browser.click(".back")
     assert browser.text(":focus .title") == "Blue Train"
 
