@@ -160,39 +160,48 @@ def page(
         "rows": [
             {
                 "row": position,
-                "user": str(row["user_id"]),
-                "item": str(row["item_id"]),
-                "title": row["title"],
-                "time": int(row["unixReviewTime"]),
-                "rating": float(row["ratings"]),
-                "pred": _finite(row[PREDICTION]),
                 "median": _finite(medians[position]),
                 "base": baseline and _finite(baseline.predictions[position]),
-                "p": _probabilities(row),
-                "reason": row[REASON],
-                "review": row["reviews"],
-                "warm": history.warm,
                 "drawn": was_drawn,
                 "order": place,
-                # Entries of an item stand in the histories of many rows, so each is on the page once.
-                "histories": [
-                    {
-                        "count": count,
-                        "average": None if average is None else round(average, DIGITS),
-                        "entries": [entries.setdefault(entry, len(entries)) for entry in side],
-                    }
-                    for count, average, side in (
-                        (history.user_count, history.user_average, history.user),
-                        (history.item_count, history.item_average, history.item),
-                    )
-                ],
             }
+            | _row(row, history, entries)
             for position, was_drawn, place, row, history in zip(
                 chosen.tolist(), drawn.tolist(), places, shown.to_dict("records"), histories
             )
         ],
     }
     return _filled(TEMPLATE.read_text(encoding="utf-8"), data | {"entries": [astuple(entry) for entry in entries]})
+
+
+def _row(row: dict, history: History, entries: dict[Entry, int]) -> dict:
+    """What a page shows of a predicted row; `entries` numbers those of the histories, and takes in what is new.
+
+    Entries of an item stand in the histories of many rows, so each is on the page once.
+    """
+    return {
+        "user": str(row["user_id"]),
+        "item": str(row["item_id"]),
+        "title": row["title"],
+        "time": int(row["unixReviewTime"]),
+        "rating": float(row["ratings"]),
+        "pred": _finite(row[PREDICTION]),
+        "p": _probabilities(row),
+        "reason": row[REASON],
+        "review": row["reviews"],
+        "warm": history.warm,
+        "histories": [
+            {
+                "count": count,
+                "average": None if average is None else round(average, DIGITS),
+                "entries": [entries.setdefault(entry, len(entries)) for entry in side],
+            }
+            for count, average, side in (
+                (history.user_count, history.user_average, history.user),
+                (history.item_count, history.item_average, history.item),
+            )
+        ],
+    }
 
 
 def as_json_in_html(data: object) -> str:

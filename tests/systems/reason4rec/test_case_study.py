@@ -19,6 +19,7 @@ from reason4rec.evaluation import metrics
 from reason4rec.evaluation.metrics import errors, expected_rating, median_rating, row_errors
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.run import files, records
+from reason4rec.run.project import find
 from reason4rec.systems.reason4rec import artifacts, case_study
 from reason4rec.systems.reason4rec.artifacts import (
     REASON,
@@ -28,6 +29,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_SUMMARIES,
     TEST_RATINGS,
 )
+from reason4rec.systems.reason4rec.facts import DEMO_BASE
 from reason4rec.systems.reason4rec.options import RULES
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
@@ -203,6 +205,18 @@ def test_a_page_of_made_up_reviews_did_not_say_so(tmp_path):
         assert case_study.CAVEATS[STAND_IN] in told
         assert (case_study.CAVEATS.get(teacher) in told) == (teacher in case_study.CAVEATS)
         assert case_study.CAVEATS[case_study.MADE_UP] not in told
+
+
+def test_a_page_says_that_the_demos_tiny_model_wrote_it(tmp_path):
+    folder = put_toy_dataset(tmp_path, summaries=True)
+    put_predictions(folder)
+    predictor = tmp_path / folder.name / artifacts.PREDICTOR.path
+    predictor.mkdir(parents=True)
+    settings = {"base_model": DEMO_BASE, "base_sha256": files.sha256(find(DEMO_BASE)), "max_length": 512}
+    (predictor / "settings.json").write_text(json.dumps(settings))
+    assert case_study.CAVEATS[case_study.TINY] in data_in(make_page(folder))["caveats"]
+    (predictor / "settings.json").write_text(json.dumps(settings | {"base_sha256": "0"}))
+    assert case_study.CAVEATS[case_study.TINY] not in data_in(make_page(folder))["caveats"]
 
 
 def test_the_page_holds_what_the_model_saw_and_said(folder, predicted, page):
