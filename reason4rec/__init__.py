@@ -6,6 +6,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reason4rec.systems.reason4rec.asking.questions import Answer, Question, Review
+    from reason4rec.systems.reason4rec.asking.recommender import Recommender
+
+__all__ = ["Answer", "Question", "Recommender", "Review"]
+
 # Without these nothing runs; of the others, the step that needs one names it.
 NEEDED = ("duckdb", "httpx2", "numpy", "openai", "pandas", "pydantic", "torch", "tqdm", "transformers", "yaml")
 
@@ -45,3 +52,12 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # At each start on a CPU, bitsandbytes warns of a kernel package that it does without.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def __getattr__(name: str) -> object:
+    """The names of the front door, loaded when they are wanted: a step that asks nothing does not wait for them."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from reason4rec.systems.reason4rec.asking import questions, recommender
+
+    return recommender.Recommender if name == "Recommender" else getattr(questions, name)

@@ -17,6 +17,7 @@ BELOW = {
     "training": {"errors", "run", "data", "llm"},
     "evaluation": {"errors", "run", "data", "llm"},
     "systems": {"errors", "run", "data", "llm", "training", "evaluation"},
+    "front": {"errors", "run", "data", "llm", "training", "evaluation", "systems"},
     "demo": {"errors", "run", "data", "llm", "training", "evaluation", "systems"},
 }
 SHARED = ("run", "data", "llm", "training", "evaluation")

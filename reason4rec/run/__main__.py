@@ -125,5 +125,10 @@ def system_in(words: Sequence[str]) -> str:
     raise InputError("--system NAME says which system to run")
 
 
+def command(words: Sequence[str]) -> None:
+    """Runs the steps that a command line asks for, and ends with their exit code."""
+    sys.exit(run(words))
+
+
 if __name__ == "__main__":
-    guarded(lambda: sys.exit(run(sys.argv[1:])))
+    guarded(lambda: command(sys.argv[1:]))

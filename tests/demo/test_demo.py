@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,29 @@ def test_the_demo_says_that_its_teacher_is_a_stand_in_and_prints_the_table(demo)
     _, output = demo
     assert "a stand-in for ChatGPT at http://127.0.0.1" in output
     assert re.search(r"Reason4Rec \(demo model\) +warm", output)
+
+
+def test_the_notebook_runs_on_the_demo_from_top_to_bottom(demo):
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient").NotebookClient
+    root, _ = demo
+    notebook = nbformat.read(ROOT / "docs" / "tour.ipynb", 4)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    own = 'data_root, checkpoint_root = clone / "0_Data", clone / "checkpoints"'
+    assert own in first.source
+    first.source = first.source.replace(
+        own, f"data_root, checkpoint_root = Path({str(root / 'data')!r}), Path({str(root / 'checkpoints')!r})"
+    )
+    # The cells hold the assertions: that an answer is the script's, for one.
+    client(notebook, timeout=180, resources={"metadata": {"path": str(ROOT / "docs")}}).execute()
+
+
+def test_a_run_ends_with_a_command_that_asks_its_experts(demo):
+    _, output = demo
+    command = next(line.partition(" -m ")[2] for line in output.splitlines() if line.startswith("ask: "))
+    done = subprocess.run([sys.executable, "-m", *shlex.split(command)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Reason" in done.stdout
 
 
 def test_every_step_ends_with_a_card(demo):

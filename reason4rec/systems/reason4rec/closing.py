@@ -1,9 +1,14 @@
 """What a run of Reason4Rec prints at its end: our row beside the best others, the places of results, what is next."""
 
+import os
+import shlex
+from pathlib import Path
+
+from reason4rec.data import schema
 from reason4rec.evaluation import ratings, tables
 from reason4rec.run.options import Resolved
 from reason4rec.run.step import Common
-from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, METRICS, REASON_QUALITY, VALID_METRICS
+from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, METRICS, REASON_QUALITY, TEST_RATINGS, VALID_METRICS
 from reason4rec.systems.reason4rec.options import Split
 
 
@@ -30,4 +35,9 @@ def closing(options: Resolved) -> str:
         f"next: python 3_Predictor/9_diagnosis.py {flags} shows which step fails",
         f"      python 3_Predictor/6_ablations.py {flags} shows what each part is worth",
     ]
+    if (common.folder / TEST_RATINGS.path).exists():
+        first = schema.read(common.folder, TEST_RATINGS).iloc[0]
+        python = os.environ.get("PYTHON", "python").removeprefix(f"{Path.cwd()}{os.sep}")
+        asked = shlex.join(("--user", first["user_id"], "--item", first["item_id"]))
+        lines += [f"ask:  {python} -m reason4rec explain {flags} {asked}"]
     return "\n".join(lines)

@@ -39,20 +39,24 @@ def answer(mode: str, rating: float, reason: str) -> str:
 
 
 def predict(
-    mode: str, model: "LanguageModel", asked: Sequence[Prompt], max_new_tokens: int
+    mode: str, model: "LanguageModel", asked: Sequence[Prompt], max_new_tokens: int, quiet: bool = False
 ) -> tuple[np.ndarray, list[str]]:
     """(asked, 5) probabilities of the ratings 1 to 5, and what the model wrote itself (nothing where it does not).
 
-    In one step the probabilities are those after the reason that it wrote, whatever rating it then wrote.
+    In one step the probabilities are those after the reason that it wrote, whatever rating it then wrote. A `quiet`
+    call shows no bar.
     """
-    written = model.generate(asked, max_new_tokens=max_new_tokens) if mode in WRITES_ITSELF else [""] * len(asked)
+    written = [""] * len(asked)
+    if mode in WRITES_ITSELF:
+        written = model.generate(asked, max_new_tokens=max_new_tokens, what="" if quiet else "generating")
+    what = "" if quiet else "scoring"
     if mode == "rating_first":
         written = [text.partition("\n")[2].strip() for text in written]
     if mode == "one_step":
         written = [text.partition(RATING_PREFIX.strip())[0].strip() for text in written]
         begun = [f"{text}\n" for text in written]
-        return rating_probabilities(model, asked, begun), written
-    return rating_probabilities(model, asked), written
+        return rating_probabilities(model, asked, begun, what), written
+    return rating_probabilities(model, asked, what=what), written
 
 
 def rating_probabilities(

@@ -1,0 +1,1 @@
+"""Where a person asks: the commands of a shell, and a page with its API."""
