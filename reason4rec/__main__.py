@@ -7,11 +7,10 @@ python -m reason4rec explain --dataset Demo_data --user ID --item ID
 import difflib
 import importlib
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from reason4rec.errors import InputError
-from reason4rec.run.project import own
+from reason4rec.front.finished import finished_runs
 from reason4rec.run.step import guarded
 
 
@@ -65,13 +64,6 @@ def overview() -> str:
     else:
         lines.append("No finished run here yet. In a clone, `bash run_all.sh` makes that of the demo.")
     return "\n".join(lines)
-
-
-def finished_runs() -> list[str]:
-    """The datasets in the default folders that have summaries and a Predictor."""
-    trained = {path.parent.name for path in own("checkpoints").glob("*/Predictor") if path.is_dir()}
-    summarised = {path.parent.name for path in Path(own("0_Data")).glob("*/train_summarizer_generation_results.pkl")}
-    return sorted(trained & summarised)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,8 @@ def evaluate(
     """All that is known of the models' errors on the targets, which must have a row each in every run.
 
     `table` and `paired` are those of `compare`. `by_rating` and `by_history` hold MAE and RMSE by the true rating, and
-    by the number of earlier training reviews of user and item together. `calibration` is that of `calibration`.
+    by the number of earlier training reviews of user and item together; the latter with the ends of the MAE's 95%
+    interval. `calibration` is that of `calibration`.
     """
     groups = groups_of(histories)
     table, paired = compare(runs, targets, groups, seed, against)
@@ -143,11 +144,17 @@ def evaluate(
             if (errors := _errors(of_model, ratings, chosen & (values == value)))["n"]
         ]
 
+    by_history = errors_by("history", lengths, list(HISTORY.values()))
+    ends = {
+        (rows, length, model): interval
+        for rows, length in dict.fromkeys((row["rows"], row["history"]) for row in by_history)
+        for model, interval in _mae_intervals(runs, targets, groups[rows] & (lengths == length), seed).items()
+    }
     return {
         "table": table,
         "paired": paired,
         "by_rating": errors_by("rating", ratings, np.unique(ratings).tolist()),
-        "by_history": errors_by("history", lengths, list(HISTORY.values())),
+        "by_history": [row | ends[row["rows"], row["history"], row["model"]] for row in by_history],
         "calibration": [
             {"model": model, "rows": rows} | calibration(np.tile(ratings[chosen], len(of_model)), probabilities)
             for rows, chosen in groups.items()
@@ -183,10 +190,7 @@ def compare(
     ratings = targets["ratings"].to_numpy(dtype=float)
     for rows, chosen in groups.items():
         users = targets.loc[chosen, "user_id"].factorize()[0]
-        absolute = {
-            model: np.stack([metrics.row_errors(ratings, run[PREDICTION].to_numpy())[chosen] for run in of_model])
-            for model, of_model in runs.items()
-        }
+        absolute = _absolute(runs, ratings, chosen)
         squared = {model: errors**2 for model, errors in absolute.items()}
         maes = statistics.compare(absolute, users, against, seed=seed, what=f"paired tests, {rows} rows")
         rmses = statistics.compare(squared, users, aggregate=np.sqrt, seed=seed)
@@ -282,6 +286,21 @@ def read(path: Path) -> dict:
 
 def _gives_probabilities(of_model: Sequence[pd.DataFrame]) -> bool:
     return all(PROBABILITIES[0] in run for run in of_model)
+
+
+def _absolute(runs: Runs, ratings: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """(seeds, n) absolute errors of each model on some rows."""
+    return {
+        model: np.stack([metrics.row_errors(ratings, run[PREDICTION].to_numpy())[chosen] for run in of_model])
+        for model, of_model in runs.items()
+    }
+
+
+def _mae_intervals(runs: Runs, targets: pd.DataFrame, chosen: np.ndarray, seed: int) -> dict[str, dict]:
+    """`mae_low` and `mae_high` of each model on some rows."""
+    users = targets.loc[chosen, "user_id"].factorize()[0]
+    found = statistics.compare(_absolute(runs, targets["ratings"].to_numpy(dtype=float), chosen), users, seed=seed)
+    return {row["model"]: {"mae_low": row["low"], "mae_high": row["high"]} for row in found}
 
 
 def _errors(of_model: Sequence[pd.DataFrame], ratings: np.ndarray, chosen: np.ndarray) -> dict:

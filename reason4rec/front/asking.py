@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.front.finished import dataset_or_the_only_one
 from reason4rec.front.given import reviews_from
 from reason4rec.run import options
 from reason4rec.run.options import Options, Parser, Positive, option
@@ -32,7 +33,7 @@ FORM = "JSON lines or CSV with title, rating (1 to 5), text, and time and item_i
 class Place(Options):
     """the finished run"""
 
-    dataset: str = option("", "whose experts are asked")
+    dataset: str = option("", "whose experts are asked (default: the only finished run)")
     data_root: Path | None = option(None, "folder of all datasets (default: 0_Data)")
     checkpoint_root: Path | None = option(None, "folder of all adapters (default: checkpoints)")
 
@@ -119,14 +120,13 @@ def recommend(words: Sequence[str]) -> None:
 
 
 def parsed(words: Sequence[str], name: str, groups: Sequence[type[Options]], doc: str | None) -> dict[str, object]:
-    """The options of a command by name, those of the run among them; InputError without a dataset."""
+    """The options of a command by name, those of the run among them; InputError where no dataset is meant."""
     parser = Parser(doc or "", groups, command=f"python -m reason4rec {name}")
     command = vars(parser.parse_args(list(words)))
     resolved = options.resolve(groups, command, {})
     values = {one.name: getattr(resolved[group], one.name) for group in groups for one in fields(group)}
-    if not values["dataset"]:
-        raise InputError("--dataset NAME says whose experts are asked")
-    return values | {"given": tuple(command)}
+    roots = values["data_root"], values["checkpoint_root"]
+    return values | {"dataset": dataset_or_the_only_one(values["dataset"], *roots), "given": tuple(command)}
 
 
 def loaded(values: Mapping[str, object]) -> "Recommender":

@@ -105,6 +105,31 @@ def test_errors_by_rating_and_by_history_add_up_to_the_whole():
     assert [row["rating"] for row in result["by_rating"] if row["rows"] == "all"] == [1.0, 3.5, 5.0]
 
 
+def test_errors_by_history_have_the_interval_that_a_table_of_those_rows_alone_would_have():
+    rng = np.random.default_rng(0)
+    ratings, long = rng.choice([1.0, 3.0, 5.0], 80), rng.random(80) < 0.5
+    runs = {"ours": runs_of(rng.uniform(1, 5, 80), rng.uniform(1, 5, 80)), "other": runs_of(rng.uniform(1, 5, 80))}
+    targets = targets_of(list(ratings))
+    histories = [history(30, 0) if one else history(2, 0) for one in long]
+    result = ratings_module.evaluate(runs, targets, histories, "ours", 1)
+    table, _ = ratings_module.compare(runs, targets, {"20-49": long, "1-4": ~long}, 1)
+    expected = {(row["model"], row["rows"]): [row[key] for key in ("n", "mae_low", "mae_high")] for row in table}
+    found = {
+        (row["model"], row["history"]): [row[key] for key in ("n", "mae_low", "mae_high")]
+        for row in result["by_history"]
+        if row["rows"] == "all"
+    }
+    assert found == expected
+    (short,) = (
+        row
+        for row in ratings_module.evaluate({"ours": runs_of([1.0])}, targets_of([2.0]), [history(1, 1)], "ours", 1)[
+            "by_history"
+        ]
+        if row["rows"] == "all"
+    )
+    assert (short["mae"], short["mae_low"], short["mae_high"]) == (1.0, None, None)
+
+
 def test_the_history_of_a_row_is_counted_over_user_and_item():
     histories = [
         history(0, 0),

@@ -11,6 +11,7 @@ from helpers import ROOT, complaint, put_toy_dataset
 from reason4rec.__main__ import COMMANDS, overview
 from reason4rec.errors import InputError
 from reason4rec.front.card import bars, card, harmless
+from reason4rec.front.finished import dataset_or_the_only_one, finished_runs
 from reason4rec.front.given import reviews_from
 from reason4rec.systems.reason4rec.asking.questions import Answer
 
@@ -101,9 +102,19 @@ def test_without_words_everything_that_there_is_to_do_is_listed():
     assert all(name in listed for name in COMMANDS)
 
 
-def test_a_dataset_has_to_be_named():
-    done = subprocess.run([sys.executable, "-m", "reason4rec", "explain"], cwd=ROOT, capture_output=True, text=True)
-    assert "--dataset" in complaint(done)
+def test_the_only_finished_run_is_meant_where_none_is_named(root, tmp_path):
+    roots = root / "data", root / "checkpoints"
+    assert finished_runs(*roots) == ["Demo_data"]
+    assert dataset_or_the_only_one("", *roots) == "Demo_data"
+    assert dataset_or_the_only_one("Other", *roots) == "Other"
+    with pytest.raises(InputError, match="no finished run is here"):
+        dataset_or_the_only_one("", tmp_path, tmp_path)
+    for name in ("A", "B"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train_summarizer_generation_results.pkl").touch()
+        (tmp_path / "adapters" / name / "Predictor").mkdir(parents=True)
+    with pytest.raises(InputError, match="finished runs here are A, B"):
+        dataset_or_the_only_one("", tmp_path, tmp_path / "adapters")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,14 @@ def variant(name: str) -> Variant:
     )
 
 
+def is_variant(model: str) -> bool:
+    """Whether a name, as a file has it or as a table shows it, is that of a variant."""
+    try:
+        return bool(variant(model.replace(" ", "_")))
+    except InputError:
+        return False
+
+
 def steps_of(variant: Variant, pipeline: Pipeline) -> list[StepSpec]:
     """The steps that a variant changes, down to the predictions for the test rows."""
     changed = [spec for spec in pipeline if variant.options.keys() & names_of(spec.options)]

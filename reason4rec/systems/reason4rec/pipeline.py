@@ -12,9 +12,8 @@ from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import artifacts as a
 from reason4rec.systems.reason4rec import by_options as by
-from reason4rec.systems.reason4rec import estimates, facts, published_files, targets, train
+from reason4rec.systems.reason4rec import case_study, estimates, facts, published_files, targets, train
 from reason4rec.systems.reason4rec import options as o
-from reason4rec.systems.reason4rec.case_study import TEMPLATE
 from reason4rec.systems.reason4rec.closing import closing
 from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
 from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
@@ -280,10 +279,11 @@ STEPS = (
         "3_Predictor/8_case_study.py",
         "page of case studies",
         reads=(a.TEST_RATINGS, a.SUMMARIES),
+        reads_if_there=(TRAIN, a.PREDICTIONS),
         writes=(a.CASE_STUDY,),
         options=(o.CaseStudy, o.Histories),
-        reads_with=lambda step: [*step.spec.reads, TEMPLATE],
-        settings=lambda step: {"model": step.label},
+        reads_with=case_study.reads,
+        settings=lambda step: {"model": step.label, "caveats": case_study.caveats(step)},
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
     StepSpec(

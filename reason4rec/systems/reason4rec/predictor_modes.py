@@ -55,7 +55,7 @@ def predict(
     if mode == "one_step":
         written = [text.partition(RATING_PREFIX.strip())[0].strip() for text in written]
         begun = [f"{text}\n" for text in written]
-        return rating_probabilities(model, asked, begun, what), written
+        return rating_probabilities(model, asked, begun, what=what), written
     return rating_probabilities(model, asked, what=what), written
 
 

@@ -12,11 +12,23 @@ from helpers import complaint, put_toy_dataset, run_script
 
 from reason4rec.data import schema
 from reason4rec.data.history import HistoryIndex
-from reason4rec.data.schema import PREDICTION, PROBABILITIES, TEST
+from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN
+from reason4rec.evaluation import metrics
 from reason4rec.evaluation.metrics import errors, expected_rating, median_rating, row_errors
-from reason4rec.run import files
+from reason4rec.llm.usage import STAND_IN
+from reason4rec.run import files, records
+from reason4rec.run.project import find
 from reason4rec.systems.reason4rec import artifacts, case_study
-from reason4rec.systems.reason4rec.artifacts import REASON, SUMMARIES, SUMMARY, TEST_RATINGS
+from reason4rec.systems.reason4rec.artifacts import (
+    REASON,
+    SUMMARIES,
+    SUMMARY,
+    TEACHER_REASONS,
+    TEACHER_SUMMARIES,
+    TEST_RATINGS,
+)
+from reason4rec.systems.reason4rec.facts import DEMO_BASE
+from reason4rec.systems.reason4rec.options import RULES
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 SCRIPT = "3_Predictor/8_case_study.py"
@@ -103,6 +115,94 @@ def test_the_rows_to_sample_are_drawn_with_the_seed_and_from_all_rows():
         counts[chosen[drawn]] += 1
     assert counts.sum() == 800
     assert counts.min() > 50  # 80 are expected of each, with a standard deviation of 8
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_page_opened_on_its_worst_rows(seed):
+    drawn = np.arange(60) % 3 == 0
+    places = case_study.reading_order(drawn, seed)
+    assert sorted(places) == list(range(60))
+    assert set(places[drawn]) == set(range(20))
+    for group in (places[drawn], places[~drawn]):
+        assert group.tolist() != sorted(group)
+    assert places.tolist() == case_study.reading_order(drawn, seed).tolist()
+    assert places.tolist() != case_study.reading_order(drawn, seed + 1).tolist()
+
+
+def put_baseline(folder: Path, name: str, off: float, of_rows: slice = slice(None)) -> pd.DataFrame:
+    """Puts predictions that are so far from the true ratings; the frame."""
+    frame = schema.read(folder, TEST_RATINGS).iloc[of_rows][[*KEYS, "ratings"]]
+    frame[PREDICTION] = frame["ratings"] + np.where(frame["ratings"] >= 3, -off, off)
+    files.write_pickle(folder / artifacts.predictions_of(name).path, frame)
+    return frame
+
+
+def test_the_best_baseline_stands_beside_our_predictions(tmp_path):
+    folder = put_toy_dataset(tmp_path, summaries=True)
+    predicted = put_predictions(folder)
+    ratings = predicted["ratings"].to_numpy()
+    data = data_in(make_page(folder, "--rows", 10))
+    simple = metrics.baselines(schema.read(folder, TRAIN), predicted)
+    error = {name: np.abs(values - ratings).mean() for name, values in simple.items()}
+    best = min(error, key=error.get)
+    assert (data["baseline"]["name"], data["baseline"]["of"]) == (best, len(simple))
+    assert data["baseline"]["mae"] == pytest.approx(error[best])
+    for row in data["rows"]:
+        assert row["base"] == pytest.approx(simple[best][row["row"]], abs=1e-4)
+
+    # The means and biases of the evaluation are there too; our own runs and variants are no baselines.
+    put_baseline(folder, "matrix_factorization@42", 0.3)
+    put_baseline(folder, "matrix_factorization@43", 0.2)
+    for name in ("Reason4Rec@43", "tau_0.2", "without_rewards"):
+        put_baseline(folder, name, 0.0)
+    put_baseline(folder, "gradient_boosting", 0.1, slice(1, None))
+    data = data_in(make_page(folder, "--rows", 10))
+    assert (data["baseline"]["name"], data["baseline"]["of"]) == ("matrix factorization, seed 43", len(simple) + 1)
+    assert data["baseline"]["mae"] == pytest.approx(0.2)
+
+
+def test_a_trial_has_the_baseline_of_its_rows(tmp_path):
+    folder = put_toy_dataset(tmp_path, summaries=True)
+    predicted = put_predictions(folder)
+    put_baseline(folder, "narre", 0.0)
+    data = data_in(make_page(folder, "--limit", 8))
+    assert (data["baseline"]["name"], data["baseline"]["n"], data["baseline"]["mae"]) == ("narre", 8, 0.0)
+    assert [row["base"] for row in data["rows"]] == predicted["ratings"][:8].tolist()
+
+
+def test_without_baselines_a_page_says_nothing_of_them(tmp_path):
+    folder = put_toy_dataset(tmp_path, summaries=True)
+    put_predictions(folder)
+    (folder / TRAIN.path).unlink()
+    data = data_in(make_page(folder))
+    assert data["baseline"] is None
+    assert {row["base"] for row in data["rows"]} == {None}
+
+
+def test_a_page_of_made_up_reviews_did_not_say_so(tmp_path):
+    folder = put_toy_dataset(tmp_path, summaries=True)
+    put_predictions(folder)
+    assert data_in(make_page(folder))["caveats"] == [case_study.CAVEATS[case_study.MADE_UP]]
+    real = folder.rename(folder.with_name("Mine"))
+    (real / "dataset.json").write_text('{"name": "Mine", "product_class": "Album", "tau": 0.1}')
+    for artifact, teacher in ((TEACHER_SUMMARIES, STAND_IN), (TEACHER_REASONS, RULES), (TEACHER_REASONS, "a model")):
+        records.write_record(real / artifact.path, {"inputs": {}, "settings": {"teacher_model": teacher}}, "0")
+        told = data_in(make_page(real))["caveats"]
+        assert case_study.CAVEATS[STAND_IN] in told
+        assert (case_study.CAVEATS.get(teacher) in told) == (teacher in case_study.CAVEATS)
+        assert case_study.CAVEATS[case_study.MADE_UP] not in told
+
+
+def test_a_page_says_that_the_demos_tiny_model_wrote_it(tmp_path):
+    folder = put_toy_dataset(tmp_path, summaries=True)
+    put_predictions(folder)
+    predictor = tmp_path / folder.name / artifacts.PREDICTOR.path
+    predictor.mkdir(parents=True)
+    settings = {"base_model": DEMO_BASE, "base_sha256": files.sha256(find(DEMO_BASE)), "max_length": 512}
+    (predictor / "settings.json").write_text(json.dumps(settings))
+    assert case_study.CAVEATS[case_study.TINY] in data_in(make_page(folder))["caveats"]
+    (predictor / "settings.json").write_text(json.dumps(settings | {"base_sha256": "0"}))
+    assert case_study.CAVEATS[case_study.TINY] not in data_in(make_page(folder))["caveats"]
 
 
 def test_the_page_holds_what_the_model_saw_and_said(folder, predicted, page):
@@ -223,25 +323,83 @@ class TestInABrowser:
             browser.js("document.body.innerHTML = '<b>markup</b>'")
         assert len(browser.found()) > 0
 
-    def test_the_head_counts_all_rows(self, browser, predicted):
+    def test_the_head_counts_all_rows(self, browser, folder, predicted):
         browser.open()
         assert browser.js("document.title") == "Case studies: Demo_data"
-        facts = browser.js("Object.fromEntries([...document.querySelectorAll('#facts div')].map(e => "
-                           "[e.firstChild.textContent, e.lastChild.textContent]))")  # fmt: skip
-        found = errors(predicted["ratings"], predicted[PREDICTION])
-        medians = errors(predicted["ratings"], median_rating(predicted[list(PROBABILITIES)].to_numpy()))
-        mae = found["mae"]
-        assert facts == {
-            "Test rows predicted": str(len(predicted)),
-            "MAE of all": f"{mae:.4f}",
-            "RMSE of all": f"{found['rmse']:.4f}",
-            "MAE of the medians": f"{medians['mae']:.4f}",
-            "RMSE of the medians": f"{medians['rmse']:.4f}",
-            "Unusable predictions": "1",
-        }
-        assert browser.text("#found") == f"{len(predicted)} of {len(predicted)} rows, MAE {mae:.4f}"
-        assert browser.text("#about") == f"This page shows all {len(predicted)} test rows."
+        facts = browser.js("[...document.querySelectorAll('#facts tr')].map(e => "
+                           "[...e.children].map(e => e.textContent))")  # fmt: skip
+        ratings = predicted["ratings"]
+        base = min(metrics.baselines(schema.read(folder, TRAIN), predicted).items(),
+                   key=lambda one: np.abs(one[1] - ratings).mean())  # fmt: skip
+        medians = median_rating(predicted[list(PROBABILITIES)].to_numpy())
+        for (_, *found), predictions in zip(facts, (predicted[PREDICTION], medians, base[1]), strict=True):
+            expected = errors(ratings, predictions)
+            assert found == [str(len(predicted)), f"{expected['mae']:.4f}", f"{expected['rmse']:.4f}"]
+        assert facts[0][0] == "Reason4Rec"
+        assert facts[2][0] == f"best baseline: {base[0]}"
+        maes = f"MAE {facts[0][2]} (baseline {facts[2][2]})"
+        assert browser.text("#found") == f"{len(predicted)} of {len(predicted)} rows, {maes}"
+        assert browser.text("#about").startswith(f"This page shows all {len(predicted)} test rows")
+        assert browser.text("#about").endswith("Unusable predictions: 1.")
         assert browser.js("document.querySelector('#drawn').hidden")
+        assert browser.js("document.querySelector('#caveats').checkVisibility()")
+        assert browser.text("#caveats") == case_study.CAVEATS[case_study.MADE_UP]
+
+    def test_a_row_has_the_baselines_prediction_and_error(self, browser, folder, predicted):
+        base = min(
+            metrics.baselines(schema.read(folder, TRAIN), predicted).values(),
+            key=lambda one: np.abs(one - predicted["ratings"]).mean(),
+        )
+        browser.open()
+        browser.press("/", '"row 7"')
+        assert browser.text(".base .number") == f"{base[7]:.2f}"
+        off = base[7] - predicted["ratings"][7]
+        assert browser.text(".off").startswith(f"{'+' if off > 0 else '−'}{abs(off):.2f}")
+        browser.press("ESCAPE")
+        browser.js("(document.querySelector('#sort').value = '-gain', document.querySelector('#sort').onchange())")
+        wrong = row_errors(predicted["ratings"].to_numpy(), predicted[PREDICTION].to_numpy())
+        lost = wrong - np.abs(base - predicted["ratings"])
+        assert browser.found()[0] == lost.argmax()
+
+    def test_without_a_baseline_no_row_speaks_of_one(self, browser, tmp_path):
+        folder = put_toy_dataset(tmp_path, summaries=True)
+        put_predictions(folder)
+        (folder / TRAIN.path).unlink()
+        make_page(folder)
+        browser.open(address=(folder / artifacts.CASE_STUDY.path).as_uri())
+        assert "aseline" not in browser.js("document.body.innerText")
+        assert browser.js("document.querySelectorAll('.beside').length") == 0
+
+    def test_filters_filled_the_screen_of_a_phone(self, browser, predicted):
+        browser.open(390)
+        assert browser.js("document.querySelector('#toolbar').offsetHeight") < 900 / 4
+        assert not browser.js("document.querySelector('[name=history]').checkVisibility()")
+        browser.press("/", "TAB", "ENTER")
+        assert browser.js("document.querySelector('[name=history]').checkVisibility()")
+        browser.click("label:has([value=cold])")
+        assert browser.found() == [5]
+        assert browser.text("#filters summary").endswith("(1 on)")
+        browser.press("ESCAPE")
+        assert len(browser.found()) == len(predicted)
+        browser.open(1400)
+        assert browser.js("document.querySelector('[name=history]').checkVisibility()")
+        assert not browser.js("document.querySelector('#filters summary').checkVisibility()")
+
+    @pytest.mark.parametrize("width", [390, 1400])
+    def test_the_badges_of_a_row_stood_higher_than_its_other_words(self, browser, tmp_path, width):
+        folder = put_toy_dataset(tmp_path, summaries=True)
+        put_predictions(folder)
+        data = data_in(make_page(folder, "--rows", 20))
+        browser.open(width, address=(folder / artifacts.CASE_STUDY.path).as_uri())
+        assert len(browser.found()) == 20
+        assert browser.js("[...document.querySelectorAll('.worst')].filter(e => !e.hidden).length") == 10
+        assert sum(not row["drawn"] for row in data["rows"]) == 10
+        boxes = browser.js("[...document.querySelectorAll('.meta')].map(e => [...e.children].filter(e => !e.hidden)"
+                           ".map(e => e.getBoundingClientRect()).map(box => [box.top, box.bottom]))")  # fmt: skip
+        for row in boxes:
+            for top, bottom in row:
+                alike = [one for one in row if one[0] < (top + bottom) / 2 < one[1]]
+                assert all(abs(sum(one) - (top + bottom)) <= 2 for one in alike)
 
     def test_a_part_of_the_rows_is_called_one_and_its_sample_can_be_seen(self, browser, predicted, tmp_path):
         folder = put_toy_dataset(tmp_path, summaries=True)
@@ -249,8 +407,10 @@ class TestInABrowser:
         data = data_in(make_page(folder, "--rows", 10))
         browser.open(address=(folder / artifacts.CASE_STUDY.path).as_uri())
         assert browser.text("#about").startswith(
-            f"This page shows 10 of {len(predicted)} test rows: 5 drawn at random from all (seed 42), and the 5 with"
+            f"This page shows 10 of {len(predicted)} test rows: first 5 drawn at random (seed 42), then the 5 with"
         )
+        assert browser.found() == [row["row"] for row in sorted(data["rows"], key=lambda row: row["order"])]
+        assert set(browser.found()[:5]) == {row["row"] for row in data["rows"] if row["drawn"]}
         browser.click("label:has([value=drawn])")
         assert sorted(browser.found()) == [row["row"] for row in data["rows"] if row["drawn"]]
         assert f"MAE {data['sample']['mae']:.4f}" in browser.text("#found")
@@ -298,6 +458,8 @@ class TestInABrowser:
         wrong = row_errors(predicted["ratings"].to_numpy(), predicted[PREDICTION].to_numpy())
         rows = np.arange(len(wrong))
         browser.open()
+        assert browser.found() == np.argsort(case_study.reading_order(np.ones(len(rows), dtype=bool), 42)).tolist()
+        browser.js("(document.querySelector('#sort').value = 'error', document.querySelector('#sort').onchange())")
         assert browser.found() == np.lexsort((rows, -wrong.round(4))).tolist()
         browser.click("label:has([value=large])")
         assert sorted(browser.found()) == np.flatnonzero(wrong >= 1).tolist()
@@ -307,7 +469,7 @@ class TestInABrowser:
         browser.press("ESCAPE")
         browser.click("label:has([value=cold])")
         assert browser.found() == [5]
-        assert browser.js("document.querySelector('.badge').checkVisibility()")
+        assert browser.js("document.querySelector('.cold').checkVisibility()")
         browser.press("ARROW_RIGHT")  # a group of radio buttons, as the keyboard knows it
         assert sorted(browser.found()) == [row for row in rows if row != 5]
         browser.press("ESCAPE")
