@@ -22,10 +22,10 @@ class MarkComplete(TrainerCallback):
 
 
 class SaveByTime(TrainerCallback):
-    """Asks for a checkpoint when the last one is so many minutes old, beside those that the epochs end with."""
+    """Asks for a checkpoint when the last one is so many minutes old, beside those that the epochs may end with."""
 
-    def __init__(self, minutes: float):
-        self.seconds, self.saved = 60 * minutes, time.monotonic()
+    def __init__(self, minutes: float, epochs_are_saved: bool = True):
+        self.seconds, self.saved, self.epochs_are_saved = 60 * minutes, time.monotonic(), epochs_are_saved
 
     def on_train_begin(self, args, state, control, **_):
         self.saved = time.monotonic()
@@ -37,7 +37,8 @@ class SaveByTime(TrainerCallback):
             # All must save at one step, and their clocks differ.
             due = gather_object([due])[0]
         # At the end of an epoch it is saved anyway; the second time would write over a checkpoint that is whole.
-        if due and not float(state.epoch).is_integer() and state.global_step < state.max_steps:
+        is_saved = self.epochs_are_saved and float(state.epoch).is_integer()
+        if due and not is_saved and state.global_step < state.max_steps:
             control.should_save = True
 
     def on_save(self, args, state, control, **_):

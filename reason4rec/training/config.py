@@ -1,11 +1,11 @@
-"""trl's configuration for a process that trains on one device."""
+"""trl's configurations for a process that trains on one device."""
 
 import torch
 from trl import SFTConfig
 
 
-class OneDeviceConfig(SFTConfig):
-    """`SFTConfig` whose process uses one card however many it sees, and the CPU by its plain name.
+class OneDevice:
+    """Beside a configuration of transformers: its process uses one card however many it sees, and the CPU's plain name.
 
     transformers has no option for either. With several cards in sight it multiplies the batch by their number, to
     split it between them; and it names the CPU of several processes `cpu:0`, to which torch loads no checkpoint.
@@ -21,3 +21,7 @@ class OneDeviceConfig(SFTConfig):
         """The device of this process."""
         device = super().device
         return torch.device("cpu") if device.type == "cpu" else device
+
+
+class OneDeviceConfig(OneDevice, SFTConfig):
+    """`SFTConfig` for one device."""
