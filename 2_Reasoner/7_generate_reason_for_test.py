@@ -4,6 +4,7 @@
 
 Reads  raw_data/test.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Reasoner
 Writes reason_for_test_by_reasoner.pkl (+ reasoner_reply)
+With --reasoner Reasoner_rl the one that step 2/8 trained by a reward writes them.
 With --split valid it reads raw_data/valid.pkl and writes reason_for_valid_by_reasoner.pkl.
 Histories come from the training reviews alone. Paper: preference matching.
 """
@@ -17,12 +18,13 @@ import utils
 from reason4rec.data.schema import TEST
 from reason4rec.systems.reason4rec.artifacts import REASON, TEST_REASONS
 from reason4rec.systems.reason4rec.options import Writing
+from reason4rec.systems.reason4rec.reinforced.options import WhichReasoner
 
 
 def run(step: utils.ExpertStep) -> None:
     targets = step.rows(step.on(TEST))
     prompts = step.reason_prompts(targets, step.histories(targets))
-    reasoner = step.language_model("Reasoner")
+    reasoner = step.language_model(step[WhichReasoner].reasoner)
     targets[REASON] = utils.chat_with_LLM(reasoner, prompts, step[Writing].max_new_tokens)
     step.write(step.on(TEST_REASONS), targets)
     distinct = targets[REASON].nunique()

@@ -5,6 +5,7 @@
 Reads  distilling_high_quality_reasons.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Reasoner
 Writes Predictor_train_instruct.pkl, a list of {"messages": [user, assistant]}
 The Predictor learns from the reasons that it will meet, not from the teacher's. Paper: feedback prediction.
+With --reasoner Reasoner_rl the one that step 2/8 trained by a reward writes them.
 With --predictor_rows all it reads train_12000.pkl instead: the targets without an accepted reason come in too.
 The other modes of --predictor_mode are ablations: they ask no Reasoner, and those that write a reason learn it from
 the teacher.
@@ -25,6 +26,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASONS,
 )
 from reason4rec.systems.reason4rec.options import Mode, PredictorRows, Writing
+from reason4rec.systems.reason4rec.reinforced.options import WhichReasoner
 
 
 def run(step: utils.ExpertStep) -> None:
@@ -32,7 +34,7 @@ def run(step: utils.ExpertStep) -> None:
     targets = step.rows(TEACHER_REASONS if of == "accepted" else REASON_TARGETS)
     histories, reasons, shortened = step.histories(targets), targets.get(TEACHER_REASON, [""] * len(targets)), 0
     if mode == "reasoned":
-        reasoner, prompts = step.language_model("Reasoner"), step.reason_prompts(targets, histories)
+        reasoner, prompts = step.language_model(step[WhichReasoner].reasoner), step.reason_prompts(targets, histories)
         reasons, shortened = utils.chat_with_LLM(reasoner, prompts, step[Writing].max_new_tokens), reasoner.shortened
     rows = [
         training_row(

@@ -26,7 +26,7 @@ from reason4rec.systems.reason4rec.options import Ablations
 
 def run(step: utils.ExpertStep) -> None:
     predicted, result = step.on(TEST_RATINGS), step.on(ABLATIONS)
-    variants = [ablations.variant(name) for name in dict.fromkeys(step[Ablations].variants or ablations.FIXED)]
+    variants = ablations.chosen(step[Ablations].variants, step)
     if not step.path(predicted).exists():
         missing = step.pipeline.missing(step.path(predicted), predicted)
         raise InputError(f"{missing}; ablations start from a finished run")

@@ -105,7 +105,7 @@ def config_of(policy: Policy, parts: Sequence[Part], seed: int, folder: Path, at
         # trl's own draws another order in each epoch, and the first one again after a resumption.
         shuffle_dataset=False,
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=policy.prompts * policy.group // at_once,
+        gradient_accumulation_steps=policy.prompts_a_step * policy.group // at_once,
         num_generations=policy.group,
         reward_weights=[part.weight for part in parts],
         learning_rate=policy.lr,

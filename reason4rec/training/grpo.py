@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from reason4rec.training.group_trainer import GroupTrainer
 
-OF_START = ("base_model", "base_sha256", "max_length", "target_modules", *Recipe.__dataclass_fields__)
+OF_START = ("base_model", "base_sha256", "max_length", "target_modules", "rank", "alpha", "dropout", "lm_head")
 CURVE = ("step", "reward", "reward_std", "kl", "entropy", "groups/equal", "completions/mean_length", "grad_norm")
 
 
@@ -47,8 +47,11 @@ class Task:
     advantages: Advantages = z_scores
 
 
-def settings_of(adapter: str, start: Path, policy: Policy, parts: Sequence[Part]) -> dict[str, object]:
-    """All that decides the weights of a policy, by the names in its record; InputError if `start` is no adapter."""
+def settings_of(adapter: str, start: Path, policy: Policy, reward: Mapping[str, float]) -> dict[str, object]:
+    """All that decides the weights of a policy, by the names in its record; `reward` has the weight of each part.
+
+    InputError if `start` is no trained adapter.
+    """
     was = adapter_settings(start)
     if missing := [name for name in OF_START if name not in was]:
         raise InputError(f"{start}: its settings lack {', '.join(missing)}; train it again")
@@ -56,7 +59,7 @@ def settings_of(adapter: str, start: Path, policy: Policy, parts: Sequence[Part]
         {name: was[name] for name in OF_START}
         | asdict(policy)
         | {"adapter": adapter, "started_from": sha256_of_weights(start)}
-        | {"reward": {part.name: part.weight for part in parts}}
+        | {"reward": dict(reward)}
     )
 
 
@@ -134,7 +137,7 @@ def build_trainer(
         tokenizer,
         encoded,
         task.rows,
-        order_of(len(encoded), policy.steps * policy.prompts, seed),
+        order_of(len(encoded), policy.steps * policy.prompts_a_step, seed),
         task.parts,
         task.advantages,
         policy.leave_out_equal,
@@ -169,7 +172,8 @@ def policy_model(
     tokenizer = load_tokenizer(base)
     print(f"loading base model {base} in {dtype}", flush=True)
     torch.manual_seed(seed)
-    recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__ if name != "lr"}, lr=policy.lr)
+    shape = {name: settings[name] for name in ("rank", "alpha", "dropout", "lm_head")}
+    recipe = Recipe(**shape, lr=policy.lr, warmup=0, epochs=1, batch_size=1)
     model = model_to_train(recipe, own, seed)
     check_vocabulary(model, tokenizer, base)
     model.generation_config = greedy(model, tokenizer)

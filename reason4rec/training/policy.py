@@ -15,7 +15,7 @@ LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 
 @dataclass(frozen=True)
 class Policy:
-    """How a policy is trained: each step draws `group` completions for each of `prompts` prompts and learns from them.
+    """How a policy is trained: each step learns from `group` completions of each of `prompts_a_step` prompts.
 
     `beta` is the weight of the KL divergence from the adapter that the training starts from; a probability ratio is
     clipped to 1 - `epsilon` to 1 + `epsilon_high`; `leave_out_equal` leaves groups whose rewards are all equal out of
@@ -24,7 +24,7 @@ class Policy:
     """
 
     steps: int
-    prompts: int
+    prompts_a_step: int
     group: int
     lr: float
     beta: float
@@ -38,16 +38,24 @@ class Policy:
 
 
 def checked(policy: Policy) -> Policy:
-    """Settings that can be trained with; InputError names the option of one that cannot."""
-    least = {"steps": 1, "prompts": 1, "group": 2, "max_new_tokens": 1, "beta": 0, "epsilon": 0, "epsilon_high": 0}
+    """Settings that can be trained with; InputError names one that cannot."""
+    least = {
+        "steps": 1,
+        "prompts_a_step": 1,
+        "group": 2,
+        "max_new_tokens": 1,
+        "beta": 0,
+        "epsilon": 0,
+        "epsilon_high": 0,
+    }
     for name, bound in least.items():
         value = getattr(policy, name)
         if not (math.isfinite(value) and value >= bound):
-            raise InputError(f"--{name} {value!r}: must be a number of at least {bound}")
+            raise InputError(f"{name} {value!r} of a policy: must be a number of at least {bound}")
     for name in ("lr", "temperature"):
         value = getattr(policy, name)
         if not (math.isfinite(value) and value > 0):
-            raise InputError(f"--{name} {value!r}: must be a number above 0")
+            raise InputError(f"{name} {value!r} of a policy: must be a number above 0")
     return policy
 
 

@@ -20,7 +20,7 @@ from reason4rec.training.rollouts import Part
 
 POLICY = Policy(
     steps=4,
-    prompts=2,
+    prompts_a_step=2,
     group=3,
     lr=1e-3,
     beta=0.05,
@@ -57,7 +57,7 @@ def start(base, tmp_path_factory):
 
 def train(start, out, scores=letters, policy=POLICY, **more):
     parts = [Part("part", 1.0, scores)]
-    settings = json.loads(json.dumps(settings_of("Policy", start, policy, parts)))
+    settings = json.loads(json.dumps(settings_of("Policy", start, policy, {part.name: part.weight for part in parts})))
     task = Task(PROMPTS, ROWS, parts)
     return train_policy(out, {"inputs": {}, "settings": settings}, start, policy, task, 7, "cpu", **more)
 
@@ -164,7 +164,7 @@ def test_each_completion_is_scored_with_the_row_of_its_prompt(start, tmp_path):
         return letters(rollouts)
 
     train(start, tmp_path / "Policy", looks, replace(POLICY, steps=2))
-    assert len(seen) == 2 * POLICY.prompts * POLICY.group
+    assert len(seen) == 2 * POLICY.prompts_a_step * POLICY.group
     groups = [seen[k : k + POLICY.group] for k in range(0, len(seen), POLICY.group)]
     assert all(len(set(group)) == 1 for group in groups)
     assert len({group[0] for group in groups}) == 4
@@ -174,7 +174,7 @@ def test_each_completion_is_scored_with_the_row_of_its_prompt(start, tmp_path):
     ("name", "value"), [("group", 1), ("steps", 0), ("lr", 0.0), ("beta", -1.0), ("temperature", 0.0)]
 )
 def test_settings_that_nothing_can_be_trained_with_are_told_by_their_option(name, value):
-    with pytest.raises(InputError, match=f"--{name} "):
+    with pytest.raises(InputError, match=f"^{name} "):
         checked(replace(POLICY, **{name: value}))
 
 
@@ -184,5 +184,5 @@ def test_a_larger_base_has_a_smaller_rate():
 
 def test_an_adapter_without_its_settings_is_told(tmp_path):
     with pytest.raises(InputError, match="settings"):
-        settings_of("Policy", tmp_path, POLICY, [])
+        settings_of("Policy", tmp_path, POLICY, {})
     assert grpo.OF_START

@@ -53,7 +53,8 @@ class Variant:
     """A variant: what it changes in words, and the options and the input that it changes.
 
     `options` are by name, and are given to every step that has them. `raw_histories` shows reviews where summaries
-    stood. `trained_as` names the adapter whose settings its Predictor is trained with.
+    stood. `trained_as` names the adapter whose settings its Predictor is trained with. `keeps` are steps that it leaves
+    as the full run has them.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Variant:
     options: Mapping[str, object] = field(default_factory=dict)
     raw_histories: bool = False
     trained_as: str = "Predictor"
+    keeps: tuple[str, ...] = ()
 
 
 FIXED = {
@@ -68,6 +70,13 @@ FIXED = {
     for variant in (
         Variant("without_summarizer", "reviews in place of summaries", raw_histories=True),
         Variant("without_reasoner", "the Predictor reads no reason", {"predictor_mode": "direct"}),
+        Variant("reasoner_rl", "the Reasoner of step 2/8, the Predictor anew", {"reasoner": "Reasoner_rl"}),
+        Variant(
+            "reasoner_rl_same_predictor",
+            "the Reasoner of step 2/8, the Predictor as it is",
+            {"reasoner": "Reasoner_rl"},
+            keeps=("3/1",),
+        ),
         Variant("without_rewards", "the teacher's first reason as it is", {"tau": ACCEPTS_ALL}),
         Variant("one_step", "one adapter: reason, then rating", {"predictor_mode": "one_step"}, trained_as="Reasoner"),
         Variant(
@@ -109,9 +118,19 @@ def is_variant(model: str) -> bool:
         return False
 
 
+def chosen(names: Iterable[str], step: ExpertStep) -> list[Variant]:
+    """The variants of these names, or all with a name, but for those of an adapter that was not trained."""
+    if names := list(dict.fromkeys(names)):
+        return [variant(name) for name in names]
+    there = (step.adapters / one.options.get("reasoner", "") for one in FIXED.values())
+    return [one for one, path in zip(FIXED.values(), there) if path.exists()]
+
+
 def steps_of(variant: Variant, pipeline: Pipeline) -> list[StepSpec]:
     """The steps that a variant changes, down to the predictions for the test rows."""
-    changed = [spec for spec in pipeline if variant.options.keys() & names_of(spec.options)]
+    changed = [
+        spec for spec in pipeline if variant.options.keys() & names_of(spec.options) and spec.name not in variant.keeps
+    ]
     if variant.raw_histories:
         changed += [spec for spec in pipeline if SUMMARIES in spec.reads]
     needed = pipeline.upstream(TEST_RATINGS, SHARED)

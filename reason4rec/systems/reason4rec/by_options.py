@@ -8,13 +8,14 @@ from reason4rec.data.fields import number
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
-from reason4rec.run.files import Artifact
+from reason4rec.run.files import Artifact, adapter
 from reason4rec.run.options import Resolved
 from reason4rec.systems.reason4rec import artifacts as a
 from reason4rec.systems.reason4rec import facts, predictions
 from reason4rec.systems.reason4rec import options as o
 from reason4rec.systems.reason4rec.demo_teacher import is_demo
 from reason4rec.systems.reason4rec.predictor_modes import WRITES_ITSELF
+from reason4rec.systems.reason4rec.reinforced.options import WhichReasoner
 from reason4rec.systems.reason4rec.step import ExpertStep
 
 ASKS_EXPERT = (o.Model, o.Servers)
@@ -65,12 +66,20 @@ def rows_of_predictor(step: ExpertStep) -> Sequence[Artifact]:
         if mode in WRITES_ITSELF:
             raise InputError(f"--predictor_rows all: {mode} learns the teacher's reasons, which dropped targets lack")
         reads = [a.REASON_TARGETS if one is a.TEACHER_REASONS else one for one in reads]
-    return reads if mode == "reasoned" else [one for one in reads if one is not a.REASONER]
+    return with_reasoner(step, reads) if mode == "reasoned" else [one for one in reads if one is not a.REASONER]
 
 
 def of_split(step: ExpertStep) -> Sequence[Artifact]:
-    """What a row reads, of the split that was chosen."""
-    return [step.on(one) for one in step.spec.reads]
+    """What a row reads, of the split and of the Reasoner that were chosen."""
+    return [step.on(one) for one in with_reasoner(step, step.spec.reads)]
+
+
+def with_reasoner(step: ExpertStep, reads: Sequence[Artifact]) -> Sequence[Artifact]:
+    """What a row reads, with the Reasoner that was chosen in the place of the first one."""
+    if WhichReasoner not in step.options:
+        return reads
+    chosen = adapter(step[WhichReasoner].reasoner)
+    return [chosen if one is a.REASONER else one for one in reads]
 
 
 def writes_of_split(step: ExpertStep) -> Sequence[Artifact]:
@@ -87,7 +96,8 @@ def rated_rows(step: ExpertStep) -> Sequence[Artifact]:
 def without_reasoner(options: Resolved) -> Sequence[type]:
     """The options of the Predictor's rows: those of writing only where the Reasoner writes."""
     reasoned = options[o.Mode].predictor_mode == "reasoned"
-    return [o.Mode, o.PredictorRows, o.Prompts, o.Histories, *((*ASKS_EXPERT, o.Writing) if reasoned else ())]
+    writes = (WhichReasoner, *ASKS_EXPERT, o.Writing) if reasoned else ()
+    return [o.Mode, o.PredictorRows, o.Prompts, o.Histories, *writes]
 
 
 def without_writing(options: Resolved) -> Sequence[type]:

@@ -16,6 +16,8 @@ from reason4rec.systems.reason4rec import case_study, estimates, facts, publishe
 from reason4rec.systems.reason4rec import options as o
 from reason4rec.systems.reason4rec.closing import closing
 from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
+from reason4rec.systems.reason4rec.reinforced import options as rl
+from reason4rec.systems.reason4rec.reinforced import train as rl_train
 from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
 
 SHOWS_NO_HISTORY = ("history_length",)  # which earlier versions recorded, or not, where it decides little
@@ -161,6 +163,16 @@ STEPS = (
         adapter="Reasoner",
         estimate=estimates.reasoner_training,
     ),
+    StepSpec(
+        "2/8",
+        "2_Reasoner/8_reasoner_rl.sh",
+        "train the Reasoner further by a reward",
+        reads=(a.REASON_TARGETS, a.SUMMARIES, a.REASONER, a.PREDICTOR),
+        writes=(a.REASONER_RL,),
+        options=(rl.Reward, rl.Reinforcement, rl.RunsOn, o.Prompts, o.Histories, *by.ASKS_EXPERT),
+        settings=rl_train.settings,
+        runs=by.never,
+    ),
     # After those that else write what it writes, so that they are named where that is missing.
     StepSpec(
         "0/4",
@@ -181,7 +193,7 @@ STEPS = (
         reads=(TEST, a.SUMMARIES, a.REASONER),
         writes=(a.TEST_REASONS,),
         elsewhere={a.VALID_REASONS: ON_VALID},
-        options=(o.Split, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        options=(o.Split, rl.WhichReasoner, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
         reads_with=by.of_split,
         writes_with=by.writes_of_split,
         estimate=estimates.test_reasons,
@@ -192,7 +204,7 @@ STEPS = (
         "rows for the Predictor",
         reads=(a.TEACHER_REASONS, a.SUMMARIES, a.REASONER),
         writes=(a.PREDICTOR_ROWS,),
-        options=(o.Mode, o.PredictorRows, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        options=(o.Mode, o.PredictorRows, rl.WhichReasoner, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
         reads_with=by.rows_of_predictor,
         uses=by.without_reasoner,
         optional=WRITES_NOTHING,

@@ -40,6 +40,7 @@ def finished(tmp_path):
     checkpoints = tmp_path / "checkpoints" / catalog.DEMO
     (checkpoints / "reason_reward_model").mkdir(parents=True)
     (checkpoints / "reason_reward_model" / "settings.json").write_text("{}")
+    (checkpoints / "Reasoner_rl").mkdir()
     return folder, checkpoints
 
 

@@ -1,0 +1,50 @@
+"""Policies written by hand, scored by the reward before a training: one that beats honest reasons cheats it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from reason4rec.data.history import History
+from reason4rec.training.rollouts import Part, Rollout, scores_of, total
+
+OWN = "the Reasoner's own"
+ALWAYS = "The user will love it."
+
+
+def policies(ratings: Sequence[float], histories: Sequence[History], own: Sequence[str]) -> dict[str, list[str]]:
+    """The reasons of each hand-written policy for the targets, and the Reasoner's `own`, by the policy's name."""
+    return {
+        OWN: list(own),
+        "another target's": [*own[1:], *own[:1]],
+        "always the same": [ALWAYS] * len(own),
+        "states the true rating": [f"The user will rate it {rating:.0f} out of 5." for rating in ratings],
+        "copies the item's history": ["\n".join(entry.text for entry in one.item) for one in histories],
+        "empty": [""] * len(own),
+    }
+
+
+def scored(parts: Sequence[Part], written: Mapping[str, Sequence[str]], numbers: Sequence[int]) -> list[dict]:
+    """A row for each policy: its name, `n`, the mean `reward`, and the mean of each part without its weight."""
+    rows = []
+    for name, reasons in written.items():
+        rollouts = [Rollout({"number": number}, reason, (), True) for number, reason in zip(numbers, reasons)]
+        scores = scores_of(parts, rollouts)
+        means = dict(zip((part.name for part in parts), scores.mean(axis=0).round(4).tolist()))
+        rows.append({"policy": name, "n": len(rollouts), "reward": round(float(np.mean(total(parts, scores))), 4)})
+        rows[-1] |= means
+    return rows
+
+
+def cheats(rows: Sequence[Mapping]) -> list[str]:
+    """The policies that the reward prefers to the Reasoner's own reasons."""
+    own = next(row["reward"] for row in rows if row["policy"] == OWN)
+    return [row["policy"] for row in rows if row["reward"] > own]
+
+
+def as_text(rows: Sequence[Mapping]) -> str:
+    """The table for a terminal."""
+    names = [name for name in rows[0] if name not in ("policy", "n")]
+    width = max(len(row["policy"]) for row in rows)
+    lines = [f"{'reasons':<{width}}  " + "  ".join(f"{name:>8}" for name in names)]
+    lines += [f"{row['policy']:<{width}}  " + "  ".join(f"{row[name]:8.3f}" for name in names) for row in rows]
+    return "\n".join(lines)

@@ -1,0 +1,124 @@
+"""The reward of a reason: what it is worth to the frozen Predictor, less penalties for the ways of cheating.
+
+Each part is a plain function of rollouts, with a name and a weight. Source: our decision; the paper imitates accepted
+reasons, and its reward filter's score is the gain here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reason4rec.data.history import History
+from reason4rec.evaluation.metrics import expected_rating
+from reason4rec.llm.answers import answer_of
+from reason4rec.llm.prompt import Prompt
+from reason4rec.llm.stops import Reply
+from reason4rec.systems.reason4rec.predictor_modes import rating_probabilities
+from reason4rec.systems.reason4rec.reason_checks import RATING
+from reason4rec.systems.reason4rec.reason_scores import words
+from reason4rec.systems.reason4rec.reinforced.options import Reward
+from reason4rec.systems.reason4rec.reward_filter import rating_gain
+from reason4rec.training.rollouts import Part, Rollout
+
+if TYPE_CHECKING:
+    from reason4rec.llm.base import LanguageModel
+
+FEWEST_WORDS = 3
+COPIED_WORDS = 6  # side by side: keywords that a reason names are shorter
+
+Question = Callable[[int, str | None], Prompt]
+"""The Predictor's prompt for a target, by its number, with a reason or without one."""
+
+
+def weights_of(options: Reward) -> dict[str, float]:
+    """The weight of each part of the reward, by its name."""
+    return {
+        options.reward: 1.0,
+        "stated": -options.weight_stated,
+        "empty": -options.weight_empty,
+        "endless": -options.weight_endless,
+        "copied": -options.weight_copied,
+    }
+
+
+def parts_of(
+    options: Reward,
+    predictor: "LanguageModel",
+    question: Question,
+    ratings: np.ndarray,
+    histories: Sequence[History],
+) -> list[Part]:
+    """The parts of the reward for targets with these true ratings and histories.
+
+    A rollout's row has the `number` of its target.
+    """
+    first = gain(predictor, question, ratings) if options.reward == "gain" else error(predictor, question, ratings)
+    scores: Mapping[str, Callable] = {
+        options.reward: first,
+        "stated": lambda rollouts: [float(bool(RATING.search(reason_in(one)))) for one in rollouts],
+        "empty": lambda rollouts: [float(len(words(reason_in(one))) < FEWEST_WORDS) for one in rollouts],
+        "endless": lambda rollouts: [float(is_endless(one)) for one in rollouts],
+        "copied": lambda rollouts: [copied(reason_in(one), histories[one.row["number"]]) for one in rollouts],
+    }
+    return [Part(name, weight, scores[name]) for name, weight in weights_of(options).items()]
+
+
+def reason_in(rollout: Rollout) -> str:
+    """The reason in what was written, as the steps take it from a reply."""
+    return answer_of(rollout.text)
+
+
+def error(predictor: "LanguageModel", question: Question, ratings: np.ndarray) -> Callable[[Sequence[Rollout]], list]:
+    """A function that gives minus the Predictor's error in stars, -4 to 0, with each rollout's reason."""
+
+    def scores(rollouts: Sequence[Rollout]) -> list[float]:
+        numbers = [one.row["number"] for one in rollouts]
+        predicted = predicted_with(predictor, question, numbers, [reason_in(one) for one in rollouts])
+        return (-np.abs(ratings[numbers] - predicted)).tolist()
+
+    return scores
+
+
+def gain(predictor: "LanguageModel", question: Question, ratings: np.ndarray) -> Callable[[Sequence[Rollout]], list]:
+    """A function that gives the stars by which each rollout's reason brings the Predictor nearer to the true rating.
+
+    It is compared with the Predictor's rating without a reason, which is asked once for each target.
+    """
+    without: dict[int, float] = {}
+
+    def scores(rollouts: Sequence[Rollout]) -> np.ndarray:
+        numbers = [one.row["number"] for one in rollouts]
+        if new := [number for number in dict.fromkeys(numbers) if number not in without]:
+            without.update(zip(new, predicted_with(predictor, question, new, [None] * len(new))))
+        predicted = predicted_with(predictor, question, numbers, [reason_in(one) for one in rollouts])
+        return rating_gain(ratings[numbers], predicted, np.array([without[number] for number in numbers]))
+
+    return scores
+
+
+def predicted_with(
+    predictor: "LanguageModel", question: Question, numbers: Sequence[int], reasons: Sequence[str | None]
+) -> np.ndarray:
+    """(numbers,) expected ratings of targets with reasons."""
+    asked = [question(number, reason) for number, reason in zip(numbers, reasons)]
+    return expected_rating(rating_probabilities(predictor, asked, what=""))
+
+
+def is_endless(rollout: Rollout) -> bool:
+    """Whether a rollout was cut off before its end, or repeats itself."""
+    return not rollout.ended or Reply().end(rollout.text) is not None
+
+
+def copied(reason: str, history: History) -> float:
+    """The share, 0 to 1, of a reason's runs of words that stand in the same order in one entry of its histories."""
+    own = _runs(reason)
+    if not own:
+        return 0.0
+    known = {run for entry in (*history.user, *history.item) for run in _runs(entry.text)}
+    return sum(run in known for run in own) / len(own)
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    named = words(text)
+    return [tuple(named[k : k + COPIED_WORDS]) for k in range(len(named) - COPIED_WORDS + 1)]

@@ -1,0 +1,114 @@
+"""Train the Reasoner further by a reward: how near the frozen Predictor comes to the true rating with its reasons.
+
+    python -m reason4rec.systems.reason4rec.reinforced.train --dataset Music_data
+
+Reads  train_12000.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Reasoner and Predictor
+Writes checkpoints/DATASET/Reasoner_rl (adapter, settings.json, loss_curve.json)
+
+Targets are training reviews that the Predictor has not learned, with histories of strictly earlier reviews. Before the
+training, policies written by hand are scored: where one of them beats the Reasoner's own reasons, the reward can be
+cheated, which is said. Source: our decision; the paper imitates accepted reasons.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from reason4rec.errors import InputError
+from reason4rec.llm.base import resolve_device
+from reason4rec.run.files import adapter
+from reason4rec.systems.reason4rec import prompts, targets
+from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES
+from reason4rec.systems.reason4rec.reinforced import probes
+from reason4rec.systems.reason4rec.reinforced.options import Reinforcement, Reward, RunsOn
+from reason4rec.systems.reason4rec.reinforced.reward import parts_of, weights_of
+from reason4rec.systems.reason4rec.step import ExpertStep
+from reason4rec.training import grpo, trackers
+from reason4rec.training.policy import Policy
+
+PROBED = 64  # targets
+KEYS = ["user_id", "item_id", "unixReviewTime"]
+
+
+def policy_of(step: ExpertStep) -> Policy:
+    """The settings of the policy, for the base of the Reasoner."""
+    return step[Reinforcement].policy(grpo.adapter_settings(step.path(adapter("Reasoner")))["base_model"])
+
+
+def settings(step: ExpertStep) -> Mapping[str, object]:
+    """All that decides the weights beside the targets."""
+    start = step.path(adapter("Reasoner"))
+    return grpo.settings_of("Reasoner_rl", start, policy_of(step), weights_of(step[Reward]))
+
+
+def targets_of(step: ExpertStep) -> pd.DataFrame:
+    """The targets to write reasons for: training reviews with a history that the Predictor has not learned."""
+    options, reviews = step[Reinforcement], step.read(SUMMARIES)
+    learned = pd.MultiIndex.from_frame(step.read(REASON_TARGETS)[KEYS])
+    enough, _, eligible = targets.draw(reviews, (len(reviews), 0), options.min_history, None, step.common.seed)
+    new = enough[~pd.MultiIndex.from_frame(enough[KEYS]).isin(learned)]
+    if new.empty:
+        raise InputError(
+            f"{step.path(SUMMARIES)}: the Predictor learned all {eligible:,} reviews with {options.min_history} "
+            f"earlier ones: draw fewer --reason_targets in step 2/1, or pass a smaller --min_history"
+        )
+    return new.head(min(options.rl_targets, step.common.limit or options.rl_targets)).reset_index(drop=True)
+
+
+def train(step: ExpertStep) -> None:
+    """Does the step."""
+    options = step[RunsOn]
+    trackers.check(options.report_to)
+    device, policy = resolve_device(options.device), policy_of(step)
+    rows = targets_of(step)
+    histories = step.histories(rows)
+    asked = list(step.reason_prompts(rows, histories))
+    ratings, titles = rows["ratings"].to_numpy(dtype=float), rows["title"].tolist()
+    predictor = replace(step.language_model("Predictor"), cache=None)
+
+    def question(number: int, reason: str | None) -> prompts.Prompt:
+        return prompts.predictor(step.product_class, titles[number], histories[number], reason, step.templates)
+
+    parts = parts_of(step[Reward], predictor, question, ratings, histories)
+    probed = probe(step, parts, ratings, histories, asked)
+    found = grpo.train_policy(
+        step.outputs[0],
+        step.provenance | {"probes": probed},
+        step.path(adapter("Reasoner")),
+        policy,
+        grpo.Task(asked, [{"number": number} for number in range(len(rows))], parts),
+        step.common.seed,
+        device,
+        options.save_minutes,
+        options.report_to,
+    )
+    step.summary(len(rows), len(rows), **found)
+
+
+def probe(step: ExpertStep, parts: Sequence, ratings: np.ndarray, histories: Sequence, asked: Sequence) -> list[dict]:
+    """The rewards of hand-written policies on the first targets, which are printed, with a warning where one cheats."""
+    some = range(min(PROBED, len(asked)))
+    own = step.language_model("Reasoner").generate(
+        [asked[k] for k in some], max_new_tokens=step[Reinforcement].completion_tokens, what="own reasons"
+    )
+    written = probes.policies(ratings[list(some)], [histories[k] for k in some], own)
+    found = probes.scored(parts, written, list(some))
+    print(probes.as_text(found), flush=True)
+    for name in probes.cheats(found):
+        print(f"warning: the reward of reasons like {name!r} is higher than that of the Reasoner's own", flush=True)
+    return found
+
+
+def main(words: Sequence[str]) -> None:
+    """Runs the step with the options of a command line."""
+    from reason4rec.run.step import main as run
+    from reason4rec.systems.reason4rec.pipeline import PIPELINE
+
+    run(train, PIPELINE, PIPELINE["2/8"], __doc__, words=list(words))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,237 @@
+"""The Reasoner trained by a reward: its parts, the probes, the targets, and what their prompts may not hold."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import served
+from helpers import ROOT, complaint, put_toy_dataset, run_script, step_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reason4rec.data import schema
+from reason4rec.data.history import Entry, History, HistoryIndex
+from reason4rec.llm.adapters import adapter_settings
+from reason4rec.llm.prompt import Prompt
+from reason4rec.run import files, records
+from reason4rec.systems.reason4rec import ablations
+from reason4rec.systems.reason4rec import artifacts as a
+from reason4rec.systems.reason4rec.pipeline import PIPELINE
+from reason4rec.systems.reason4rec.reinforced import probes
+from reason4rec.systems.reason4rec.reinforced.options import Reward
+from reason4rec.systems.reason4rec.reinforced.reward import copied, is_endless, parts_of, weights_of
+from reason4rec.systems.reason4rec.reinforced.train import KEYS, targets_of
+from reason4rec.training.rollouts import Rollout, scores_of, total
+
+SCRIPT = "2_Reasoner/8_reasoner_rl.sh"
+SUMMARY = "Positive Aspects: warm voice, deep bass\nNegative Aspects: slow rhythm and a dull long second half\n"
+HISTORY = History((), (Entry("A", 4.0, SUMMARY),), None, 4.0, 0, 1)
+SMALL = ("--rl_targets", 6, "--rl_steps", 2, "--prompts_a_step", 2, "--group", 3, "--completion_tokens", 16)
+
+
+class Listening:
+    """A Predictor that believes what it reads: a reason with `great` means 5, with `bad` 1, none 3."""
+
+    def choice_probabilities(self, prompts, choices, prefix, *_):
+        likeliest = [4 if "great" in one.text else 0 if "bad" in one.text else 2 for one in prompts]
+        return np.eye(5)[likeliest]
+
+
+def question(number, reason):
+    return Prompt(f"Target {number}. {reason or ''}")
+
+
+def parts(reward="gain", ratings=(5.0, 1.0)):
+    return parts_of(Reward(reward=reward), Listening(), question, np.array(ratings), [HISTORY, HISTORY])
+
+
+def written(text, number=0, ended=True):
+    return Rollout({"number": number}, text, (1, 2), ended)
+
+
+def named(some, rollouts):
+    return dict(zip((part.name for part in some), scores_of(some, rollouts)[0].tolist()))
+
+
+def test_a_reason_is_worth_what_it_brings_the_predictor_nearer_to_the_rating():
+    found = scores_of(
+        parts(), [written("a great one"), written("a bad one"), written("a bad one", 1), written("so so")]
+    )
+    assert found[:, 0].tolist() == [2.0, -2.0, 2.0, 0.0]
+    assert scores_of(parts("error"), [written("a great one"), written("a bad one")])[:, 0].tolist() == [0.0, -4.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("The user will rate it 4 out of 5, a great one.", "stated"),
+        ("Five stars: a great one.", "stated"),
+        ("great", "empty"),
+        ("", "empty"),
+        (f"a great one, {SUMMARY}", "copied"),
+        ("it is great and great and " * 20, "endless"),
+    ],
+)
+def test_a_way_to_cheat_costs(text, part):
+    found = named(parts(), [written(text)])
+    assert found[part] > 0
+    assert weights_of(Reward())[part] < 0
+    assert total(parts(), scores_of(parts(), [written(text)]))[0] < 2.0
+
+
+def test_a_reason_that_was_cut_off_is_endless():
+    assert is_endless(written("The user", ended=False))
+    assert not is_endless(written("The user will like the warm voice."))
+
+
+def test_an_honest_reason_costs_nothing():
+    honest = "This user looks for a warm voice. Others praise the deep bass, so it will please: a great one."
+    assert named(parts(), [written(honest)]) == {"gain": 2.0, "stated": 0, "empty": 0, "endless": 0, "copied": 0}
+
+
+@given(st.lists(st.sampled_from(["warm", "voice", "deep", "bass", "slow", "x"]), max_size=20))
+def test_the_copied_share_is_a_share_and_that_of_a_copy_is_1(some):
+    assert 0 <= copied(" ".join(some), HISTORY) <= 1
+    assert copied(SUMMARY, HISTORY) == 1
+    assert copied("", HISTORY) == 0
+
+
+def test_a_policy_that_the_reward_prefers_to_honest_reasons_is_named():
+    own = ["a great one of its kind", "a bad one of its kind"]
+    found = probes.scored(parts(), probes.policies([5.0, 1.0], [HISTORY, HISTORY], own), [0, 1])
+    assert [row["policy"] for row in found][0] == probes.OWN
+    assert probes.cheats(found) == []
+    naive = [part for part in parts("error") if part.name == "error"]
+    own = ["a bad one of its kind", "a great one of its kind"]
+    cheating = probes.cheats(probes.scored(naive, probes.policies([5.0, 1.0], [HISTORY, HISTORY], own), [0, 1]))
+    assert "another target's" in cheating
+    assert "another target's" in probes.as_text(found)
+
+
+@pytest.fixture(scope="module")
+def root(base, tmp_path_factory):
+    """A root with a toy dataset, its targets and the experts."""
+    root = tmp_path_factory.mktemp("reinforced")
+    folder = put_toy_dataset(root, summaries=True)
+    summaries = schema.read(folder, a.SUMMARIES)
+    files.write_pickle(folder / a.REASON_TARGETS.path, summaries.tail(40))
+    for name, lm_head in (("Reasoner", False), ("Predictor", True)):
+        path = root / "checkpoints" / "Demo_data" / name
+        served.put_adapter(path, base, lm_head, size=0.005)
+        more = {"rank": 8, "alpha": 16, "dropout": 0.0, "lm_head": lm_head, "target_modules": []}
+        (path / "settings.json").write_text(json.dumps(more | adapter_settings(path)))
+    return root
+
+
+def rl(root, *flags):
+    roots = ("--dataset", "Demo_data", "--data_root", root / "data", "--checkpoint_root", root / "checkpoints")
+    return run_script(SCRIPT, *roots, "--device", "cpu", *SMALL, *flags)
+
+
+@pytest.fixture(scope="module")
+def trained(root):
+    done = rl(root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return root / "checkpoints" / "Demo_data" / "Reasoner_rl", done.stdout
+
+
+def test_the_step_trains_an_adapter_and_keeps_what_the_probes_showed(trained):
+    path, output = trained
+    record = records.read_record(path)
+    assert record["sha256"] == files.sha256(path)
+    assert {row["policy"] for row in record["made_from"]["probes"]} >= {probes.OWN, "empty", "another target's"}
+    assert record["made_from"]["settings"]["reward"] == weights_of(Reward())
+    assert record["made_from"]["settings"]["steps"] == 2
+    assert set(record["made_from"]["inputs"]) >= {"Reasoner", "Predictor", a.SUMMARIES.path}
+    assert "states the true rating" in output
+    curve = json.loads((path / "loss_curve.json").read_text())
+    assert [entry["step"] for entry in curve] == [1, 2]
+    assert {f"rewards/{name}/mean" for name in weights_of(Reward())} <= curve[0].keys()
+
+
+def test_a_second_run_skips_what_is_complete(root, trained):
+    again = rl(root)
+    assert again.returncode == 0
+    assert "complete:" in again.stdout
+
+
+def test_the_reasons_for_the_test_rows_are_written_by_the_reasoner_that_is_named(root, trained, tmp_path):
+    step = step_of("2/7", root, "--reasoner", "Reasoner_rl")
+    assert a.REASONER_RL in step.reads
+    assert a.REASONER not in step.reads
+    assert step.provenance["settings"]["reasoner"] == "Reasoner_rl"
+    assert "reasoner" not in step_of("2/7", root).recorded()  # as it was before there was a choice
+
+
+def test_variants_of_it_change_the_steps_that_read_it(root, trained):
+    anew, same = (ablations.variant(name) for name in ("reasoner_rl", "reasoner_rl_same_predictor"))
+    assert [spec.name for spec in ablations.steps_of(anew, PIPELINE)] == ["2/7", "3/1", "3/2", "3/3"]
+    assert [spec.name for spec in ablations.steps_of(same, PIPELINE)] == ["2/7", "3/3"]
+    assert {"reasoner_rl", "reasoner_rl_same_predictor"} <= {
+        one.name for one in ablations.chosen((), step_of("3/6", root))
+    }
+
+
+def test_targets_are_training_reviews_that_the_predictor_did_not_learn(root):
+    step = step_of("2/8", root, "--rl_targets", 500)
+    found, learned = targets_of(step), step.read(a.REASON_TARGETS)
+    train = step.read(a.SUMMARIES)
+    keys = {tuple(row) for row in found[KEYS].itertuples(index=False)}
+    assert keys <= {tuple(row) for row in train[KEYS].itertuples(index=False)}
+    assert not keys & {tuple(row) for row in learned[KEYS].itertuples(index=False)}
+    assert len(keys) == len(found)
+
+
+def leaks(step, rows, histories):
+    """The targets whose history shows their own review, or one that is not earlier."""
+    train = step.read(a.SUMMARIES)
+    texts = train.assign(text=[f"review {n}" for n in range(len(train))])
+    by_text = dict(zip(texts["text"], zip(texts["user_id"], texts["item_id"], texts["unixReviewTime"])))
+    found = []
+    for row, history in zip(rows.itertuples(), histories(texts, rows)):
+        shown = [by_text[entry.text] for entry in (*history.user, *history.item)]
+        found += [row.Index for _, _, time in shown if time >= row.unixReviewTime]
+    return found
+
+
+def test_no_history_shows_the_target_or_anything_later_and_a_reward_without_a_time_would(root):
+    step = step_of("2/8", root, "--rl_targets", 500)
+    rows = targets_of(step)
+    assert not leaks(step, rows, lambda texts, rows: HistoryIndex(texts, "text", 6).of_rows(rows))
+
+    def at_any_time(texts: pd.DataFrame, rows: pd.DataFrame) -> list:
+        index = HistoryIndex(texts, "text", 6)
+        return [index.of(row.user_id, row.item_id, 2**62) for row in rows.itertuples()]
+
+    assert leaks(step, rows, at_any_time)
+
+
+def test_prompts_hold_nothing_of_the_review_of_their_target(root):
+    step = step_of("2/8", root, "--rl_targets", 500)
+    rows = targets_of(step)
+    for row, prompt in zip(rows.itertuples(), step.reason_prompts(rows, step.histories(rows))):
+        assert row.reviews not in prompt.text
+
+
+def test_bad_numbers_end_in_one_line(root, trained):
+    for flags, said in (
+        (("--group", 1), "group 1"),
+        (("--temperature", 0), "temperature 0"),
+        (("--min_history", 10_000), "min_history"),
+        (("--reward", "none"), "--reward"),
+    ):
+        assert said in complaint(rl(root, "--overwrite", *flags))
+
+
+def test_the_step_needs_the_predictor_and_says_who_trains_it(root, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "reason4rec.systems.reason4rec.reinforced.train", "--dataset", "Demo_data"]
+        + ["--data_root", str(root / "data"), "--checkpoint_root", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert "is missing" in complaint(done)
