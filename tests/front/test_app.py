@@ -23,6 +23,7 @@ pytest.importorskip("uvicorn", reason="needs uvicorn (requirements-serve.txt)")
 
 import asked
 import httpx2
+import uvicorn
 from fastapi.testclient import TestClient
 
 from reason4rec.errors import InputError, ServerAway
@@ -601,6 +602,13 @@ def test_the_hosts_that_may_be_asked_for_follow_from_where_the_command_listens(h
     assert (settings.queue, settings.timeout, settings.any_address) == (3, 4, everywhere)
     assert set(settings.hosts) >= {"localhost", "127.0.0.1", "::1", host.lower()}
     assert ("everybody" in capsys.readouterr().out) == everywhere
+
+
+def test_connections_were_without_bound(quick, monkeypatch):
+    seen = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: seen.append(server.config.limit_concurrency))
+    serve._run(quick, asked.SETTINGS, None)
+    assert asked.SETTINGS.queue < seen[0] < 2 * asked.SETTINGS.queue
 
 
 @pytest.mark.slow
