@@ -570,7 +570,11 @@ def test_the_experts_rank_and_recommend_over_http(experts):
         assert {answer["item_id"] for answer in ranked} == set(items)
         assert [answer["rating"] for answer in ranked] == sorted((one["rating"] for one in ranked), reverse=True)
         recommended = client.post("/api/recommend", json={"user_reviews": [REVIEW], "k": 3}).json()["answers"]
-        assert len(recommended) == 3
+    for found, expected in (
+        (ranked, experts.rank(user, items)),
+        (recommended, experts.recommend(k=3, user_reviews=[REVIEW])),
+    ):
+        assert [(one["item_id"], one["notes"]) for one in found] == [(one.item_id, list(one.notes)) for one in expected]
 
 
 # ---- the command
