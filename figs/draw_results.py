@@ -47,7 +47,8 @@ def draw(args: argparse.Namespace) -> None:
     results, out = args.results or own_results, args.out or own_results / "figures"
     metrics, ablations = (results / Path(one.path).name for one in (METRICS, ABLATIONS))
     checkpoints = folder_in(args.checkpoint_root, args.dataset, "--dataset")
-    curves = {adapter: read(checkpoints / adapter / "loss_curve.json") for adapter in EXPERTS}
+    # Published results hold no curves, and those of a training here may be of another run.
+    curves = {} if args.results else {name: read(checkpoints / name / "loss_curve.json") for name in EXPERTS}
     drawn = {}
     if metrics.exists():
         result = ratings.read(metrics)
@@ -71,7 +72,7 @@ def draw(args: argparse.Namespace) -> None:
         ("history", f"{metrics} with two lengths of history of {figures.FEWEST} test rows or more"),
         ("calibration", f"{metrics} with a model that gives probabilities of the ratings"),
         ("tau", f"{ablations} with rows that have a tau, which {PIPELINE.producer(ABLATIONS).script} writes"),
-        ("training", f"adapters in {checkpoints}"),
+        ("training", f"adapters in {checkpoints}, and no --results"),
     ):
         if name not in drawn:
             print(f"not drawn: {args.dataset}_{name}.png needs {needed}")

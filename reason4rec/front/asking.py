@@ -5,6 +5,7 @@
     python -m reason4rec recommend --dataset Demo_data --user ID --k 10
 
 A new user is given by a file of reviews (--user_reviews), a new item by its title and, if there are any, its reviews.
+An id that begins with a dash is given as --user=-ID; several such items as --items=-ID --items=-ID.
 """
 
 import json
@@ -20,6 +21,7 @@ from reason4rec.front.finished import dataset_or_the_only_one
 from reason4rec.front.given import reviews_from
 from reason4rec.run import options
 from reason4rec.run.options import Options, Parser, Positive, option
+from reason4rec.systems.reason4rec.asking.shortlist import SHORTLIST
 from reason4rec.systems.reason4rec.options import Histories, Model, Prompts, Servers, Writing
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class Most(Options):
     """the list"""
 
     k: Positive = option(10, "items to recommend")
-    shortlist: Positive = option(50, "items that the experts are asked about")
+    shortlist: Positive = option(SHORTLIST, "items that the experts are asked about")
 
 
 @dataclass(frozen=True)

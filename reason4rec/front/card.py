@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from math import isfinite
 
 from reason4rec.data.history import Entry
 from reason4rec.systems.reason4rec.asking.questions import Answer
@@ -18,7 +19,7 @@ def card(answer: Answer, colours: bool) -> str:
     user = f"user {answer.user_id}" if answer.user_id else "a new user"
     blocks = [
         f"{harmless(item)}\nfor {harmless(user)}, by {answer.model}",
-        f"Rating {answer.rating:.2f} (expectation), {answer.median:g} (median)\n\n{bars(answer.probabilities)}",
+        _ratings(answer),
     ]
     if answer.reason:
         blocks.append(f"Reason (what it names is marked below)\n{_wrapped(harmless(answer.reason))}")
@@ -41,10 +42,16 @@ def bars(probabilities: Sequence[float]) -> str:
     return "\n".join(lines)
 
 
+def _ratings(answer: Answer) -> str:
+    if not isfinite(answer.rating):
+        return "Rating unusable: the Predictor gave no probabilities"
+    return f"Rating {answer.rating:.2f} (expectation), {answer.median:g} (median)\n\n{bars(answer.probabilities)}"
+
+
 def ranking(answers: Sequence[Answer]) -> str:
     """Several answers for one user, a line each, with their notes below."""
     lines = [
-        f"{place:>3}  {answer.rating:.2f}  {answer.median:g}  {harmless(answer.item_id)}  {harmless(answer.title)}"
+        f"{place:>3}  {answer.rating:4.2f}  {answer.median:g}  {harmless(answer.item_id)}  {harmless(answer.title)}"
         for place, answer in enumerate(answers, 1)
     ]
     notes = dict.fromkeys(note for answer in answers for note in answer.notes)

@@ -29,7 +29,7 @@ def reviews_from(path: Path) -> list[dict]:
         found = _json(text, where)
         return found if isinstance(found, list) else [found]
     if text[0] == "{":
-        return [_json(line, f"{where}: line {n}") for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return [_json(line, f"{where}: line {n}") for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     return _rows(text, where)
 
 

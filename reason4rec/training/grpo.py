@@ -28,6 +28,9 @@ from reason4rec.training.sft import (
 )
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
     from reason4rec.training.group_trainer import GroupTrainer
 
 OF_START = ("base_model", "base_sha256", "max_length", "target_modules", *Recipe.__dataclass_fields__)
@@ -118,33 +121,16 @@ def build_trainer(
     save_minutes: float = SAVE_MINUTES,
 ) -> "GroupTrainer":
     """A trainer that is ready to train: the base in 4 bits with the adapter `start` on it, to train and as it was."""
-    import torch
-    from peft import get_peft_model
-
-    from reason4rec.llm.base_files import read_config
-    from reason4rec.llm.bases import check_vocabulary, dtype_on
-    from reason4rec.llm.local import greedy
-    from reason4rec.llm.tokens import encode, load_tokenizer
+    from reason4rec.llm.tokens import encode
     from reason4rec.training.callbacks import MarkComplete, SaveByTime
     from reason4rec.training.group_trainer import GroupTrainer, config_of, order_of
-    from reason4rec.training.trainer import adapter_config, model_to_train, show_progress
+    from reason4rec.training.trainer import show_progress
 
-    base = settings["base_model"]
-    dtype = str(dtype_on(device, read_config(base))).removeprefix("torch.")
-    own = settings | {"engine": "transformers", "device": device, "processes": 1, "sharded": False, "dtype": dtype}
-    own |= {"padding_free": False}
-    tokenizer = load_tokenizer(base)
+    model, tokenizer = policy_model(settings, policy, seed, device)
     longest = settings["max_length"] - policy.max_new_tokens
     encoded = [encode(tokenizer, prompt, longest)[0] for prompt in task.prompts]
-    print(f"loading base model {base} in {dtype}", flush=True)
-    torch.manual_seed(seed)
-    recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__ if name != "lr"}, lr=policy.lr)
-    model = model_to_train(recipe, own, seed)
-    check_vocabulary(model, tokenizer, base)
-    model.generation_config = greedy(model, tokenizer)
-    tuned = get_peft_model(model, adapter_config(recipe, model, own))
     trainer = GroupTrainer(
-        tuned,
+        model,
         tokenizer,
         encoded,
         task.rows,
@@ -161,6 +147,33 @@ def build_trainer(
     copy_to_reference(trainer.model)
     show_progress(trainer)
     return trainer
+
+
+def policy_model(
+    settings: dict, policy: Policy, seed: int, device: str
+) -> tuple["PeftModel", "PreTrainedTokenizerBase"]:
+    """The base in 4 bits with a new adapter of the shape in `settings`, and its tokenizer."""
+    import torch
+    from peft import get_peft_model
+
+    from reason4rec.llm.base_files import read_config
+    from reason4rec.llm.bases import check_vocabulary, dtype_on
+    from reason4rec.llm.local import greedy
+    from reason4rec.llm.tokens import load_tokenizer
+    from reason4rec.training.trainer import adapter_config, model_to_train
+
+    base = settings["base_model"]
+    dtype = str(dtype_on(device, read_config(base))).removeprefix("torch.")
+    own = settings | {"engine": "transformers", "device": device, "processes": 1, "sharded": False, "dtype": dtype}
+    own |= {"padding_free": False}
+    tokenizer = load_tokenizer(base)
+    print(f"loading base model {base} in {dtype}", flush=True)
+    torch.manual_seed(seed)
+    recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__ if name != "lr"}, lr=policy.lr)
+    model = model_to_train(recipe, own, seed)
+    check_vocabulary(model, tokenizer, base)
+    model.generation_config = greedy(model, tokenizer)
+    return get_peft_model(model, adapter_config(recipe, model, own)), tokenizer
 
 
 def copy_to_reference(model: object) -> None:

@@ -148,6 +148,23 @@ def test_reviews_are_read_from_each_form(tmp_path):
         assert reviews_from(path) == wanted
 
 
+def test_a_text_with_a_separator_of_unicode_was_taken_for_two_lines(tmp_path):
+    path = tmp_path / "given"
+    one = {"title": "a", "rating": 5, "text": "x\u2028y\x85z"}
+    path.write_text(json.dumps(one, ensure_ascii=False), encoding="utf-8")
+    assert reviews_from(path) == [one]
+
+
+def test_an_id_that_begins_with_a_dash_can_be_asked_about(root):
+    done = ask(root, "rank", "--user=-0Iabc", "--items=-a", "--items=-b")
+    assert "no item '-a'" in complaint(done)
+
+
+def test_an_answer_without_probabilities_ended_in_a_traceback():
+    shown = card(answer(rating=float("nan"), median=float("nan"), probabilities=(float("nan"),) * 5), colours=False)
+    assert "unusable" in shown
+
+
 def test_a_file_that_is_not_utf_8_is_told(tmp_path):
     path = tmp_path / "given"
     path.write_bytes(b"title,rating,text\na,5,\xff")

@@ -38,6 +38,9 @@ def closing(options: Resolved) -> str:
     if (common.folder / TEST_RATINGS.path).exists():
         first = schema.read(common.folder, TEST_RATINGS).iloc[0]
         python = os.environ.get("PYTHON", "python").removeprefix(f"{Path.cwd()}{os.sep}")
-        asked = shlex.join(("--user", first["user_id"], "--item", first["item_id"]))
-        lines += [f"ask:  {python} -m reason4rec explain {flags} {asked}"]
+        # With a sign of equality, since an id may begin with a dash.
+        words = ["-m", "reason4rec", "explain", "--dataset", common.dataset]
+        words += [word for name, path in roots.items() if path for word in (f"--{name}", str(path))]
+        words += [f"--user={first['user_id']}", f"--item={first['item_id']}"]
+        lines += [f"ask:  {shlex.join([python, *words])}"]
     return "\n".join(lines)

@@ -220,7 +220,8 @@ def metadata(trained: Trained, rows: Sequence[Mapping]) -> "ModelCardData":
             dataset_type=trained.dataset,
             dataset_name=f"{trained.dataset}, {row['rows']} test rows",
             metric_type=name,
-            metric_name=f"{name.upper()} of the whole system{', median' if row['model'].endswith(MEDIAN) else ''}",
+            metric_name=f"{name.upper()} ({row['unit']}) of the whole system"
+            f"{', median' if row['model'].endswith(MEDIAN) else ''}",
             metric_value=round(row[name], 4),
         )
         for row in rows
@@ -233,7 +234,6 @@ def metadata(trained: Trained, rows: Sequence[Mapping]) -> "ModelCardData":
     return ModelCardData(
         library_name="peft",
         pipeline_tag="text-generation",
-        language="en",
         tags=["reason4rec", "recommendation", "rating-prediction", "lora", "trl", "sft"],
         model_name=f"{trained.name} of Reason4Rec on {trained.dataset}" if results else None,
         eval_results=results or None,
@@ -321,7 +321,10 @@ def measured(trained: Trained) -> list[Mapping]:
         return []
     if record["made_from"]["inputs"].get(predicted) != ours["sha256"] or not _came_from(ours, trained):
         return []
-    return [row for row in ratings.read(path)["table"] if row["model"].startswith("Reason4Rec") and row["n"]]
+    result = ratings.read(path)
+    unit = result["settings"].get("unit", "stars")
+    ours = [row for row in result["table"] if row["model"].startswith("Reason4Rec") and row["n"]]
+    return [row | {"unit": unit} for row in ours]
 
 
 def _came_from(record: Mapping, trained: Trained) -> bool:
@@ -354,14 +357,16 @@ def results(rows: Sequence[Mapping]) -> str:
         for row in rows
     ]
     return (
-        "Errors of the whole system, of which this adapter is one part; brackets are 95% intervals of a bootstrap over "
-        "users. `all` is every test row, `warm` a row whose user and item have earlier reviews in train.\n\n"
-        + markdown.table(["model", "rows", "n", "unusable", "MAE", "RMSE"], lines)
+        f"Errors of the whole system in {rows[0]['unit']}, of which this adapter is one part; brackets are 95% "
+        "intervals of a bootstrap over users. `all` is every test row, `warm` a row whose user and item have earlier "
+        "reviews in train.\n\n" + markdown.table(["model", "rows", "n", "unusable", "MAE", "RMSE"], lines)
     )
 
 
 def _interval(row: Mapping, name: str) -> str:
-    return f"{row[name]:.4f} [{row[f'{name}_low']:.4f}, {row[f'{name}_high']:.4f}]"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    # Rows of a single user have no interval.
+    return f"{row[name]:.4f}" if low is None else f"{row[name]:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def limits(trained: Trained, rows: Sequence[Mapping]) -> list[str]:

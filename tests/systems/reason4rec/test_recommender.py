@@ -14,9 +14,10 @@ from helpers import ROOT, files_in, put_toy_dataset
 from reason4rec import Question, Recommender, Review
 from reason4rec.data import schema
 from reason4rec.data.history import Entry
-from reason4rec.data.schema import PREDICTION, PROBABILITIES
+from reason4rec.data.schema import PREDICTION, PROBABILITIES, TEST
 from reason4rec.errors import InputError
 from reason4rec.evaluation.metrics import median_rating
+from reason4rec.llm.tokens import encode
 from reason4rec.systems.reason4rec import artifacts as a
 from reason4rec.systems.reason4rec.asking import questions
 from reason4rec.systems.reason4rec.asking.known import Known
@@ -90,22 +91,30 @@ def test_answers_have_the_numbers_of_the_scripts(root, predicted, kept, tmp_path
     assert [answer.title for answer in answers] == predicted["title"].tolist()
 
 
-def test_one_question_gets_what_it_gets_among_many(recommender, predicted):
-    together = recommender.explain_all(questions_of(predicted))
-    assert [recommender.explain_all([one])[0] for one in questions_of(predicted)] == together
+@pytest.fixture(scope="module")
+def forgetful(root):
+    """A recommender that keeps no reply, so that each answer is computed."""
+    recommender = load(root, max_new_tokens=24)
+    recommender.step.__dict__["cache"] = None
+    return recommender
+
+
+def test_one_question_gets_what_it_gets_among_many(forgetful, predicted):
+    together = forgetful.explain_all(questions_of(predicted))
+    assert [forgetful.explain_all([one])[0] for one in questions_of(predicted)] == together
 
 
 def test_the_settings_are_those_of_the_run_and_not_those_of_the_dataset(recommender, predicted):
     answers = recommender.explain_all(questions_of(predicted))
-    assert recommender.length == 3
+    assert recommender.past.length == 3
     assert max(len(answer.user_history) for answer in answers) == 3
     assert max(answer.user_count for answer in answers) > 3
 
 
-def test_many_threads_each_get_their_own_answer(recommender, predicted):
-    alone = recommender.explain_all(questions_of(predicted))
+def test_many_threads_each_get_their_own_answer(forgetful, predicted):
+    alone = forgetful.explain_all(questions_of(predicted))
     with ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(recommender.explain_all, [one]) for one in questions_of(predicted) * 2]
+        asked = [pool.submit(forgetful.explain_all, [one]) for one in questions_of(predicted) * 2]
         assert [one.result()[0] for one in asked] == alone * 2
 
 
@@ -128,20 +137,21 @@ def test_a_new_user_and_a_new_item_are_summarised_on_the_spot(recommender):
     assert abs(sum(answer.probabilities) - 1) < 1e-6
 
 
-def test_a_new_user_is_shown_to_the_experts_as_a_known_one_with_the_same_history(recommender, predicted):
+def test_a_new_user_is_shown_to_the_experts_as_a_known_one_with_the_same_history(recommender, predicted, monkeypatch):
     row = next(row for row in predicted.itertuples() if recommender.known.users[row.user_id] >= 2)
     known = recommender.explain(row.user_id, row.item_id)
     train = recommender.step.read(a.SUMMARIES)
     of_user = train[train["user_id"] == row.user_id].sort_values("unixReviewTime", kind="stable")
     reviews = [Review(r.title, r.ratings, r.reviews, r.unixReviewTime) for r in of_user.itertuples()]
-    experts = recommender.experts
-    kept = dict(experts._summaries)
-    experts._summaries |= {
-        (r.title, float(r.ratings), r.reviews): r.aspect_preference_summary for r in of_user.itertuples()
-    }
+    summaries = of_user[a.SUMMARY].tolist()
+    monkeypatch.setattr(
+        recommender.experts,
+        "entries",
+        lambda given: [
+            Entry(one.title, one.rating, summaries[[r.time for r in reviews].index(one.time)]) for one in given
+        ],
+    )
     new = recommender.explain(user_reviews=reviews, item_id=row.item_id)
-    experts._summaries.clear()
-    experts._summaries |= kept
     assert (new.user_history, new.user_average, new.user_count) == (
         known.user_history,
         known.user_average,
@@ -176,6 +186,33 @@ def test_summaries_of_given_reviews_do_not_fill_the_memory(recommender, monkeypa
     assert len(recommender.experts._summaries) == 2
 
 
+def test_summaries_of_new_users_were_written_one_user_at_a_time(recommender, monkeypatch):
+    item = next(iter(recommender.known.items))
+    summarizer, calls = recommender.experts.model("Summarizer"), []
+
+    class Counting:
+        tokenizer, max_length, shortened = summarizer.tokenizer, summarizer.max_length, 0
+
+        def generate(self, prompts, **more):
+            calls.append(len(prompts))
+            return ["Positive Aspects: a\nNegative Aspects: b\nUser Preference Elements: c"] * len(prompts)
+
+    model = recommender.experts.model
+    monkeypatch.setattr(
+        recommender.experts,
+        "model",
+        lambda name, *more, **named: Counting() if name == "Summarizer" else model(name, *more, **named),
+    )
+    asked = [Question(user_reviews=[Review("t", 3, f"Review {n}.")], item_id=item) for n in range(4)]
+    assert [len(answer.user_history) for answer in recommender.explain_all(asked)] == [1] * 4
+    assert calls == [4]
+
+
+def test_nothing_of_a_given_review_but_its_summary_stays_in_memory(recommender):
+    recommender.experts.entries([Review("A title to forget", 3, "A text to forget.")])
+    assert "to forget" not in str(recommender.experts._summaries.keys())
+
+
 def test_reviews_are_put_in_the_order_of_their_times(recommender):
     item = next(iter(recommender.known.items))
     late, early = Review("Late", 1, "Bad.", time=9), {"title": "Early", "rating": 5, "text": "Good.", "time": 3}
@@ -203,6 +240,7 @@ def test_reviews_are_put_in_the_order_of_their_times(recommender):
         ({"user_reviews": [{"title": "t", "rating": 3, "text": "x", "stars": 1}], "item_id": "ITEM"}, "stars"),
         ({"user_reviews": [3], "item_id": "ITEM"}, "review 1"),
         ({"user_id": "USER", "title": " "}, "title is empty"),
+        ({"user_reviews": [Review("t", 3, "x", item_id="nix")], "item_id": "ITEM"}, "review 1: item_id: no item"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_in_one_line(recommender, question, said):
@@ -251,6 +289,51 @@ def test_what_is_recommended_is_new_to_the_user_and_says_who_chose(recommender):
     best = recommender.rank(user, [answer.item_id for answer in recommender.recommend(user, k=3, shortlist=3)])
     assert [one.item_id for one in answers] == [one.item_id for one in best[:2]]
     assert "k 4" in refused(recommender.recommend, user, k=4, shortlist=3)
+
+
+def test_an_item_that_was_reviewed_in_the_test_rows_was_recommended(recommender):
+    test = recommender.step.read(TEST)
+    user = test["user_id"][0]
+    had = set(test.loc[test["user_id"] == user, "item_id"])
+    assert had
+    assert not had & {answer.item_id for answer in recommender.recommend(user, k=12, shortlist=12)}
+
+
+def test_the_users_own_review_of_the_item_is_told(recommender):
+    train = recommender.step.read(a.SUMMARIES)
+    row = train.iloc[len(train) // 2]
+    pair = {"user_id": row["user_id"], "item_id": row["item_id"]}
+    told = "the user's own review of this item is among those that were read"
+    assert told in recommender.explain(**pair).notes
+    assert told not in recommender.explain(**pair, before=int(train["unixReviewTime"].min())).notes
+
+
+def test_reviews_that_did_not_fit_were_listed_as_read(recommender, monkeypatch):
+    user, item = next(iter(recommender.known.users)), next(iter(recommender.known.items))
+    whole = recommender.explain(user, item)
+    assert not any("did not" in note or "not all" in note for note in whole.notes)
+    reasoner = recommender.experts.model("Reasoner")
+    prompt = recommender.step.reason_prompts(
+        {"title": [whole.title]}, [recommender.past.histories([Question(user, item)], list)[0]]
+    )
+    monkeypatch.setattr(reasoner, "max_length", len(encode(reasoner.tokenizer, prompt[0], 4096)[0]) + 24 - 5)
+    assert any("not all that is shown" in note for note in recommender.explain(user, item).notes)
+
+
+def test_an_unusable_rating_is_last_and_no_number_in_json(recommender, monkeypatch):
+    items = list(recommender.known.items)[:3]
+    predict = recommender.experts.predict
+
+    def unusable(titles, histories, private):
+        probabilities, *more = predict(titles, histories, private)
+        probabilities[1] = np.nan
+        return probabilities, *more
+
+    monkeypatch.setattr(recommender.experts, "predict", unusable)
+    ranked = recommender.rank(next(iter(recommender.known.users)), items)
+    assert ranked[-1].item_id == items[1]
+    assert as_data(ranked[-1])["rating"] is None
+    assert as_data(ranked[-1])["probabilities"] == [None] * 5
 
 
 def test_a_new_user_is_not_recommended_what_their_reviews_are_about(recommender):

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from reason4rec.data.history import Entry, History
-from reason4rec.llm.prompt import OnDemand
+from reason4rec.llm.cache import key_of
+from reason4rec.llm.prompt import OnDemand, Prompt
+from reason4rec.llm.tokens import encode
 from reason4rec.run.files import adapter
 from reason4rec.systems.reason4rec import predictor_modes
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, TEST_RATINGS, TEST_REASONS
@@ -25,7 +27,9 @@ from reason4rec.systems.reason4rec.step import ExpertStep
 if TYPE_CHECKING:
     from reason4rec.llm.base import LanguageModel
 
-KEPT_SUMMARIES = 10_000  # of reviews that were given with questions
+KEPT_SUMMARIES = 10_000  # of reviews that were given with questions; of the reviews themselves nothing is kept
+
+TOKENS_OF_A_RATING = 8  # that stand after a prompt: `Predicted Rating: ` and the digit
 
 
 class LoadedExperts:
@@ -37,7 +41,7 @@ class LoadedExperts:
     def __init__(self, step: ExpertStep):
         self.step = step
         self._models: dict[str, LanguageModel] = {}
-        self._summaries: OrderedDict[tuple, str] = OrderedDict()
+        self._summaries: OrderedDict[str, str] = OrderedDict()
 
     def check(self) -> None:
         """InputError if an adapter is missing that every question needs."""
@@ -61,18 +65,17 @@ class LoadedExperts:
         model = self._models[name]
         return replace(model, cache=None) if private else model
 
-    def entries(self, reviews: Sequence[Review]) -> tuple[Entry, ...]:
+    def entries(self, reviews: Sequence[Review]) -> list[Entry]:
         """Reviews as entries of a history; the Summarizer writes those summaries that it has not written yet."""
-        keys = [(one.title, one.rating, one.text) for one in reviews]
-        new = [key for key in dict.fromkeys(keys) if key not in self._summaries]
+        keys = [key_of(title=one.title, rating=one.rating, text=one.text) for one in reviews]
+        new = {key: one for key, one in zip(keys, reviews) if key not in self._summaries}
         if new:
-            frame = pd.DataFrame(new, columns=["title", "ratings", "reviews"])
-            tokens = tokens_of(self.step, SUMMARIES)
-            summarizer = self.model("Summarizer", private=True)
-            asked = self.step.summary_prompts(frame)
+            rows = [(one.title, one.rating, one.text) for one in new.values()]
+            asked = self.step.summary_prompts(pd.DataFrame(rows, columns=["title", "ratings", "reviews"]))
+            summarizer, tokens = self.model("Summarizer", private=True), tokens_of(self.step, SUMMARIES)
             replies = summarizer.generate(asked, max_new_tokens=tokens, what="", finish=end_of_summary)
             self._summaries |= zip(new, map(as_summary, replies))
-        found = tuple(Entry(title, rating, self._summaries[title, rating, text]) for title, rating, text in keys)
+        found = [Entry(one.title, one.rating, self._summaries[key]) for key, one in zip(keys, reviews)]
         for key in keys:
             self._summaries.move_to_end(key)
         while len(self._summaries) > KEPT_SUMMARIES:
@@ -81,23 +84,32 @@ class LoadedExperts:
 
     def predict(
         self, titles: Sequence[str], histories: Sequence[History], private: bool
-    ) -> tuple[np.ndarray, list[str]]:
-        """(titles,) x 5 probabilities of the ratings 1 to 5, and the reasons."""
+    ) -> tuple[np.ndarray, list[str], list[bool]]:
+        """(titles,) x 5 probabilities of the ratings 1 to 5, the reasons, and which prompts lost reviews to fit."""
         step, mode = self.step, self.step[Mode].predictor_mode
         tokens = tokens_of(step, TEST_REASONS if mode == "reasoned" else TEST_RATINGS)
-        reasons = [""] * len(titles)
+        reasons, cut = [""] * len(titles), [False] * len(titles)
         if mode == "reasoned":
-            asked = step.reason_prompts({"title": titles}, histories)
-            reasons = self.model("Reasoner", private).generate(asked, max_new_tokens=tokens, what="")
+            asked, reasoner = step.reason_prompts({"title": titles}, histories), self.model("Reasoner", private)
+            before = reasoner.shortened
+            reasons = reasoner.generate(asked, max_new_tokens=tokens, what="")
+            cut = _cut(reasoner, asked, tokens) if reasoner.shortened > before else cut
         question = partial(predictor_modes.question, mode, step.product_class, folder=step.templates)
-        prompts = OnDemand(question, titles, histories, reasons)
-        probabilities, written = predictor_modes.predict(
-            mode, self.model("Predictor", private), prompts, tokens, quiet=True
-        )
-        return probabilities, reasons if mode == "reasoned" else written
+        prompts, predictor = OnDemand(question, titles, histories, reasons), self.model("Predictor", private)
+        before = predictor.shortened
+        probabilities, written = predictor_modes.predict(mode, predictor, prompts, tokens, quiet=True)
+        if predictor.shortened > before:
+            after = tokens if mode in predictor_modes.WRITES_ITSELF else TOKENS_OF_A_RATING
+            cut = [one or other for one, other in zip(cut, _cut(predictor, prompts, after))]
+        return probabilities, reasons if mode == "reasoned" else written, cut
 
     def _check(self, name: str) -> None:
         artifact = adapter(name)
         path = self.step.path(artifact)
         if not path.exists():
             raise self.step.pipeline.missing(path, artifact)
+
+
+def _cut(model: "LanguageModel", prompts: Sequence[Prompt], after: int) -> list[bool]:
+    """Which prompts lose something where so many tokens come after them."""
+    return [encode(model.tokenizer, prompt, model.max_length - after)[1] > 0 for prompt in prompts]

@@ -93,15 +93,22 @@ def checked(question: Question, known: Known) -> Question:
         raise InputError("item: give either the id of a known item or the title of a new one")
     if question.item_reviews and question.title is None:
         raise InputError("item_reviews: they are those of a new item, which has a title instead of an id")
-    before, reviews = _plain(question.before), question.user_reviews
+    before = _plain(question.before)
     if before is not None and type(before) is not int:
         raise InputError(f"before {ascii(before)[:60]}: expected a time in unix seconds")
+    reviews = None if question.user_reviews is None else tuple(reviews_in(question.user_reviews, "user_reviews"))
+    for number, review in enumerate(reviews or (), 1):
+        if review.item_id is not None:
+            try:
+                known.item(review.item_id)
+            except InputError as error:
+                raise InputError(f"user_reviews: review {number}: item_id: {error}") from None
     return replace(
         question,
         before=before,
         user_id=None if question.user_id is None else known.user(question.user_id),
         item_id=None if question.item_id is None else known.item(question.item_id),
-        user_reviews=None if reviews is None else tuple(reviews_in(reviews, "user_reviews")),
+        user_reviews=reviews,
         title=None if question.title is None else checked_title(question.title, "new item"),
         item_reviews=tuple(reviews_in(question.item_reviews, "item_reviews", titled=False)),
     )

@@ -4,25 +4,22 @@ import threading
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from math import isfinite
 from typing import Self
 
-from reason4rec.data import schema
 from reason4rec.data.catalog import DEMO, STARS
 from reason4rec.data.fields import number
-from reason4rec.data.history import History, HistoryIndex
-from reason4rec.data.schema import TEST, VALID
+from reason4rec.data.history import History
 from reason4rec.errors import InputError
 from reason4rec.evaluation.metrics import expected_rating, median_rating
-from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
 from reason4rec.systems.reason4rec.asking.finished import step_of_finished_run, trial_of
 from reason4rec.systems.reason4rec.asking.known import Known, known_in
 from reason4rec.systems.reason4rec.asking.loaded import LoadedExperts
+from reason4rec.systems.reason4rec.asking.past import Past
 from reason4rec.systems.reason4rec.asking.questions import Answer, NothingLeft, Question, Review, checked
-from reason4rec.systems.reason4rec.asking.shortlist import NAME, Shortlister
-from reason4rec.systems.reason4rec.options import Histories
+from reason4rec.systems.reason4rec.asking.shortlist import NAME, SHORTLIST, Shortlister
 from reason4rec.systems.reason4rec.step import ExpertStep
 
-SHORTLIST = 50  # items that the experts are asked about, of all; our decision
 NOBODY = ""  # no user and no item has this id
 EVER = 2**62  # later than every review, in unix seconds
 
@@ -37,12 +34,9 @@ class Recommender:
     def __init__(self, step: ExpertStep):
         self.step = step
         self.experts = LoadedExperts(step)
-        self._train = step.read(SUMMARIES)
-        others = [schema.read(step.folder, one) for one in (VALID, TEST) if step.path(one).exists()]
-        self.known: Known = known_in(self._train, others)
+        self.past = Past(step)
+        self.known: Known = known_in(self.past.train, self.past.later)
         self.experts.check()
-        self.length = step[Histories].history_length
-        self._index = HistoryIndex(self._train, SUMMARY, self.length)
         self.model = step.label
         self._always = _notes_of(step)
         # A model answers one call at a time; several questions are to be asked in one.
@@ -121,61 +115,44 @@ class Recommender:
         NothingLeft where the user has reviewed every item.
         """
         user = checked(Question(user_id=user_id, title="any", user_reviews=user_reviews), self.known)
-        rated = self._rated(user)
-        items = self._shortlister.best(rated, set(rated), shortlist)
+        rated = self.past.rated(user, self.known)
+        had = set(rated) | self.past.had.get(user.user_id, set())
+        items = self._shortlister.best(rated, had, shortlist)
         if not items:
             raise NothingLeft("nothing is left to recommend: the user has reviewed every item")
-        note = f"one of {len(items)} items that {NAME} chose among {len(self._shortlister.items) - len(rated):,}"
+        of = len(self._shortlister.items.keys() - had)
+        note = f"one of {len(items)} items that {NAME} chose of the {of:,} that have training reviews"
         return self.to_rank(user.user_id, items, user.user_reviews), note
 
     @cached_property
     def _shortlister(self) -> Shortlister:
-        return Shortlister(self._train, self.step.common.seed)
-
-    def _rated(self, user: Question) -> dict[str, float]:
-        """The ratings of a user, by the items that training reviews are about."""
-        if user.user_reviews is None:
-            of_user = self._train[self._train["user_id"] == user.user_id]
-            return dict(zip(of_user["item_id"].tolist(), of_user["ratings"].tolist()))
-        pairs = [(one.item_id or self.known.item_called(one.title), one.rating) for one in user.user_reviews]
-        return {item: rating for item, rating in pairs if self.known.items.get(item)}
+        return Shortlister(self.past.train, self.step.common.seed)
 
     def _answers(self, questions: Sequence[Question], private: bool) -> list[Answer]:
         if not questions:
             return []
         titles = [one.title if one.item_id is None else self.known.titles[one.item_id] for one in questions]
-        histories = list(map(self._history, questions))
-        probabilities, reasons = self.experts.predict(titles, histories, private)
+        histories = self.past.histories(questions, self.experts.entries)
+        probabilities, reasons, cut = self.experts.predict(titles, histories, private)
         ratings, medians = expected_rating(probabilities).tolist(), median_rating(probabilities).tolist()
-        rows = zip(questions, titles, histories, ratings, medians, map(tuple, probabilities.tolist()), reasons)
+        rows = zip(questions, titles, histories, cut, ratings, medians, map(tuple, probabilities.tolist()), reasons)
         return [self._answer(*row) for row in rows]
 
-    def _answer(self, question: Question, title: str, history: History, *said: object) -> Answer:
+    def _answer(self, question: Question, title: str, history: History, cut: bool, *said: object) -> Answer:
         known = (history.user, history.item, history.user_average, history.item_average)
         counts = (history.user_count, history.item_count)
-        notes = (*self._always, *_notes_on(history))
-        return Answer(question.user_id, question.item_id, title, *said, *known, *counts, self.model, notes)
-
-    def _history(self, question: Question) -> History:
-        """What is known before a question: of the dataset, and of what was given with it."""
-        before = EVER if question.before is None else question.before
-        history = self._index.of(question.user_id or NOBODY, question.item_id or NOBODY, before)
-        if question.user_reviews is not None:
-            history = replace(history, **self._side("user", question.user_reviews))
-        if question.title is not None:
-            history = replace(history, **self._side("item", question.item_reviews, question.title))
-        return history
-
-    def _side(self, side: str, reviews: Sequence[Review], title: str = "") -> dict[str, object]:
-        """One side of a history from reviews that were given, the last of which are shown."""
-        shown = [replace(one, title=title or one.title) for one in reviews][-self.length :] if self.length else []
-        mean = sum(one.rating for one in reviews) / len(reviews) if reviews else None
-        return {side: self.experts.entries(shown), f"{side}_average": mean, f"{side}_count": len(reviews)}
+        notes = [*self._always, *_notes_on(history)]
+        first = self.past.first_reviews.get((question.user_id, question.item_id))
+        if first is not None and (question.before is None or first < question.before):
+            notes.append("the user's own review of this item is among those that were read")
+        if cut:
+            notes.append("not all that is shown fitted into the models' prompts: the oldest reviews were left out")
+        return Answer(question.user_id, question.item_id, title, *said, *known, *counts, self.model, tuple(notes))
 
 
 def ranked(answers: Sequence[Answer], most: int | None = None, note: str = "") -> list[Answer]:
-    """Answers, the highest rating first; of them so many at `most`, each with a further note where there is one."""
-    ordered = sorted(answers, key=lambda answer: -answer.rating)[:most]
+    """Answers, the highest rating first and an unusable one last, at most so many; with a further note for each."""
+    ordered = sorted(answers, key=lambda one: (not isfinite(one.rating), -one.rating))[:most]
     return [replace(answer, notes=(*answer.notes, note)) if note else answer for answer in ordered]
 
 

@@ -14,6 +14,7 @@ from reason4rec.evaluation.metrics import BIAS_DAMPING
 
 NAME = "item bias and truncated SVD of the ratings"
 FACTORS = 16  # our decision
+SHORTLIST = 50  # items that the experts are asked about, of all; our decision
 
 
 class Shortlister:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 
 from reason4rec.data.history import Entry
 from reason4rec.systems.reason4rec.asking.questions import Answer
@@ -37,9 +38,18 @@ def _spans(text: str, named: set[tuple[str, ...]]) -> list[Span]:
 
 
 def as_data(answer: Answer) -> dict[str, object]:
-    """An answer as plain data for JSON; each entry of a history has `spoken_of`, the spans that the reason names."""
+    """An answer as plain data for JSON; each entry of a history has `spoken_of`, the spans that the reason names.
+
+    A rating or probability that is no number is None.
+    """
     data = asdict(answer)
+    data |= {name: _number(data[name]) for name in ("rating", "median")}
+    data["probabilities"] = list(map(_number, data["probabilities"]))
     for side in ("user_history", "item_history"):
         spans = spoken_of(getattr(answer, side), answer.reason)
         data[side] = [asdict(entry) | {"spoken_of": found} for entry, found in zip(getattr(answer, side), spans)]
     return data
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None
