@@ -204,7 +204,7 @@ class ServedModel(ServedPrompts):
 
         It is ServerAway where any other request had met the same.
         """
-        address = address_of(str(client.base_url))
+        address, kind = address_of(str(client.base_url)), ServerAway
         api = client.completions if self.api == "completions" else client.chat.completions
         try:
             reply = patience.ask(partial(api.create, model=self.served, **body), address)
@@ -220,7 +220,6 @@ class ServedModel(ServedPrompts):
             kind = ServerAway if error.status_code in OF_NO_REQUEST else InputError
             trouble = _refusal(error, client, self.served, _hint(error, self, rating))
         except openai.APIError as error:
-            kind = ServerAway
             trouble = f"cannot be reached ({type(error).__name__}{network_hint(address, error.__cause__ or error)})"
         except InputError:
             raise
