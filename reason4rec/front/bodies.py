@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from reason4rec.systems.reason4rec.asking.questions import LONGEST_TEXT, MOST_REVIEWS, Question
-from reason4rec.systems.reason4rec.asking.recommender import SHORTLIST
+from reason4rec.systems.reason4rec.asking.shortlist import SHORTLIST
 
 LONGEST_TITLE = 500  # characters; a title is never cut to fit into a prompt
 
