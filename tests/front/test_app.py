@@ -16,13 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from helpers import ROOT, complaint, files_in, run_script
+from helpers import ROOT, complaint, files_in, run_script, serving
 
 pytest.importorskip("fastapi", reason="needs fastapi (requirements-serve.txt)")
 pytest.importorskip("uvicorn", reason="needs uvicorn (requirements-serve.txt)")
 
 import asked
 import httpx2
+import served
 import uvicorn
 from fastapi.testclient import TestClient
 
@@ -575,6 +576,22 @@ def test_the_experts_rank_and_recommend_over_http(experts):
         (recommended, experts.recommend(k=3, user_reviews=[REVIEW])),
     ):
         assert [(one["item_id"], one["notes"]) for one in found] == [(one.item_id, list(one.notes)) for one in expected]
+
+
+def test_a_model_server_that_is_away_held_the_line_for_ten_minutes_and_then_for_each_question(root, monkeypatch):
+    monkeypatch.setenv("REASON4REC_API_KEY", served.KEY)
+    names = ("Demo_data-Reasoner", "Demo_data-Predictor")
+    with serving(served.Server(None, names, mood=lambda path, body, number: "hang up")) as away:
+        experts = asked.load(root, base_url=away.address)
+        experts.experts.serve_visitors(patience=0)
+        app = asked.app_with(experts)
+        bodies = [{"user_id": user, "item_id": item} for user, item in pairs_of(experts, 4)]
+        with asked.running(app) as address, ThreadPoolExecutor(4) as pool:
+            with experts._lock:  # so that they are asked together
+                asks = [pool.submit(httpx2.post, f"{address}/api/explain", json=one, timeout=SECONDS) for one in bodies]
+                wait_until(lambda: len(app.state.line._under_way) + app.state.line.waiting == len(bodies))
+            assert {ask.result(SECONDS).status_code for ask in asks} == {503}
+        assert len(away.asked) <= len(bodies)
 
 
 # ---- the command
