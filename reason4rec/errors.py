@@ -9,6 +9,10 @@ class InputError(ValueError):
     """Bad input: the message says which file, column, row or flag, and what to do. Exit code 2."""
 
 
+class ServerAway(InputError):  # noqa: N818
+    """A server that has to be asked is not there or lets nobody in, whatever it is asked. Exit code 2."""
+
+
 class Pending(Exception, ABC):  # noqa: N818
     """A step has to wait for answers from elsewhere. Exit code 3."""
 

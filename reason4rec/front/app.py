@@ -1,15 +1,14 @@
 """The page and the API over the experts of a finished run.
 
 A question is checked when it comes in, waits in one line with those of all others, and is answered with what it alone
-asked for. Nothing that a visitor writes is kept or logged.
+asked for. No text that a visitor writes is kept or logged; the summaries of the last reviews stay in memory until the
+server ends.
 """
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +18,16 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from reason4rec.data.catalog import DEMO
-from reason4rec.errors import LONGEST, InputError
+from reason4rec.errors import LONGEST, InputError, ServerAway
 from reason4rec.front import bodies
-from reason4rec.front.guard import Guard, logger, without_message
+from reason4rec.front.guard import ENDING, Guard
 from reason4rec.front.line import Closed, Full, Job, Line
+from reason4rec.front.log import logger, without_message
+from reason4rec.llm.prompt import TooLong
 from reason4rec.run.html import filled, policy_of
-from reason4rec.systems.reason4rec.asking.questions import Answer, NothingLeft, Question, checked
+from reason4rec.run.network import LOOPBACK
+from reason4rec.systems.reason4rec.asking.questions import Answer, Question, checked
+from reason4rec.systems.reason4rec.asking.recommender import ranked
 from reason4rec.systems.reason4rec.asking.spoken_of import as_data
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class Settings:
     listens at `any_address`; at most `queue` questions wait, each for `timeout` seconds."""
 
     dataset: str
-    hosts: Collection[str] = ("localhost", "127.0.0.1", "::1")
+    hosts: Collection[str] = LOOPBACK
     any_address: bool = False
     queue: int = 256
     timeout: float = 120.0
@@ -102,7 +105,7 @@ def _show(app: FastAPI, recommender: "Recommender", settings: Settings, line: Li
     async def health(response: Response) -> dict:
         if not line.is_open:
             response.status_code = 503
-        about = {"dataset": settings.dataset, "model": recommender.model}
+        about = {"dataset": settings.dataset, "model": recommender.model, "asking_since": line.asking_since}
         return about | {"status": "ok" if line.is_open else "closed", "waiting": line.waiting, "queue": settings.queue}
 
     # In threads: a large catalogue takes a while to go through.
@@ -131,49 +134,51 @@ def _answer(app: FastAPI, recommender: "Recommender", settings: Settings, line: 
             _check_known(known.item, item)
         return checked(Question(user_id=body.user_id, title="any", user_reviews=body.reviews()), known)
 
-    async def answers_to(request: Request, job: Job) -> dict:
-        return {"answers": await _waited_for(request, line, job, settings.timeout)}
+    async def answers_to(request: Request, questions: Sequence[Question]) -> list[Answer]:
+        return await _waited_for(request, line, Job(questions), settings.timeout)
 
     # Checks are made in threads: ids near one that is not known take a while to find.
     @app.post("/api/explain", response_model=bodies.Said, responses=TROUBLE)
     async def explain(request: Request, body: bodies.Explain) -> dict:
         """The rating of one item by one user, with the reason and the histories that it rests on."""
         question = await asyncio.to_thread(question_in, body)
-        (answer,) = await _waited_for(request, line, Job(question=question), settings.timeout)
+        (answer,) = await asyncio.to_thread(_plain, await answers_to(request, [question]))
         return answer
 
     @app.post("/api/rank", response_model=bodies.SaidOfMany, responses=TROUBLE)
     async def rank(request: Request, body: bodies.Rank) -> dict:
         """The answers for several items and one user, the highest rating first."""
         user = await asyncio.to_thread(user_in, body, body.item_ids)
-        work = partial(recommender.rank, user.user_id, body.item_ids, user.user_reviews)
-        return await answers_to(request, Job(work=work, size=len(body.item_ids)))
+        questions = recommender.to_rank(user.user_id, body.item_ids, user.user_reviews)
+        return {"answers": await asyncio.to_thread(_plain, ranked(await answers_to(request, questions)))}
 
     @app.post("/api/recommend", response_model=bodies.SaidOfMany, responses=TROUBLE)
     async def recommend(request: Request, body: bodies.Recommend) -> dict:
         """Items that the user has not reviewed, the highest rating first."""
         user = await asyncio.to_thread(user_in, body)
-        work = partial(recommender.recommend, user.user_id, body.k, user.user_reviews)
-        return await answers_to(request, Job(work=work, size=bodies.SHORTLIST))
+        questions, note = await asyncio.to_thread(recommender.to_recommend, user.user_id, user.user_reviews)
+        answers = ranked(await answers_to(request, questions), body.k, note)
+        return {"answers": await asyncio.to_thread(_plain, answers)}
 
 
-async def _waited_for(request: Request, line: Line, job: Job, seconds: float) -> list[dict]:
-    """The answers to a job as plain data, unless the time is over or the visitor has gone before."""
+async def _waited_for(request: Request, line: Line, job: Job, seconds: float) -> list[Answer]:
+    """The answers to a job, unless the time is over or the visitor has gone before."""
     future = asyncio.wrap_future(line.put(job).future)
     gone = asyncio.create_task(_gone(request))
     try:
         await asyncio.wait({future, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
-            return await asyncio.to_thread(_plain, future.result())
+            return future.result()
         if gone.done():
             raise HTTPException(CLIENT_GONE, "the client has gone")
         raise HTTPException(504, f"no answer within {seconds:g} s; ask again later")
-    except NothingLeft:
-        raise
+    except TooLong:
+        raise HTTPException(422, "the question is too long for the experts, even without the reviews") from None
     except InputError as error:
-        # The question was checked, so this is about the run or its servers.
-        logger.error("not answered: %s", without_message(error))
-        raise HTTPException(503, str(error)) from error
+        # The question was checked, so this is about the run or its servers, which a visitor need not know.
+        may_repeat = any(one.is_private for one in job.questions) and not isinstance(error, ServerAway)
+        logger.error("not answered: %s", without_message(error) if may_repeat else error)
+        raise HTTPException(503, "the experts cannot answer now; whoever runs this server sees why") from error
     finally:
         gone.cancel()
         future.cancel()
@@ -185,17 +190,9 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _plain(said: Answer | Sequence[Answer]) -> list[dict]:
-    """One answer or several as data without numbers that JSON does not have."""
-
-    def number(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    found = [as_data(answer) for answer in ([said] if isinstance(said, Answer) else said)]
-    for data in found:
-        data |= {name: number(data[name]) for name in ("rating", "median")}
-        data["probabilities"] = list(map(number, data["probabilities"]))
-    return found
+def _plain(answers: Iterable[Answer]) -> list[dict]:
+    """Answers as data, which takes a while for long histories."""
+    return list(map(as_data, answers))
 
 
 def _check_known(find: Callable[[str], str], given: str | None) -> None:
@@ -226,7 +223,7 @@ def _tell_troubles(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             return said(400, f"the body is not JSON: {first['ctx']['error'].lower()}")
         # The value itself is not repeated: it may be a whole review.
-        where = ": ".join(f"review {one + 1}" if isinstance(one, int) else one for one in first["loc"][1:])
+        where = ": ".join(_named(first["loc"][1:]))
         return said(422, f"{where or 'the body'}: {first['msg'][:1].lower()}{first['msg'][1:]}")
 
     @app.exception_handler(InputError)
@@ -240,4 +237,11 @@ def _tell_troubles(app: FastAPI) -> None:
 
     @app.exception_handler(Closed)
     async def of_closed(request: Request, error: Closed) -> JSONResponse:
-        return said(503, "the server is being shut down")
+        return said(503, ENDING)
+
+
+def _named(place: Sequence[str | int]) -> Iterable[str]:
+    """The parts of a place in a body, as whoever wrote it counts."""
+    for before, one in zip(("", *place), place):
+        kind = "review" if str(before).endswith("_reviews") else "number"
+        yield f"{kind} {one + 1}" if isinstance(one, int) else one

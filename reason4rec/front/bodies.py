@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from reason4rec.systems.reason4rec.asking.questions import LONGEST_TEXT, MOST_REVIEWS, Question
-from reason4rec.systems.reason4rec.asking.recommender import SHORTLIST
+from reason4rec.systems.reason4rec.asking.shortlist import SHORTLIST
 
-MOST_ITEMS = 50  # of one question about a ranking
 LONGEST_TITLE = 500  # characters; a title is never cut to fit into a prompt
 
 Id = Annotated[str, Field(max_length=500, description="the id of a known user or item")]
@@ -66,7 +65,7 @@ class Explain(Asker):
 class Rank(Asker):
     """Several known items for one user."""
 
-    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)]
+    item_ids: Annotated[list[Id], Field(min_length=1, max_length=SHORTLIST)]
 
 
 class Recommend(Asker):
@@ -136,13 +135,17 @@ class FoundItems(BaseModel):
 
 
 class Health(BaseModel):
-    """How the server is: `waiting` are the questions in line, of at most `queue`."""
+    """How the server is: `waiting` are the questions in line, of at most `queue`.
+
+    `asking_since` is when the call of the experts that is under way began, in unix seconds, null where none is.
+    """
 
     status: Literal["ok", "closed"]
     dataset: str
     model: str
     waiting: int
     queue: int
+    asking_since: float | None
 
 
 class Trouble(BaseModel):

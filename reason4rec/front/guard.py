@@ -1,19 +1,18 @@
 """What stands between a visitor and the app: which requests it lets in, and what it adds to every answer.
 
-Nothing of what a visitor writes or searches is logged: a line has the method, an address of the app, the status and the
-time.
+A line of the log has the method, an address of the app, the status and the time.
 """
 
 import asyncio
 import ipaddress
 import json
-import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+
+from reason4rec.front.log import logger, without_message
 
 Message = MutableMapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
@@ -32,7 +31,7 @@ ALWAYS = {
     "X-Frame-Options": "DENY",
 }
 
-logger = logging.getLogger("reason4rec.front")
+ENDING = "the server is shutting down"
 
 
 class Guard:
@@ -61,6 +60,10 @@ class Guard:
                 await _complain(send_with_headers, *refused)
             else:
                 await self.app(scope, bounded(scope, receive), send_with_headers)
+        except asyncio.CancelledError:
+            # By the server at its end, which would answer with a traceback.
+            if not status:
+                await _complain(send_with_headers, 503, ENDING)
         except Exception as error:
             # Not handed on: the server would log its message, which may hold what a visitor wrote.
             logger.error("failed: %s", without_message(error))
@@ -134,12 +137,6 @@ def bounded(scope: Message, receive: Receive) -> Receive:
 
     deadline = asyncio.get_running_loop().time() + SECONDS_FOR_BODY
     return receive_within
-
-
-def without_message(error: BaseException) -> str:
-    """The kind of an error and the lines that led to it, without what it says, which may be a visitor's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at {' < '.join(f'{one.filename}:{one.lineno}' for one in reversed(frames[-6:]))}"
 
 
 async def _complain(send: Send, status: int, words: str) -> None:

@@ -5,6 +5,7 @@
 Only this machine reaches them, unless --host says otherwise.
 """
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -16,15 +17,17 @@ from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
 from reason4rec.front.asking import RUN, loaded, parsed
+from reason4rec.run.network import LOOPBACK
 from reason4rec.run.options import Options, Positive, option
 
 if TYPE_CHECKING:
     from reason4rec.front.app import Settings
     from reason4rec.systems.reason4rec.asking.recommender import Recommender
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 NEEDED = ("fastapi", "uvicorn")
-SECONDS_TO_END = 5  # for requests that are under way when the server is ended
+SECONDS_TO_END = 5  # for requests that are still coming in or going out when the line is closed
+PATIENCE = 20  # seconds that a model's server is waited for, because a visitor waits too
+ROOM = 100  # connections beside those of questions that wait, for the page and its searches
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ def serve(words: Sequence[str]) -> None:
     host = str(values["host"])
     with listening(host, values["port"]) as listener:
         recommender = loaded(values)
+        recommender.experts.serve_visitors(PATIENCE)
         _try_out(recommender)
         settings = settings_of(values, listener)
         _tell(host, listener)
@@ -100,11 +104,20 @@ def _run(recommender: "Recommender", settings: "Settings", listener: socket.sock
     import uvicorn
 
     from reason4rec.front.app import app_of
+    from reason4rec.front.line import AT_ONCE
 
     logging.basicConfig(format="%(asctime)s %(message)s")
     logging.getLogger("reason4rec.front").setLevel(logging.INFO)
+    app = app_of(recommender, settings)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # First whoever waits is told: uvicorn waits for them, and then drops them.
+            await asyncio.to_thread(app.state.line.close)
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
-        app_of(recommender, settings),
+        app,
         # What is not needed is not there to go wrong.
         http="h11",
         ws="none",
@@ -114,5 +127,6 @@ def _run(recommender: "Recommender", settings: "Settings", listener: socket.sock
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=SECONDS_TO_END,
+        limit_concurrency=settings.queue + AT_ONCE + ROOM,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[listener])

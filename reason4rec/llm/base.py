@@ -19,6 +19,7 @@ from reason4rec.run.progress import Bar
 from reason4rec.run.progress import progress as bar_of
 
 WINDOW = 2**13  # prompts; the texts and tokens of two windows at most are in memory at one time
+AWAY = 600.0  # seconds that a server is waited for which cannot be reached any more
 
 
 def windows(total: int) -> Iterator[slice]:

@@ -33,7 +33,8 @@ class _Entry:
 class ResponseCache:
     """A table of JSON values by key; safe to use from several threads and processes of one machine.
 
-    The file and the folder that it makes are for their owner alone. InputError if the file is no such table.
+    The file and the folder that it makes are for their owner alone. Where `keep` is not set, what is put is passed
+    over, and only what is there already is read. InputError if the file is no such table.
     """
 
     def __init__(self, path: Path):
@@ -41,6 +42,7 @@ class ResponseCache:
         if not path.exists():
             path.touch(mode=0o600)  # sqlite gives its journal the same mode
         self.path = path
+        self.keep = True
         self.lock = threading.Lock()
         self.waiting: deque[_Entry] = deque()
         try:
@@ -79,13 +81,13 @@ class ResponseCache:
         return {key: value for key, value in values.items() if value is not None}
 
     def put(self, values: Mapping[str, object], replace: bool = True) -> None:
-        """Keeps values, all or none; they are on disk when this returns.
+        """Keeps values, all or none; they are on disk when this returns, unless nothing is to be kept.
 
         Without `replace` a key that has a value keeps it. Threads that wait for the disk share one transaction.
         InputError if the disk is full or the file damaged.
         """
         entry = _Entry([(key, json.dumps(value)) for key, value in values.items()], replace)
-        if not entry.rows:
+        if not (self.keep and entry.rows):
             return
         self.waiting.append(entry)
         with self.lock:

@@ -7,25 +7,25 @@ from collections.abc import Callable
 import openai
 from tqdm import tqdm
 
-AWAY = 600.0  # seconds that a server is waited for
 PAUSE = 5.0  # seconds between tries, beside the client's own
 DOWN = (502, 503, 504)  # what a gateway says of a server that is away
 
 
 class Patience:
-    """Waits for servers in many threads at once, and tells once of each that it is waited for."""
+    """Waits for servers in many threads at once, `seconds` each, and tells once of each that it is waited for."""
 
-    def __init__(self):
+    def __init__(self, seconds: float):
+        self.seconds = seconds
         self.over = threading.Event()
         self._told: set[str] = set()
         self._telling = threading.Lock()
 
     def ask(self, request: Callable[[], object], address: str) -> object:
-        """What a request gives, sent again for AWAY seconds while the server is away, or until `over` is set.
+        """What a request gives, sent again for so long while the server is away, or until `over` is set.
 
         The error of the last try is raised. A reply that does not come in time is no server that is away.
         """
-        until = time.monotonic() + AWAY
+        until = time.monotonic() + self.seconds
         while True:
             try:
                 return request()
@@ -41,8 +41,12 @@ class Patience:
             if address not in self._told:
                 self._told.add(address)
                 tqdm.write(
-                    f"note: the server at {address} cannot be reached now; waiting {AWAY / 60:.0f} minutes for it"
+                    f"note: the server at {address} cannot be reached now; waiting {_duration(self.seconds)} for it"
                 )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def is_away(error: openai.APIError) -> bool:

@@ -18,6 +18,10 @@ WORDS_PER_CUT = 64
 CHARACTERS_PER_CUT = 512  # where words are longer, as in writing without spaces
 
 
+class TooLong(InputError):  # noqa: N818
+    """A prompt does not fit, even without all that may be cut from it."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A filled template: its text and the spans (start, end) in it that may be cut, the first to go first.
@@ -71,11 +75,11 @@ def texts_of(prompts: Sequence[Prompt]) -> Sequence[str]:
 def shorten(prompt: Prompt, fits: Callable[[str], bool]) -> tuple[str, int]:
     """The prompt with the fewest optional spans cut so that `fits(text)`, and how many were cut.
 
-    InputError if it does not fit even without all of them: the instruction is never cut.
+    TooLong if it does not fit even without all of them: the instruction is never cut.
     """
     low, high = 0, len(prompt.optional)
     if not fits(prompt.without(high)):
-        raise InputError(
+        raise TooLong(
             "a prompt is too long even without its histories: train with a larger --max_length, or ask for a smaller "
             "--max_new_tokens"
         )

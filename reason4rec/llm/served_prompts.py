@@ -14,6 +14,7 @@ import openai
 from transformers import PreTrainedTokenizerBase
 
 from reason4rec.errors import InputError
+from reason4rec.llm.base import AWAY
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.prompt import Prompt, shorten
 from reason4rec.llm.tokens import WITHOUT_THINKING, chat_ids, check, encode, end_of_turn, plain_ids
@@ -36,7 +37,7 @@ class ServedPrompts:
 
     `name` stands for the weights in the keys of kept replies; `shortened` counts prompts that lost history to fit,
     `stopped` why replies were cut, `altered` the prompts in which the chat API would have read special tokens. At most
-    `at_once` requests are in flight.
+    `at_once` requests are in flight. A server that is away is waited for `patience` seconds.
     """
 
     clients: Sequence[openai.OpenAI]
@@ -48,6 +49,7 @@ class ServedPrompts:
     api: str
     top_logprobs: int
     cache: ResponseCache | None
+    patience: float = AWAY
     shortened: int = 0
     altered: int = 0
     stopped: Counter[str] = field(default_factory=Counter)

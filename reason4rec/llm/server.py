@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import numpy as np
 import openai
 
-from reason4rec.errors import InputError
+from reason4rec.errors import InputError, ServerAway
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
 from reason4rec.llm.answers import answer_of
-from reason4rec.llm.base import progress, windows
+from reason4rec.llm.base import AWAY, progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.client import address_of, key_in
 from reason4rec.llm.patience import Patience
@@ -43,7 +43,9 @@ TOO_LONG = "maximum context length"  # in vLLM's words
 NO_KEY = "none"  # the client insists on one
 RETRIES = 8  # of one request, with back-off, and again while the server is away (patience)
 RETRIES_AT_FIRST = 2  # a wrong address is told soon
-TIMEOUT = openai.Timeout(600, connect=10)  # seconds, for one reply among many
+SECONDS_TO_CONNECT = 10
+TIMEOUT = openai.Timeout(600, connect=SECONDS_TO_CONNECT)  # seconds, for one reply among many
+OF_NO_REQUEST = (401, 403, 404, 429, 502, 503, 504)  # states that say nothing of what was asked
 
 
 @dataclass
@@ -153,7 +155,7 @@ class ServedModel(ServedPrompts):
         """
         answers: dict[str, object] = {}
         wanted: list[str] = []
-        patience = Patience()
+        patience = Patience(self.patience)
 
         def ask(key: str, asked: Asked) -> tuple[str, object, int]:
             body = _plain(asked.body)
@@ -198,8 +200,11 @@ class ServedModel(ServedPrompts):
         read: Callable[[object, str], object],
         rating: bool,
     ) -> tuple[object, int]:
-        """What `read` makes of one reply, and the tokens written. InputError where there is none that can be used."""
-        address = address_of(str(client.base_url))
+        """What `read` makes of one reply, and the tokens written. InputError where there is none that can be used.
+
+        It is ServerAway where any other request had met the same.
+        """
+        address, kind = address_of(str(client.base_url)), ServerAway
         api = client.completions if self.api == "completions" else client.chat.completions
         try:
             reply = patience.ask(partial(api.create, model=self.served, **body), address)
@@ -212,14 +217,16 @@ class ServedModel(ServedPrompts):
                 )
             return read(reply.choices[0], address), (reply.usage and reply.usage.completion_tokens) or 0
         except openai.APIStatusError as error:
+            kind = ServerAway if error.status_code in OF_NO_REQUEST else InputError
             trouble = _refusal(error, client, self.served, _hint(error, self, rating))
         except openai.APIError as error:
             trouble = f"cannot be reached ({type(error).__name__}{network_hint(address, error.__cause__ or error)})"
         except InputError:
             raise
         except (ValueError, TypeError, AttributeError, LookupError):
+            kind = InputError
             trouble = "does not answer in OpenAI's form: see whether the address must end in /v1"
-        raise InputError(f"the server at {address} {trouble}; replies so far are kept, run the same command again")
+        raise kind(f"the server at {address} {trouble}; replies so far are kept, run the same command again")
 
 
 def connect(
@@ -231,11 +238,13 @@ def connect(
     api: str = "completions",
     top_logprobs: int = 20,
     cache: ResponseCache | None = None,
+    patience: float = AWAY,
 ) -> ServedModel:
     """An adapter at the servers of `base_url` (several with commas), which must know it as `served`.
 
-    Tokenizer and keys of kept replies come from the adapter's own folder. InputError if a server is away, refuses the
-    key, or does not serve that name. A server without a list of its models (404) is taken at its word.
+    Tokenizer and keys of kept replies come from the adapter's own folder. A server that is lost later is waited for
+    `patience` seconds. InputError if a server is away, refuses the key, or does not serve that name; ServerAway in the
+    first two cases. A server without a list of its models (404) is taken at its word.
     """
     key = key_in(KEY) or NO_KEY
     settings = adapter_settings(adapter)
@@ -247,21 +256,23 @@ def connect(
         base_sha256=settings.get("base_sha256"),
     )
     tokenizer = load_tokenizer(adapter)
-    clients = [_client(url.strip(), key) for url in base_url.split(",") if url.strip()]
+    # The client's own retries are not to outlast the patience.
+    retries = min(RETRIES, int(patience / SECONDS_TO_CONNECT))
+    clients = [_client(url.strip(), key, retries) for url in base_url.split(",") if url.strip()]
     if not clients:
         raise InputError("--base_url names no server: set it like http://127.0.0.1:8000/v1")
     for client in clients:
         _check_name(client, served)
-    return ServedModel(clients, served, tokenizer, name, max_length, at_once, api, top_logprobs, cache)
+    return ServedModel(clients, served, tokenizer, name, max_length, at_once, api, top_logprobs, cache, patience)
 
 
-def _client(url: str, key: str) -> openai.OpenAI:
+def _client(url: str, key: str, retries: int) -> openai.OpenAI:
     given = extra_headers(HEADERS)
     try:
         client = openai.OpenAI(
             base_url=url.partition("?")[0],
             api_key=key,
-            max_retries=RETRIES,
+            max_retries=retries,
             timeout=TIMEOUT,
             default_query=dict(parse_qsl(urlsplit(url).query)),
             default_headers=given | ({KEY_OF_AZURE: key} if is_azure(url) else {}),
@@ -286,9 +297,9 @@ def _check_name(client: openai.OpenAI, served: str) -> None:
     except openai.InternalServerError:
         pass  # transformers serve, where no model was ever downloaded
     except openai.APIStatusError as error:
-        raise InputError(f"the server at {address} {_refusal(error, client, served, '')}") from None
+        raise ServerAway(f"the server at {address} {_refusal(error, client, served, '')}") from None
     except openai.APIError as error:
-        raise InputError(
+        raise ServerAway(
             f"the server at {address} cannot be reached ({type(error).__name__}"
             f"{network_hint(address, error.__cause__ or error)}): start it, or mend --base_url"
         ) from None

@@ -10,6 +10,7 @@ from reason4rec.errors import InputError
 
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 KEY_OF_AZURE = "api-key"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine by its own names
 
 
 def network_hint(url: str, error: BaseException) -> str:

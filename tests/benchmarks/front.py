@@ -7,8 +7,8 @@ Without --dataset it makes a toy world, whose experts have learnt nothing, in a 
 sends all requests at once to a real server in this process. The first has distinct pairs of users and items, none of
 which was asked before in this process; the second a few pairs, each many times; the third the texts of new users.
 Afterwards every question is asked alone, of experts loaded anew that take no reply from the disk; an answer counts as
-the same with the same reason, histories and a rating within 1e-5. The server takes the replies that the dataset keeps
-on disk, which make a known pair quick when it is asked a second time: --fresh gives it an empty file for them.
+the same with the same reason, histories and a rating within 1e-5. The server takes the replies that the run kept
+on disk, and adds none, as under `python -m reason4rec serve`: --fresh gives it an empty file for them.
 """
 
 import argparse
@@ -33,6 +33,7 @@ import uvicorn
 from asked import put_run, running
 
 from reason4rec.front.app import Settings, app_of
+from reason4rec.front.serve import PATIENCE
 from reason4rec.llm.cache import ResponseCache
 from reason4rec.run.markdown import table
 from reason4rec.systems.reason4rec.asking.recommender import Recommender
@@ -72,6 +73,7 @@ def load(args: argparse.Namespace, scratch: Path, fresh: bool) -> Recommender:
 
 def measure(args: argparse.Namespace, scratch: Path) -> None:
     experts, alone = load(args, scratch, args.fresh), load(args, scratch, fresh=True)
+    experts.experts.serve_visitors(PATIENCE)
     users = [one["id"] for one in experts.known.found_users("", args.requests)]
     items = [one["id"] for one in experts.known.found_items("", args.requests)]
     pairs = [

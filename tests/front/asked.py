@@ -57,18 +57,18 @@ class Quick:
             question.user_id, question.item_id, what, 4.19, 4.0, PROBABILITIES, said, *known, self.model, ("a note",)
         )
 
-    def rank(self, user_id=None, item_ids=(), user_reviews=None) -> list[Answer]:
-        return self.explain_all([Question(user_id, item, user_reviews) for item in item_ids])
+    def to_rank(self, user_id, item_ids, user_reviews) -> list[Question]:
+        return [Question(user_id, item, user_reviews) for item in item_ids]
 
-    def recommend(self, user_id=None, k=10, user_reviews=None) -> list[Answer]:
-        return self.rank(user_id, list(self.known.titles)[:k], user_reviews)
+    def to_recommend(self, user_id, user_reviews) -> tuple[list[Question], str]:
+        return self.to_rank(user_id, list(self.known.titles), user_reviews), "one of the shortlist"
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
-    """A server around an app, on loopback, while the block runs; its address."""
+def running(app: FastAPI, **options: object) -> Iterator[str]:
+    """A server around an app, on loopback, while the block runs; its address. `options` are uvicorn's."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none", **options))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

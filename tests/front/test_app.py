@@ -16,17 +16,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from helpers import ROOT, complaint, files_in, run_script
+from helpers import ROOT, complaint, files_in, run_script, serving
 
 pytest.importorskip("fastapi", reason="needs fastapi (requirements-serve.txt)")
 pytest.importorskip("uvicorn", reason="needs uvicorn (requirements-serve.txt)")
 
 import asked
 import httpx2
+import served
+import uvicorn
 from fastapi.testclient import TestClient
 
-from reason4rec.errors import InputError
+from reason4rec.errors import InputError, ServerAway
 from reason4rec.front import guard, serve
+from reason4rec.llm.prompt import TooLong
 from reason4rec.systems.reason4rec.asking.questions import NothingLeft, Question
 
 SECRET = "qzjxv-what-a-visitor-wrote"
@@ -105,6 +108,7 @@ def test_items_are_ranked_and_recommended(client, quick):
     assert {answer["item_id"] for answer in found["answers"]} == {"i1", "i2"}
     found = client.post("/api/recommend", json={"user_reviews": [REVIEW], "k": 2}).json()
     assert [answer["title"] for answer in found["answers"]] == ["One", "Two"]
+    assert found["answers"][0]["notes"] == ["a note", "one of the shortlist"]
     assert quick.calls[-1][0].user_reviews[0].text == REVIEW["text"]
 
 
@@ -129,6 +133,11 @@ REFUSED = {
     "a title that is never cut": (NEW | {"title": "w" * 501}, 422, "title: string should have at most 500"),
     "a number for an id": (KNOWN | {"user_id": 5}, 422, "user_id: input should be a valid string"),
     "half a character": (NEW | {"title": "\ud800"}, 422, "title"),
+    "a number for a text": (
+        NEW | {"user_reviews": [REVIEW, REVIEW | {"text": 5}]},
+        422,
+        "user_reviews: review 2: text",
+    ),
     "a list": ([], 422, "input should be a valid dictionary"),
 }
 
@@ -158,6 +167,11 @@ def test_a_ranking_has_its_limits(client):
     assert client.get("/api/users", params={"q": "w" * 201}).status_code == 422
 
 
+def test_an_id_of_a_wrong_kind_was_called_a_review(client):
+    reply = client.post("/api/rank", json={"user_id": "ada", "item_ids": ["i1", 5]})
+    assert (reply.status_code, reply.json()["error"].split(": ")[:2]) == (422, ["item_ids", "number 2"])
+
+
 def test_an_address_that_is_not_there_and_a_method_that_is_not_meant_are_told_so(client):
     assert client.get("/nowhere").json() == {"error": "no such address; /openapi.json lists them"}
     reply = client.get("/api/explain")
@@ -177,7 +191,14 @@ def test_the_document_names_every_address_and_loads_nothing(client):
 
 def test_the_server_says_how_it_is(quick):
     with client_of(quick, queue=7) as client:
-        told = {"status": "ok", "dataset": "Toy_data", "model": quick.model, "waiting": 0, "queue": 7}
+        told = {
+            "status": "ok",
+            "dataset": "Toy_data",
+            "model": quick.model,
+            "waiting": 0,
+            "queue": 7,
+            "asking_since": None,
+        }
         assert client.get("/health").json() == told
         client.app.state.line.close()
         reply = client.get("/health")
@@ -299,7 +320,7 @@ def test_questions_of_many_are_asked_together_and_each_gets_its_own_answer(quick
 
 def test_a_question_at_fault_fails_alone(quick):
     quick.open.clear()
-    quick.trouble = {"Bad": RuntimeError(SECRET), "Away": InputError("the server cannot be reached")}
+    quick.trouble = {"Bad": RuntimeError(SECRET), "Away": InputError(f"the server cannot be reached {SECRET}")}
     app = asked.app_with(quick)
     with asked.running(app) as address, ThreadPoolExecutor(5) as pool, httpx2.Client(base_url=address) as client:
         bodies = [NEW | {"title": title} for title in ("Good", "Bad", "Away", "Fine")]
@@ -309,14 +330,33 @@ def test_a_question_at_fault_fails_alone(quick):
         done = [reply.result(SECONDS) for reply in replies]
     assert [reply.status_code for reply in done] == [200, 500, 503, 200]
     assert SECRET not in done[1].text
-    assert done[2].json() == {"error": "the server cannot be reached"}
+    assert done[2].json() == {"error": "the experts cannot answer now; whoever runs this server sees why"}
+
+
+def test_a_visitor_was_told_of_the_inside_of_the_machine(quick, caplog):
+    cause = "the server at http://10.0.0.7:8000/v1 refuses the key (401): set REASON4REC_API_KEY"
+    quick.trouble = {None: ServerAway(cause)}
+    with caplog.at_level(logging.INFO), client_of(quick) as client:
+        reply = client.post("/api/explain", json=KNOWN)
+    assert (reply.status_code, set(reply.json())) == (503, {"error"})
+    assert not [word for word in ("10.0.0.7", "API_KEY") if word in reply.text]
+    assert f"not answered: {cause}" in caplog.messages
+
+
+def test_a_question_that_does_not_fit_was_called_a_fault_of_the_server(quick):
+    quick.trouble = {"Long": TooLong("a prompt is too long even without its histories: --max_length")}
+    with client_of(quick) as client:
+        reply = client.post("/api/explain", json=NEW | {"title": "Long"})
+    assert reply.status_code == 422
+    assert "too long" in reply.json()["error"]
+    assert "--" not in reply.json()["error"]
 
 
 def test_a_user_who_has_reviewed_everything_is_told_so(client, quick):
     def nothing(*_):
         raise NothingLeft("nothing is left to recommend")
 
-    quick.recommend = nothing
+    quick.to_recommend = nothing
     with client_of(quick) as client:
         reply = client.post("/api/recommend", json={"user_id": "ada"})
     assert (reply.status_code, reply.json()) == (422, {"error": "nothing is left to recommend"})
@@ -379,7 +419,67 @@ def test_a_server_that_is_ended_says_so_to_whoever_waits(quick):
         app.state.line.close()
         assert first.result(SECONDS).status_code == 200
         reply = second.result(SECONDS)
-        assert (reply.status_code, reply.json()) == (503, {"error": "the server is being shut down"})
+        assert (reply.status_code, reply.json()) == (503, {"error": "the server is shutting down"})
+
+
+SERVES = """
+import signal, sys, threading
+sys.path[:0] = sys.argv[1:]
+import asked
+from reason4rec.front import line, serve
+
+line.SECONDS_FOR_CALL = 0.5
+experts = asked.Quick()
+experts.open.clear()
+with serve.listening("127.0.0.1", 0) as listener, serve.suppress(KeyboardInterrupt):
+    print(listener.getsockname()[1], flush=True)
+    serve._run(experts, asked.SETTINGS, listener)
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_whoever_waited_when_the_server_was_interrupted_got_a_bare_500(end):
+    places = [ROOT, ROOT / "tests", ROOT / "tests" / "llm", ROOT / "tests" / "front"]
+    command = [sys.executable, "-c", SERVES, *map(str, places)]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        try:
+            address = f"http://127.0.0.1:{int(process.stdout.readline())}"
+            wait_until(lambda: is_there(address))
+            asks = [pool.submit(httpx2.post, f"{address}/api/explain", json=KNOWN, timeout=SECONDS)]
+            wait_until(lambda: httpx2.get(f"{address}/health").json()["asking_since"])
+            asks.append(pool.submit(httpx2.post, f"{address}/api/explain", json=NEW, timeout=SECONDS))
+            wait_until(lambda: httpx2.get(f"{address}/health").json()["waiting"])
+            process.send_signal(end)
+            replies = [ask.result(SECONDS) for ask in asks]
+            told, errors = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    for reply in replies:
+        assert (reply.status_code, reply.json()) == (503, {"error": "the server is shutting down"})
+    assert "Traceback" not in errors
+    assert ("ended" in told) == (end == signal.SIGINT)
+
+
+def is_there(address):
+    try:
+        return httpx2.get(f"{address}/health").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def test_a_body_that_was_still_coming_in_at_the_end_got_a_bare_500(quick):
+    with asked.running(asked.app_with(quick), timeout_graceful_shutdown=1) as address:
+        host, port = address.removeprefix("http://").split(":")
+        slow = socket.create_connection((host, int(port)), timeout=SECONDS)
+        head = f"POST /api/explain HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        slow.sendall(f"{head}Content-Length: 99\r\n\r\n{{".encode())
+        time.sleep(0.2)
+    assert slow.recv(99).startswith(b"HTTP/1.1 503 ")
+    slow.close()
 
 
 # ---- what is kept: nothing
@@ -427,6 +527,18 @@ def test_the_texts_of_a_visitor_are_not_on_the_disk(root, experts):
     assert not [name for name, content in after.items() if SECRET.encode() in content]
 
 
+def test_every_question_of_a_visitor_about_known_ones_grew_the_disk(root):
+    experts = asked.load(root)
+    experts.experts.serve_visitors(patience=1)
+    pair = a_pair_of(experts)
+    with client_of(experts) as client:
+        assert client.post("/api/explain", json=pair).status_code == 200
+        before = files_in(root)
+        for time_ in range(10**9, 10**9 + 3):
+            assert client.post("/api/explain", json=pair | {"before": time_}).status_code == 200
+    assert files_in(root) == before
+
+
 def a_pair_of(experts):
     user, item = pairs_of(experts, 1)[0]
     return {"user_id": user, "item_id": item}
@@ -459,7 +571,27 @@ def test_the_experts_rank_and_recommend_over_http(experts):
         assert {answer["item_id"] for answer in ranked} == set(items)
         assert [answer["rating"] for answer in ranked] == sorted((one["rating"] for one in ranked), reverse=True)
         recommended = client.post("/api/recommend", json={"user_reviews": [REVIEW], "k": 3}).json()["answers"]
-        assert len(recommended) == 3
+    for found, expected in (
+        (ranked, experts.rank(user, items)),
+        (recommended, experts.recommend(k=3, user_reviews=[REVIEW])),
+    ):
+        assert [(one["item_id"], one["notes"]) for one in found] == [(one.item_id, list(one.notes)) for one in expected]
+
+
+def test_a_model_server_that_is_away_held_the_line_for_ten_minutes_and_then_for_each_question(root, monkeypatch):
+    monkeypatch.setenv("REASON4REC_API_KEY", served.KEY)
+    names = ("Demo_data-Reasoner", "Demo_data-Predictor")
+    with serving(served.Server(None, names, mood=lambda path, body, number: "hang up")) as away:
+        experts = asked.load(root, base_url=away.address)
+        experts.experts.serve_visitors(patience=0)
+        app = asked.app_with(experts)
+        bodies = [{"user_id": user, "item_id": item} for user, item in pairs_of(experts, 4)]
+        with asked.running(app) as address, ThreadPoolExecutor(4) as pool:
+            with experts._lock:  # so that they are asked together
+                asks = [pool.submit(httpx2.post, f"{address}/api/explain", json=one, timeout=SECONDS) for one in bodies]
+                wait_until(lambda: len(app.state.line._under_way) + app.state.line.waiting == len(bodies))
+            assert {ask.result(SECONDS).status_code for ask in asks} == {503}
+        assert len(away.asked) <= len(bodies)
 
 
 # ---- the command
@@ -491,6 +623,13 @@ def test_the_hosts_that_may_be_asked_for_follow_from_where_the_command_listens(h
     assert (settings.queue, settings.timeout, settings.any_address) == (3, 4, everywhere)
     assert set(settings.hosts) >= {"localhost", "127.0.0.1", "::1", host.lower()}
     assert ("everybody" in capsys.readouterr().out) == everywhere
+
+
+def test_connections_were_without_bound(quick, monkeypatch):
+    seen = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: seen.append(server.config.limit_concurrency))
+    serve._run(quick, asked.SETTINGS, None)
+    assert asked.SETTINGS.queue < seen[0] < 2 * asked.SETTINGS.queue
 
 
 @pytest.mark.slow

@@ -168,6 +168,31 @@ def test_a_link_leads_to_its_answer_and_going_back_to_the_one_before(browser):
     browser.wait("document.querySelector('#result-title')?.textContent === 'Blue Train'")
 
 
+def test_going_back_to_an_address_without_an_answer_left_the_answer_there(browser):
+    browser.driver.get("about:blank")
+    browser.open()
+    browser.js("(location.hash = '#user=ada&item=i1')")
+    browser.wait("document.querySelector('#result-title')?.textContent === 'Midnight Blue'")
+    browser.driver.back()
+    browser.wait("document.querySelector('#result').hidden")
+    browser.driver.forward()
+    browser.wait("!document.querySelector('#result').hidden")
+
+
+def test_a_list_had_the_address_of_an_earlier_answer(browser):
+    browser.explain()
+    browser.click("#recommend")
+    browser.wait("document.querySelector('#result-title').textContent === 'Recommended'")
+    assert browser.js("location.hash") == ""
+    browser.press("TAB", "TAB", "ENTER")
+    browser.wait("document.querySelector('#result-title').textContent === 'Blue Train'")
+    browser.driver.back()
+    browser.wait("document.querySelector('#result-title').textContent === 'Recommended'")
+    assert browser.text(":focus .title") == "Blue Train"
+    browser.driver.back()
+    browser.wait("document.querySelector('#result-title').textContent === 'Midnight Blue'")
+
+
 def test_a_new_user_and_a_new_item_are_asked_about_and_stand_in_no_address(browser, experts):
     browser.explain()
     browser.click("label:has([name=user-kind][value=new])")

@@ -53,6 +53,15 @@ def test_a_reply_is_on_disk_as_soon_as_it_is_kept(path):
     store.close()
 
 
+def test_questions_of_visitors_made_the_file_grow_without_bound(path):
+    store = ResponseCache(path)
+    store.put({"of the run": 1})
+    store.keep = False
+    store.put({"of a visitor": 2, "of the run": 3})
+    assert store.get_all(["of the run", "of a visitor"]) == {"of the run": 1}
+    store.close()
+
+
 def test_a_reply_that_was_never_kept_is_none(path):
     store = ResponseCache(path)
     assert store.get("key") is None

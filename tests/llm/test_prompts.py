@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reason4rec.data import schema
 from reason4rec.data.history import Entry, History
 from reason4rec.errors import InputError
-from reason4rec.llm.prompt import WORDS_PER_CUT, OnDemand, Prompt, shorten, texts_of, training_row
+from reason4rec.llm.prompt import WORDS_PER_CUT, OnDemand, Prompt, TooLong, shorten, texts_of, training_row
 from reason4rec.run import files
 from reason4rec.systems.reason4rec import prompts
 
@@ -122,7 +122,7 @@ def test_a_prompt_that_fits_is_left_alone():
 
 
 def test_a_prompt_without_anything_to_cut_says_that_it_is_too_long():
-    with pytest.raises(ValueError, match="too long even without its histories"):
+    with pytest.raises(TooLong, match="too long even without its histories"):
         shorten(Prompt("an instruction"), lambda text: False)
 
 

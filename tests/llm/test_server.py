@@ -11,7 +11,7 @@ from helpers import Noted, counted_alive, noted_bars, serving
 
 from reason4rec.data.history import Entry, History
 from reason4rec.demo.pretrain import Examples
-from reason4rec.errors import InputError
+from reason4rec.errors import InputError, ServerAway
 from reason4rec.llm import base as base_module
 from reason4rec.llm import patience
 from reason4rec.llm import server as server_module
@@ -249,10 +249,8 @@ def test_kept_replies_are_those_of_one_name_one_api_and_one_adapter(base, server
 
 
 def test_a_run_that_loses_its_server_keeps_what_it_has(server, ask, store, monkeypatch):
-    monkeypatch.setattr(server_module, "RETRIES", 0)
-    monkeypatch.setattr(patience, "AWAY", 0)
     server.mood = lambda path, body, number: "hang up" if number > 3 else None
-    assert "replies so far are kept" in complaint_of(rated, ask(cache=store, at_once=1))
+    assert "replies so far are kept" in complaint_of(rated, ask(cache=store, at_once=1, patience=0))
     asked, server.mood = len(server.asked), None
     rated(ask(cache=store, at_once=1))
     assert len(server.asked) == asked + len(ASKED) - 3
@@ -268,6 +266,20 @@ def test_a_run_ended_while_its_server_was_started_again(server, ask, store, expe
     assert len(server.asked) == 37 + len(ASKED)
     assert store.connection.execute("select count(*) from replies").fetchall() == [(len(ASKED),)]
     assert capsys.readouterr().out.count("waiting 10 minutes") == 1
+
+
+@pytest.mark.parametrize("state", ["hang up", (503, {"error": {"message": "none"}}), (401, {}), (404, {})])
+def test_a_server_that_is_away_was_told_as_an_error_of_one_prompt(server, ask, state):
+    server.mood = lambda path, body, number: state
+    with pytest.raises(ServerAway):
+        rated(ask(patience=0), ASKED[:1])
+
+
+def test_a_prompt_at_fault_was_told_as_a_server_that_is_away(server, ask):
+    server.mood = lambda path, body, number: (400, {"error": {"message": "not this one"}})
+    with pytest.raises(InputError) as caught:
+        rated(ask(patience=0), ASKED[:1])
+    assert not isinstance(caught.value, ServerAway)
 
 
 def test_a_run_that_ends_does_not_wait_for_its_server_any_longer(server, ask, monkeypatch):

@@ -18,7 +18,7 @@ from reason4rec.data.history import History, HistoryIndex
 from reason4rec.data.schema import TRAIN
 from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
-from reason4rec.llm.base import resolve_device
+from reason4rec.llm.base import AWAY, resolve_device
 from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.llm.cache import ResponseCache
 from reason4rec.llm.prompt import OnDemand, Prompt
@@ -73,6 +73,7 @@ class ExpertStep(Step):
 
     _asked: "Asked | None" = None
     _dtype: str = ""  # of a model in this process, where it is not fp32
+    patience = AWAY  # seconds that a model's server is waited for
 
     @cached_property
     def _counts(self) -> list[Counter[str]]:
@@ -151,6 +152,7 @@ class ExpertStep(Step):
                 servers.api,
                 servers.top_logprobs,
                 self.cache,
+                self.patience,
             )
         return _load_here(self, settings, path)
 

@@ -49,6 +49,13 @@ class LoadedExperts:
         for name in ("Reasoner", "Predictor") if reasoned else ("Predictor",):
             self._check(name)
 
+    def serve_visitors(self, patience: float) -> None:
+        """From now on keeps no reply on disk, however many are asked for, and reads those that are there.
+
+        A model's server that is away is waited for `patience` seconds. Said before the first question.
+        """
+        self.step.cache.keep, self.step.patience = False, patience
+
     def model(self, name: str, private: bool = False) -> "LanguageModel":
         """An expert; where it is asked something `private`, one that keeps no reply on disk."""
         if name not in self._models:

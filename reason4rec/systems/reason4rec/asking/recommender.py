@@ -78,14 +78,18 @@ class Recommender:
         self, user_id: str | None = None, item_ids: Sequence[str] = (), user_reviews: Sequence[Review] | None = None
     ) -> list[Answer]:
         """The answers for several items and one user, the highest rating first; an item that is named twice, once."""
+        return ranked(self.explain_all(self.to_rank(user_id, item_ids, user_reviews)))
+
+    def to_rank(
+        self, user_id: str | None, item_ids: Sequence[str], user_reviews: Sequence[Review] | None
+    ) -> list[Question]:
+        """The questions whose answers `rank` puts in order."""
         if isinstance(item_ids, str) or not item_ids:
             raise InputError("item_ids: expected a list with at least one item's id")
-        asked = [
+        return [
             Question(user_id=user_id, item_id=item, user_reviews=user_reviews)
             for item in dict.fromkeys(map(self.known.item, item_ids))
         ]
-        # An unusable rating is last.
-        return sorted(self.explain_all(asked), key=lambda one: (not isfinite(one.rating), -one.rating))
 
     def recommend(
         self,
@@ -100,6 +104,16 @@ class Recommender:
         """
         if not 1 <= k <= shortlist:
             raise InputError(f"k {k}: expected a number from 1 to {shortlist}, the length of the shortlist")
+        questions, note = self.to_recommend(user_id, user_reviews, shortlist)
+        return ranked(self.explain_all(questions), k, note)
+
+    def to_recommend(
+        self, user_id: str | None, user_reviews: Sequence[Review] | None, shortlist: int = SHORTLIST
+    ) -> tuple[list[Question], str]:
+        """The questions about a shortlist whose answers `recommend` puts in order, and the note that says so.
+
+        NothingLeft where the user has reviewed every item.
+        """
         user = checked(Question(user_id=user_id, title="any", user_reviews=user_reviews), self.known)
         rated = self.past.rated(user, self.known)
         had = set(rated) | self.past.had.get(user.user_id, set())
@@ -108,8 +122,7 @@ class Recommender:
             raise NothingLeft("nothing is left to recommend: the user has reviewed every item")
         of = len(self._shortlister.items.keys() - had)
         note = f"one of {len(items)} items that {NAME} chose of the {of:,} that have training reviews"
-        ranked = self.rank(user.user_id, items, user.user_reviews)[:k]
-        return [replace(answer, notes=(*answer.notes, note)) for answer in ranked]
+        return self.to_rank(user.user_id, items, user.user_reviews), note
 
     @cached_property
     def _shortlister(self) -> Shortlister:
@@ -135,6 +148,12 @@ class Recommender:
         if cut:
             notes.append("not all that is shown fitted into the models' prompts: the oldest reviews were left out")
         return Answer(question.user_id, question.item_id, title, *said, *known, *counts, self.model, tuple(notes))
+
+
+def ranked(answers: Sequence[Answer], most: int | None = None, note: str = "") -> list[Answer]:
+    """Answers, the highest rating first and an unusable one last, at most so many; with a further note for each."""
+    ordered = sorted(answers, key=lambda one: (not isfinite(one.rating), -one.rating))[:most]
+    return [replace(answer, notes=(*answer.notes, note)) if note else answer for answer in ordered]
 
 
 def _notes_on(history: History) -> list[str]:
