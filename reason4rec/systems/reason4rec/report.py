@@ -27,13 +27,21 @@ from reason4rec.run.records import read_record, versions
 from reason4rec.run.step import guarded
 from reason4rec.systems.reason4rec import diagnosis
 from reason4rec.systems.reason4rec.ablations import by_rule
-from reason4rec.systems.reason4rec.artifacts import ABLATIONS, DIAGNOSIS, EFFORTS, METRICS, REASON_QUALITY
+from reason4rec.systems.reason4rec.artifacts import (
+    ABLATIONS,
+    DIAGNOSIS,
+    EFFORTS,
+    METRICS,
+    REASON_QUALITY,
+    SUMMARY_QUALITY,
+)
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 FOLDER = ROOT / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKS = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 STEPS = re.compile(r"(<!-- steps -->\n).*?(<!-- /steps -->)", re.DOTALL)
+OTHERS = (EFFORTS, ABLATIONS, REASON_QUALITY, DIAGNOSIS)
 NOT_RUN, OURS, RUN = "not run", "Reason4Rec", "run.json"
 
 
@@ -58,15 +66,19 @@ def run(args: argparse.Namespace) -> None:
 
 
 def publish(folder: Path, name: str, minutes: float | None) -> None:
-    """Copies the result files of a dataset to `results/NAME`, with a word on what they were run on."""
-    if not (folder / METRICS.path).exists():
+    """Copies the result files of a dataset to `results/NAME`, with a word on what they were run on.
+
+    InputError where there is neither an evaluation nor a scoring of summaries.
+    """
+    found = [one for one in (METRICS, SUMMARY_QUALITY, *OTHERS) if (folder / one.path).exists()]
+    if not {METRICS, SUMMARY_QUALITY} & set(found):
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
-    ratings.read(folder / METRICS.path)
+    if METRICS in found:
+        ratings.read(folder / METRICS.path)
     (FOLDER / name).mkdir(parents=True, exist_ok=True)
-    for artifact in (METRICS, EFFORTS, ABLATIONS, REASON_QUALITY, DIAGNOSIS):
-        if (folder / artifact.path).exists():
-            shutil.copyfile(folder / artifact.path, FOLDER / name / Path(artifact.path).name)
-    record = read_record(folder / METRICS.path)
+    for artifact in found:
+        shutil.copyfile(folder / artifact.path, FOLDER / name / Path(artifact.path).name)
+    record = read_record(folder / found[0].path)
     inputs = {"sha256": record["made_from"]["inputs"]} if record else {}
     about = {"date": str(datetime.date.today()), "commit": _commit(), "gpu": _gpu(), "minutes": minutes}
     write_text(FOLDER / name / RUN, json.dumps(about | {"versions": versions()} | inputs, indent=1) + "\n")
@@ -79,10 +91,10 @@ def with_tables(text: str) -> str:
 
 
 def table(name: str) -> str:
-    """A table: `reported`, the models of a published `DATASET`, its `DATASET_ablations` or its `DATASET_diagnosis`."""
+    """A table: `reported`, the models of a published `DATASET`, or its `_ablations`, `_diagnosis` or `_summaries`."""
     if name == "reported":
         return reported()
-    for ending, write in (("_ablations", ablations), ("_diagnosis", diagnosed)):
+    for ending, write in (("_ablations", ablations), ("_diagnosis", diagnosed), ("_summaries", summaries)):
         if name.endswith(ending):
             return write(name.removesuffix(ending))
     return models(name)
@@ -170,6 +182,20 @@ def diagnosed(dataset: str) -> str:
     """The diagnosis of a published run: what each step makes of its own text, against what the comparison makes."""
     header, *rows = diagnosis.cells(diagnosis.verdicts(_read(FOLDER / dataset / Path(DIAGNOSIS.path).name)))
     return markdown.table(header, rows)
+
+
+def summaries(dataset: str) -> str:
+    """The scores of summaries of a published run, each beside its chance level."""
+    lines = []
+    for row in _read(FOLDER / dataset / Path(SUMMARY_QUALITY.path).name)["table"]:
+        value, chance = (
+            "-" if row.get(name) is None else f"{row[name]:.3f} [{row[low]:.3f}, {row[high]:.3f}]"
+            for name, low, high in (("value", "low", "high"), ("chance", "chance_low", "chance_high"))
+        )
+        lines.append(
+            [row["texts"], row["score"].replace("_", " "), row["against"] or "-", f"{row['n']:,}", value, chance]
+        )
+    return markdown.table(["summaries", "score", "against", "n", "value", "by chance"], lines)
 
 
 def _measured(dataset: str) -> list | None:

@@ -9,7 +9,7 @@ from helpers import put_toy_dataset, run_script
 from reason4rec.errors import InputError
 from reason4rec.run import records
 from reason4rec.systems.reason4rec import report
-from reason4rec.systems.reason4rec.artifacts import METRICS
+from reason4rec.systems.reason4rec.artifacts import METRICS, SUMMARY_QUALITY
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 PAGES = [path.read_text(encoding="utf-8") for path in report.PAGES]
@@ -23,7 +23,7 @@ def test_readmes_tables_are_those_of_the_published_results():
 
 def test_readme_has_a_table_of_every_published_dataset():
     named = {
-        name.removesuffix("_ablations").removesuffix("_diagnosis")
+        name.removesuffix("_ablations").removesuffix("_diagnosis").removesuffix("_summaries")
         for _, name, _ in report.MARKS.findall("".join(PAGES))
     }
     assert named == {"reported", *(path.name for path in report.FOLDER.iterdir() if path.is_dir())}
@@ -89,6 +89,20 @@ def test_a_dataset_without_results_is_named(tmp_path, monkeypatch):
         report.with_tables("<!-- table None_data -->\n<!-- /table -->")
     with pytest.raises(InputError, match=PIPELINE.producer(METRICS).script):
         report.publish(tmp_path, "None_data", None)
+
+
+def test_scored_summaries_are_published_without_an_evaluation(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "FOLDER", tmp_path / "results")
+    row = {"texts": "Summarizer", "score": "rouge_1", "against": "review", "n": 9, "value": 0.25}
+    row |= {"low": 0.2, "high": 0.3, "chance": 0.1, "chance_low": 0.05, "chance_high": 0.15}
+    formed = {"texts": "Summarizer", "score": "three_parts", "against": "", "n": 9, "value": 1.0}
+    path = tmp_path / "data" / SUMMARY_QUALITY.path
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"table": [row, formed | {"low": 1.0, "high": 1.0}], "settings": {}}))
+    report.publish(tmp_path / "data", "Texts", None)
+    lines = report.table("Texts_summaries").splitlines()
+    assert lines[2] == "| Summarizer | rouge 1 | review | 9 | 0.250 [0.200, 0.300] | 0.100 [0.050, 0.150] |"
+    assert lines[3].endswith("| - | 9 | 1.000 [1.000, 1.000] | - |")
 
 
 def test_publishing_copies_the_results_with_date_commit_and_versions(published):
