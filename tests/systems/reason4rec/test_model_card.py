@@ -94,10 +94,16 @@ def test_errors_of_a_run_with_this_very_adapter_stand_on_its_card(tmp_path, name
     put_run(tmp_path, put_adapter(tmp_path))
     card = card_of(tmp_path, name)
     results = {(one.dataset_name, one.metric_name): one.metric_value for one in card.data.eval_results}
-    assert results["Music_data, all test rows", "MAE of the whole system"] == pytest.approx(0.6169)
-    assert results["Music_data, all test rows", "MAE of the whole system, median"] == pytest.approx(0.5828)
+    assert results["Music_data, all test rows", "MAE (stars) of the whole system"] == pytest.approx(0.6169)
+    assert results["Music_data, all test rows", "MAE (stars) of the whole system, median"] == pytest.approx(0.5828)
     assert "0.6169 [0.5665, 0.6684]" in card.text and "whole system" in card.text
     assert "summaries by `gpt-4o-mini`" in card.text
+
+
+def test_rows_of_a_single_user_have_no_interval_and_ended_the_card():
+    row = {"model": "Reason4Rec", "rows": "warm", "n": 3, "unusable": 0, "unit": "stars", "mae": 0.5, "rmse": 0.75}
+    row |= {"mae_low": None, "mae_high": None, "rmse_low": None, "rmse_high": None}
+    assert "| 0.5000 | 0.7500 |" in model_card.results([row])
 
 
 def test_errors_of_another_adapter_do_not_stand_on_a_card(tmp_path):
