@@ -51,6 +51,7 @@ def placed(finished, name):
 
 @pytest.mark.parametrize("name", [*ablations.FIXED, "tau_0.3", "tau_-0.1", "history_2", "draws_0"])
 def test_a_variant_shares_what_it_does_not_change_and_leaves_the_full_run_alone(finished, name):
+    (finished[1] / "Predictor").mkdir()
     before = files_in(finished[0])
     own = placed(finished, name)
     for artifact in (schema.TRAIN, schema.TEST):
