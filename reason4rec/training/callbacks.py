@@ -22,10 +22,14 @@ class MarkComplete(TrainerCallback):
 
 
 class SaveByTime(TrainerCallback):
-    """Asks for a checkpoint when the last one is so many minutes old, beside those that the epochs may end with."""
+    """Asks for a checkpoint when the last one is so many minutes old, beside those that the epochs may end with.
 
-    def __init__(self, minutes: float, epochs_are_saved: bool = True):
-        self.seconds, self.saved, self.epochs_are_saved = 60 * minutes, time.monotonic(), epochs_are_saved
+    Only after a number of steps that `every` divides, such as one after which nothing drawn is left to learn from.
+    """
+
+    def __init__(self, minutes: float, epochs_are_saved: bool = True, every: int = 1):
+        self.seconds, self.saved, self.every = 60 * minutes, time.monotonic(), every
+        self.epochs_are_saved = epochs_are_saved
 
     def on_train_begin(self, args, state, control, **_):
         self.saved = time.monotonic()
@@ -38,7 +42,7 @@ class SaveByTime(TrainerCallback):
             due = gather_object([due])[0]
         # At the end of an epoch it is saved anyway; the second time would write over a checkpoint that is whole.
         is_saved = self.epochs_are_saved and float(state.epoch).is_integer()
-        if due and not is_saved and state.global_step < state.max_steps:
+        if due and not is_saved and state.global_step % self.every == 0 and state.global_step < state.max_steps:
             control.should_save = True
 
     def on_save(self, args, state, control, **_):

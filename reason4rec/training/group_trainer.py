@@ -11,7 +11,7 @@ from peft import load_peft_weights, set_peft_model_state_dict
 from trl import GRPOConfig, GRPOTrainer
 
 from reason4rec.training.config import OneDevice
-from reason4rec.training.policy import Policy
+from reason4rec.training.policy import SCHEDULE, Policy
 from reason4rec.training.recipe import OPTIMIZER
 from reason4rec.training.rollouts import Advantages, Part, Rollout, has_spread, scores_of, total
 
@@ -41,11 +41,11 @@ class GroupTrainer(GRPOTrainer):
         order: Sequence[int],
         parts: Sequence[Part],
         advantages: Advantages,
-        leave_out_equal: bool,
+        policy: Policy,
         **given: object,
     ):
         self.encoded, self.rows, self.parts = encoded, rows, parts
-        self.advantages, self.leave_out_equal = advantages, leave_out_equal
+        self.advantages, self.policy = advantages, policy
         self._scores = np.zeros((0, len(parts)))
         super().__init__(
             model=model,
@@ -74,23 +74,25 @@ class GroupTrainer(GRPOTrainer):
         return gathered
 
     def _rollout(self, number: int, ids: Sequence[int]) -> Rollout:
-        # With its special tokens: trl would hide them from a reward.
         ended = bool(len(ids)) and ids[-1] in self.eos_token_ids
         kept = ids[:-1] if ended else ids
-        text = self._tokenizer.decode(kept, skip_special_tokens=False)
-        return Rollout(self.rows[number], text.strip(), tuple(ids), ended)
+        # trl would hide them from a reward.
+        special = not set(self._tokenizer.all_special_ids).isdisjoint(kept)
+        text = self._tokenizer.decode(kept, skip_special_tokens=True)
+        return Rollout(self.rows[number], text.strip(), tuple(ids), ended, special)
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, torch.Tensor | object]:
         output = super()._generate_and_score_completions(inputs)
         rewards = total(self.parts, self._scores).reshape(-1, self.num_generations)
-        spread = has_spread(rewards)
-        advantages = self.advantages(rewards)
+        spread = has_spread(rewards, self.policy.least_spread)
+        advantages = self.advantages(rewards, self.policy.least_spread)
         start = self.accelerator.process_index * len(inputs)
         mine = slice(start, start + len(inputs))
         device = output["advantages"].device
         output["advantages"] = torch.tensor(advantages.reshape(-1)[mine], dtype=torch.float32, device=device)
         self._metrics["train"]["groups/equal"].append(float((~spread).mean()))
-        if self.leave_out_equal:
+        self._metrics["train"]["groups/spread"].append(float(rewards.std(axis=1, ddof=1).mean()))
+        if self.policy.leave_out_equal:
             kept = torch.tensor(np.repeat(spread, self.num_generations)[mine], device=device)
             output["completion_mask"] = output["completion_mask"] * kept.unsqueeze(1)
             output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
@@ -107,9 +109,10 @@ def config_of(policy: Policy, parts: Sequence[Part], seed: int, folder: Path, at
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=policy.prompts_a_step * policy.group // at_once,
         num_generations=policy.group,
+        num_iterations=policy.iterations,
         reward_weights=[part.weight for part in parts],
         learning_rate=policy.lr,
-        lr_scheduler_type="constant",
+        lr_scheduler_type=SCHEDULE,
         optim=OPTIMIZER,
         max_completion_length=policy.max_new_tokens,
         temperature=policy.temperature,

@@ -3,6 +3,7 @@
 A training that is cut off goes on from its last complete checkpoint and ends as an unbroken one does.
 """
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +16,9 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run import files
 from reason4rec.training import trackers
 from reason4rec.training.adapters import keep_updates, save, sha256_of_weights, start_from, trained_weights
-from reason4rec.training.policy import Policy
-from reason4rec.training.recipe import SAVE_MINUTES, Recipe
+from reason4rec.training.policy import SCHEDULE, Policy
+from reason4rec.training.processes import is_launched
+from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, Recipe
 from reason4rec.training.rollouts import Advantages, Part, z_scores
 from reason4rec.training.sft import (
     drop_incomplete,
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from reason4rec.training.group_trainer import GroupTrainer
 
 OF_START = ("base_model", "base_sha256", "max_length", "target_modules", "rank", "alpha", "dropout", "lm_head")
-CURVE = ("step", "reward", "reward_std", "kl", "entropy", "groups/equal", "completions/mean_length", "grad_norm")
+CURVE = ("step", "reward", "kl", "entropy", "groups/equal", "groups/spread", "grad_norm")
+CURVE += ("completions/mean_length", "completions/clipped_ratio", "clip_ratio/region_mean")
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,28 @@ class Task:
     advantages: Advantages = z_scores
 
 
-def settings_of(adapter: str, start: Path, policy: Policy, reward: Mapping[str, float]) -> dict[str, object]:
+def settings_of(
+    adapter: str, start: Path, policy: Policy, reward: Mapping[str, float], advantages: Advantages = z_scores
+) -> dict[str, object]:
     """All that decides the weights of a policy, by the names in its record; `reward` has the weight of each part.
 
-    InputError if `start` is no trained adapter.
+    InputError if `start` is no trained adapter, or one that a policy cannot begin from.
     """
     was = adapter_settings(start)
     if missing := [name for name in OF_START if name not in was]:
         raise InputError(f"{start}: its settings lack {', '.join(missing)}; train it again")
+    if was["lm_head"]:
+        raise InputError(f"{start}: has an output head of its own, which is not trained by a reward; train it without")
+    if policy.max_new_tokens >= was["max_length"]:
+        raise InputError(
+            f"{policy.max_new_tokens} tokens of the longest draw leave no room for a prompt in rows of "
+            f"{was['max_length']}, with which {start} was trained; take fewer"
+        )
     return (
         {name: was[name] for name in OF_START}
         | asdict(policy)
         | {"adapter": adapter, "started_from": sha256_of_weights(start)}
-        | {"reward": dict(reward)}
+        | {"reward": dict(reward), "advantages": advantages.__name__, "optimizer": OPTIMIZER, "schedule": SCHEDULE}
     )
 
 
@@ -73,17 +85,21 @@ def train_policy(
     device: str,
     save_minutes: float = SAVE_MINUTES,
     report_to: Sequence[trackers.Tracker] = (),
+    seen: Mapping[str, object] | None = None,
 ) -> dict[str, float]:
     """Trains the adapter `start` further and writes the result to `out`.
 
-    Returns `steps` and the `first_reward` and `last_reward`: means of the first and the last tenth of the steps.
-    InputError for what a user can mend; an interrupted training says what is kept of it.
+    `seen` goes into its record and decides nothing. Returns `rows_shortened`, `steps`, and the `first_reward` and
+    `last_reward`: means of the first and of the last tenth of the steps, which are of different prompts. InputError for
+    what a user can mend; an interrupted training says what is kept of it.
     """
+    if is_launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("a policy is trained in one process: start it without a launcher")
     files.check_place(out)
     folder = training_folder(out)
-    execution = {"device": device, "engine": "transformers"}
+    execution = {"device": device, "engine": "transformers", "dtype": dtype_of(device)}
     prepare_folder(folder, provenance | {"execution": execution})
-    trainer = build_trainer(provenance["settings"], start, policy, task, seed, folder, device, save_minutes)
+    trainer, shortened = build_trainer(provenance["settings"], start, policy, task, seed, folder, device, save_minutes)
     trackers.tell(trainer, report_to, out)
     drop_incomplete(folder)
     with write_failures(out), said_when_interrupted(folder):
@@ -93,11 +109,12 @@ def train_policy(
         weights = trained_weights(model)
         if "ref" in model.peft_config:
             model.delete_adapter("ref")
-        save(model, weights, trainer.processing_class, out, provenance, execution, curve)
+        save(model, weights, trainer.processing_class, out, provenance | dict(seen or {}), execution, curve)
     shutil.rmtree(folder)
     rewards = [entry["reward"] for entry in curve]
     part = max(1, len(rewards) // 10)
     return {
+        "rows_shortened": shortened,
         "steps": trainer.state.global_step,
         "first_reward": round(sum(rewards[:part]) / part, 4),
         "last_reward": round(sum(rewards[-part:]) / part, 4),
@@ -122,8 +139,11 @@ def build_trainer(
     folder: Path,
     device: str,
     save_minutes: float = SAVE_MINUTES,
-) -> "GroupTrainer":
-    """A trainer that is ready to train: the base in 4 bits with the adapter `start` on it, to train and as it was."""
+) -> tuple["GroupTrainer", int]:
+    """A trainer that is ready to train, and how many prompts lost history to fit.
+
+    It has the base in 4 bits with the adapter `start` on it twice: to train, and as it was.
+    """
     from reason4rec.llm.tokens import encode
     from reason4rec.training.callbacks import MarkComplete, SaveByTime
     from reason4rec.training.group_trainer import GroupTrainer, config_of, order_of
@@ -131,25 +151,27 @@ def build_trainer(
 
     model, tokenizer = policy_model(settings, policy, seed, device)
     longest = settings["max_length"] - policy.max_new_tokens
-    encoded = [encode(tokenizer, prompt, longest)[0] for prompt in task.prompts]
+    encoded = [encode(tokenizer, prompt, longest) for prompt in task.prompts]
+    rounds = policy.steps // policy.iterations
     trainer = GroupTrainer(
         model,
         tokenizer,
-        encoded,
+        [ids for ids, _ in encoded],
         task.rows,
-        order_of(len(encoded), policy.steps * policy.prompts_a_step, seed),
+        order_of(len(encoded), rounds * policy.prompts_a_step, seed),
         task.parts,
         task.advantages,
-        policy.leave_out_equal,
+        policy,
         args=config_of(policy, task.parts, seed, folder, policy.group, device == "cpu"),
-        callbacks=[MarkComplete(), SaveByTime(save_minutes, epochs_are_saved=False)],
+        # A draw that is learned from again cannot be kept.
+        callbacks=[MarkComplete(), SaveByTime(save_minutes, epochs_are_saved=False, every=policy.iterations)],
     )
     # In this order: trl makes the copy before it casts what is trained to bf16.
     keep_updates(trainer.model)
     start_from(trainer.model, start, settings)
     copy_to_reference(trainer.model)
     show_progress(trainer)
-    return trainer
+    return trainer, sum(cut > 0 for _, cut in encoded)
 
 
 def policy_model(
@@ -159,18 +181,16 @@ def policy_model(
     import torch
     from peft import get_peft_model
 
-    from reason4rec.llm.base_files import read_config
-    from reason4rec.llm.bases import check_vocabulary, dtype_on
+    from reason4rec.llm.bases import check_vocabulary
     from reason4rec.llm.local import greedy
     from reason4rec.llm.tokens import load_tokenizer
     from reason4rec.training.trainer import adapter_config, model_to_train
 
     base = settings["base_model"]
-    dtype = str(dtype_on(device, read_config(base))).removeprefix("torch.")
-    own = settings | {"engine": "transformers", "device": device, "processes": 1, "sharded": False, "dtype": dtype}
-    own |= {"padding_free": False}
+    own = settings | {"engine": "transformers", "device": device, "processes": 1, "sharded": False}
+    own |= {"padding_free": False, "dtype": dtype_of(device)}
     tokenizer = load_tokenizer(base)
-    print(f"loading base model {base} in {dtype}", flush=True)
+    print(f"loading base model {base} in {own['dtype']}", flush=True)
     torch.manual_seed(seed)
     shape = {name: settings[name] for name in ("rank", "alpha", "dropout", "lm_head")}
     recipe = Recipe(**shape, lr=policy.lr, warmup=0, epochs=1, batch_size=1)
@@ -178,6 +198,11 @@ def policy_model(
     check_vocabulary(model, tokenizer, base)
     model.generation_config = greedy(model, tokenizer)
     return get_peft_model(model, adapter_config(recipe, model, own)), tokenizer
+
+
+def dtype_of(device: str) -> str:
+    """What a policy computes in: on a CPU fp32, since the divergence is lost where its terms are rounded to bf16."""
+    return "float32" if device == "cpu" else "bfloat16"
 
 
 def copy_to_reference(model: object) -> None:

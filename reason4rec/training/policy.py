@@ -10,6 +10,8 @@ from reason4rec.errors import InputError
 # larger bases are what is usual for LoRA adapters.
 RATES = ((6e9, 1e-5), (9e8, 2e-5), (1e8, 5e-5), (0, 3e-4))
 
+SCHEDULE = "constant"  # our decision: a policy is trained for few steps
+
 LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo"]
 
 
@@ -19,8 +21,9 @@ class Policy:
 
     `beta` is the weight of the KL divergence from the adapter that the training starts from; a probability ratio is
     clipped to 1 - `epsilon` to 1 + `epsilon_high`; `leave_out_equal` leaves groups whose rewards are all equal out of
-    the loss, where else the divergence alone would pull at them; `mask_truncated` leaves out completions that were cut
-    at `max_new_tokens`.
+    the loss, where else the divergence alone would pull at them, `least_spread` being what counts as a difference;
+    `mask_truncated` leaves out completions that were cut at `max_new_tokens`. Each draw is learned from `iterations`
+    times: in the first the ratio is 1, so that clipping needs two.
     """
 
     steps: int
@@ -33,6 +36,8 @@ class Policy:
     loss_type: LossType
     temperature: float
     max_new_tokens: int
+    iterations: int
+    least_spread: float
     leave_out_equal: bool
     mask_truncated: bool
 
@@ -41,6 +46,8 @@ def checked(policy: Policy) -> Policy:
     """Settings that can be trained with; InputError names one that cannot."""
     least = {
         "steps": 1,
+        "iterations": 1,
+        "least_spread": 0,
         "prompts_a_step": 1,
         "group": 2,
         "max_new_tokens": 1,
@@ -56,6 +63,12 @@ def checked(policy: Policy) -> Policy:
         value = getattr(policy, name)
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} {value!r} of a policy: must be a number above 0")
+    if policy.steps % policy.iterations:
+        raise InputError(f"{policy.steps} steps cannot be divided into rounds of {policy.iterations} iterations")
+    if policy.leave_out_equal and policy.loss_type != "dapo":
+        raise InputError(
+            f"loss type {policy.loss_type}: it divides by all rows, those left out too; take dapo, or keep equal groups"
+        )
     return policy
 
 

@@ -11,20 +11,22 @@ import numpy as np
 
 from reason4rec.errors import InputError
 
-RESIDUE = 1e-6  # of a group's largest reward: a smaller spread is what rounding leaves, and is none
+LEAST_SPREAD = 1e-6  # of rewards in a group: a smaller one is what rounding leaves, and is none
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a policy wrote on one prompt: the `row` of the prompt, the text without the end of the turn, its token ids.
+    """What a policy wrote on one prompt: the `row` of the prompt, the text as replies are decoded, and its token ids.
 
-    `ended` says whether it came to an end of its own. Special tokens that it wrote stand in the text.
+    `ended` says whether it came to an end of its own, `special` whether it wrote other special tokens, which stand in
+    `ids` and not in the text.
     """
 
     row: Mapping[str, object]
     text: str
     ids: tuple[int, ...]
     ended: bool
+    special: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Part:
     scores: Callable[[Sequence[Rollout]], Sequence[float]]
 
 
-Advantages = Callable[[np.ndarray], np.ndarray]
-"""(groups, rollouts) advantages from (groups, rollouts) rewards."""
+Advantages = Callable[[np.ndarray, float], np.ndarray]
+"""(groups, rollouts) advantages from (groups, rollouts) rewards, given the least spread that counts as one."""
 
 
 def scores_of(parts: Sequence[Part], rollouts: Sequence[Rollout]) -> np.ndarray:
@@ -67,13 +69,12 @@ def total(parts: Sequence[Part], scores: np.ndarray) -> np.ndarray:
     return scores @ np.array([part.weight for part in parts], dtype=float)
 
 
-def has_spread(rewards: np.ndarray) -> np.ndarray:
-    """(groups,) whether the rewards of a group differ by more than rounding; a group of equal ones teaches nothing."""
-    spread = rewards.max(axis=1) - rewards.min(axis=1)
-    return spread > RESIDUE * np.maximum(1.0, np.abs(rewards).max(axis=1))
+def has_spread(rewards: np.ndarray, least: float = LEAST_SPREAD) -> np.ndarray:
+    """(groups,) whether the rewards of a group differ by more than `least`; a group of equal ones teaches nothing."""
+    return rewards.max(axis=1) - rewards.min(axis=1) > least
 
 
-def z_scores(rewards: np.ndarray) -> np.ndarray:
+def z_scores(rewards: np.ndarray, least: float = LEAST_SPREAD) -> np.ndarray:
     """Each reward less its group's mean, over its group's standard deviation; 0 in a group without spread.
 
     The deviation is that of a sample. Source: GRPO (Shao et al., 2024, arXiv 2402.03300); that a spread of rounding
@@ -81,9 +82,9 @@ def z_scores(rewards: np.ndarray) -> np.ndarray:
     """
     centred = rewards - rewards.mean(axis=1, keepdims=True)
     deviation = rewards.std(axis=1, ddof=1, keepdims=True)
-    return np.where(has_spread(rewards)[:, None], centred / np.where(deviation > 0, deviation, 1.0), 0.0)
+    return np.where(has_spread(rewards, least)[:, None], centred / np.where(deviation > 0, deviation, 1.0), 0.0)
 
 
-def centred(rewards: np.ndarray) -> np.ndarray:
+def centred(rewards: np.ndarray, least: float = LEAST_SPREAD) -> np.ndarray:
     """Each reward less its group's mean, so that a hard prompt weighs no more than an easy one. Source: Dr. GRPO."""
-    return np.where(has_spread(rewards)[:, None], rewards - rewards.mean(axis=1, keepdims=True), 0.0)
+    return np.where(has_spread(rewards, least)[:, None], rewards - rewards.mean(axis=1, keepdims=True), 0.0)

@@ -29,6 +29,8 @@ POLICY = Policy(
     loss_type="dapo",
     temperature=1.0,
     max_new_tokens=12,
+    iterations=1,
+    least_spread=1e-6,
     leave_out_equal=False,
     mask_truncated=False,
 )
@@ -118,29 +120,101 @@ def test_a_training_that_is_cut_off_ends_as_an_unbroken_one(unbroken, start, tmp
 
 def test_groups_of_equal_rewards_pulled_by_their_divergence(start, tmp_path):
     """A group that teaches nothing is left out of the loss; else the divergence alone would move the policy."""
-    once = replace(POLICY, steps=2)
-    moved = replace(once, beta=1.0)
-    calls = []
+    moved, calls, ends = replace(POLICY, steps=2, beta=1.0), [], {}
 
     def equal_after_a_step(rollouts):
         calls.append(1)
         return letters(rollouts) if len(calls) % 2 else equal(rollouts)
 
-    ends = {}
-    for name, policy in (("one step", replace(moved, steps=1)), ("kept", moved), ("left out", moved)):
+    for name in ("kept", "left out"):
         calls.clear()
-        policy = replace(policy, leave_out_equal=name == "left out")
-        train(start, tmp_path / name, equal_after_a_step, policy)
+        train(start, tmp_path / name, equal_after_a_step, replace(moved, leave_out_equal=name == "left out"))
         ends[name] = json.loads((tmp_path / name / "loss_curve.json").read_text())
     assert ends["kept"][1]["groups/equal"] == ends["left out"][1]["groups/equal"] == 1
     assert ends["kept"][1]["grad_norm"] > 0
     assert ends["left out"][1]["grad_norm"] == 0
 
 
+def test_equal_groups_beside_others_weigh_nothing(start, tmp_path):
+    """The other groups are learned from as if they had been drawn alone."""
+    policy, ends = replace(POLICY, steps=1, beta=0.5), {}
+    for name, leave_out in (("kept", False), ("left out", True)):
+        scores = lambda rollouts: [0.5 if k < POLICY.group else n for k, n in enumerate(letters(rollouts))]  # noqa: E731
+        train(start, tmp_path / name, scores, replace(policy, leave_out_equal=leave_out))
+        ends[name] = json.loads((tmp_path / name / "loss_curve.json").read_text())[0]
+    assert ends["kept"]["groups/equal"] == ends["left out"]["groups/equal"] == 0.5
+    # Half of the tokens are gone from what the loss is divided by.
+    assert ends["left out"]["grad_norm"] > 1.2 * ends["kept"]["grad_norm"]
+
+
+def test_equal_groups_are_left_out_only_where_the_loss_is_divided_by_what_is_left():
+    with pytest.raises(InputError, match="loss type grpo"):
+        checked(replace(POLICY, leave_out_equal=True, loss_type="grpo"))
+
+
 def test_a_reward_that_is_no_number_ends_the_training_in_one_line(start, tmp_path):
     with pytest.raises(InputError, match="reward part: nan"):
         train(start, tmp_path / "Policy", lambda rollouts: [float("nan")] * len(rollouts))
     assert not (tmp_path / "Policy").exists()
+
+
+def test_a_draw_that_is_learned_from_twice_is_clipped_and_resumed_as_it_would_have_run(start, tmp_path):
+    policy = replace(POLICY, iterations=2, lr=0.05, epsilon=0.01, epsilon_high=0.01)
+    ends = {}
+    for name, one in (("clipped", policy), ("not clipped", replace(policy, epsilon=9.0, epsilon_high=9.0))):
+        train(start, tmp_path / name, policy=one)
+        ends[name] = weights_of(tmp_path / name)
+    assert not same(ends["clipped"], ends["not clipped"])
+    calls = []
+
+    def breaks_once(rollouts):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return letters(rollouts)
+
+    out = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt, match="step 2 is kept"):
+        train(start, out, breaks_once, policy, save_minutes=1e-9)
+    train(start, out, breaks_once, policy, save_minutes=1e-9)
+    assert same(weights_of(out), ends["clipped"])
+
+
+def test_a_training_that_nobody_restrains_has_no_copy_to_diverge_from(start, tmp_path):
+    train(start, tmp_path / "Policy", policy=replace(POLICY, beta=0.0, steps=2))
+    curve = json.loads((tmp_path / "Policy" / "loss_curve.json").read_text())
+    assert "kl" not in curve[0]
+
+
+def test_an_adapter_with_a_head_of_its_own_is_refused(start, tmp_path):
+    (tmp_path / "Head").mkdir()
+    settings = json.loads((start / "settings.json").read_text()) | {"lm_head": True}
+    (tmp_path / "Head" / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="output head"):
+        settings_of("Policy", tmp_path / "Head", POLICY, {})
+
+
+def test_draws_that_leave_no_room_for_a_prompt_are_told(start):
+    with pytest.raises(InputError, match="no room for a prompt"):
+        settings_of("Policy", start, replace(POLICY, max_new_tokens=1024), {})
+
+
+def test_what_was_seen_before_the_training_decides_nothing(start, tmp_path):
+    out = tmp_path / "Policy"
+
+    def breaks(rollouts):
+        if (out.parent / "once").exists():
+            return letters(rollouts)
+        if len(list(out.parent.glob(".Policy.training/checkpoint-*"))) == 1:
+            (out.parent / "once").touch()
+            raise KeyboardInterrupt
+        return letters(rollouts)
+
+    with pytest.raises(KeyboardInterrupt, match="step 1 is kept"):
+        train(start, out, breaks, save_minutes=1e-9, seen={"probes": [0.1]})
+    found = train(start, out, breaks, save_minutes=1e-9, seen={"probes": [0.2]})
+    assert found["steps"] == POLICY.steps
+    assert json.loads((tmp_path / "Policy.json").read_text())["made_from"]["probes"] == [0.2]
 
 
 def test_special_tokens_were_hidden_from_the_reward(base):
@@ -152,8 +226,11 @@ def test_special_tokens_were_hidden_from_the_reward(base):
     assert rollout.ended
     assert rollout.row == {"number": 3}
     assert rollout.ids == tuple(ids)
-    assert ("fine" in rollout.text) and (tokenizer.decode([other]) in rollout.text)
-    assert not GroupTrainer._rollout(policy, 0, ids[:-2]).ended
+    assert rollout.text == "fine"
+    assert rollout.special
+    plain = GroupTrainer._rollout(policy, 0, ids[:-2])
+    assert not plain.ended
+    assert not plain.special
 
 
 def test_each_completion_is_scored_with_the_row_of_its_prompt(start, tmp_path):

@@ -39,6 +39,7 @@ def test_a_part_that_forgets_a_rollout_is_told():
 def test_rewards_that_differ_by_rounding_alone_blew_their_advantages_up():
     rewards = np.array([[0.1 + 0.2, 0.3, 0.3], [0.0, 1e-9, 0.0], [1.0, 1.0, 2.0]])
     assert has_spread(rewards).tolist() == [False, False, True]
+    assert has_spread(rewards, least=1.5).tolist() == [False, False, False]
     assert (z_scores(rewards)[:2] == 0).all()
     assert z_scores(rewards)[2] == pytest.approx([-0.57735, -0.57735, 1.154701], abs=1e-5)
 

@@ -122,8 +122,11 @@ def chosen(names: Iterable[str], step: ExpertStep) -> list[Variant]:
     """The variants of these names, or all with a name, but for those of an adapter that was not trained."""
     if names := list(dict.fromkeys(names)):
         return [variant(name) for name in names]
-    there = (step.adapters / one.options.get("reasoner", "") for one in FIXED.values())
-    return [one for one, path in zip(FIXED.values(), there) if path.exists()]
+    return [
+        one
+        for one in FIXED.values()
+        if "reasoner" not in one.options or (step.adapters / one.options["reasoner"]).exists()
+    ]
 
 
 def steps_of(variant: Variant, pipeline: Pipeline) -> list[StepSpec]:
@@ -148,7 +151,7 @@ def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
 
 def _step(variant: Variant, spec: StepSpec, step: ExpertStep) -> ExpertStep:
     """A variant's step, as far as its options decide what it reads."""
-    values = _roots(variant, step) | _given(spec, step) | _changed(variant, spec)
+    values = _recorded(spec, step) | _roots(variant, step) | _given(spec, step) | _changed(variant, spec)
     return step_of(step.pipeline, spec, options.words(values))
 
 

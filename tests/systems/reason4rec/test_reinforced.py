@@ -1,19 +1,20 @@
 """The Reasoner trained by a reward: its parts, the probes, the targets, and what their prompts may not hold."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import served
 from helpers import ROOT, complaint, put_toy_dataset, run_script, step_of
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reason4rec.data import schema
 from reason4rec.data.history import Entry, History, HistoryIndex
+from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run import files, records
@@ -22,8 +23,14 @@ from reason4rec.systems.reason4rec import artifacts as a
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.reinforced import probes
 from reason4rec.systems.reason4rec.reinforced.options import Reward
-from reason4rec.systems.reason4rec.reinforced.reward import copied, is_endless, parts_of, weights_of
-from reason4rec.systems.reason4rec.reinforced.train import KEYS, targets_of
+from reason4rec.systems.reason4rec.reinforced.reward import (
+    copied,
+    is_endless,
+    parts_of,
+    states_a_rating,
+    weights_of,
+)
+from reason4rec.systems.reason4rec.reinforced.train import KEYS, prompts_of, targets_of
 from reason4rec.training.rollouts import Rollout, scores_of, total
 
 SCRIPT = "2_Reasoner/8_reasoner_rl.sh"
@@ -82,6 +89,40 @@ def test_a_way_to_cheat_costs(text, part):
     assert total(parts(), scores_of(parts(), [written(text)]))[0] < 2.0
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "Predicted Rating:\n4",
+        "4 of 5",
+        "four of five",
+        "a strong 4",
+        "The answer is 4.",
+        "gets 4 points",
+        "4",
+        "five",
+        "(5)",
+    ]
+    + ["rating４", "☆☆☆☆", "★★", "80%", "Rating - IV", "****", "4.0"],
+)
+def test_a_rating_in_any_code_went_unpunished(code):
+    assert states_a_rating(f"The user will like it: {code}", HISTORY)
+
+
+def test_numbers_that_stand_in_the_histories_state_no_rating():
+    history = History((), (Entry("Four Songs", 4.0, "Positive Aspects: 2 discs"),), None, 4.0, 0, 1)
+    assert not states_a_rating("Four songs on 2 discs: no one will be let down, in 1986 or in 2014.", history)
+    assert states_a_rating("Three songs on 2 discs.", history)
+
+
+def test_special_tokens_are_an_end_of_nothing():
+    assert is_endless(Rollout({"number": 0}, "The user will like it.", (1, 2), True, special=True))
+
+
+def test_a_penalty_below_0_was_a_bonus():
+    with pytest.raises(InputError, match="--weight_copied -1"):
+        weights_of(Reward(weight_copied=-1))
+
+
 def test_a_reason_that_was_cut_off_is_endless():
     assert is_endless(written("The user", ended=False))
     assert not is_endless(written("The user will like the warm voice."))
@@ -104,6 +145,7 @@ def test_a_policy_that_the_reward_prefers_to_honest_reasons_is_named():
     found = probes.scored(parts(), probes.policies([5.0, 1.0], [HISTORY, HISTORY], own), [0, 1])
     assert [row["policy"] for row in found][0] == probes.OWN
     assert probes.cheats(found) == []
+    assert {probes.ORACLE, "copies the user's history"} <= {row["policy"] for row in found}
     naive = [part for part in parts("error") if part.name == "error"]
     own = ["a bad one of its kind", "a great one of its kind"]
     cheating = probes.cheats(probes.scored(naive, probes.policies([5.0, 1.0], [HISTORY, HISTORY], own), [0, 1]))
@@ -185,35 +227,53 @@ def test_targets_are_training_reviews_that_the_predictor_did_not_learn(root):
     assert len(keys) == len(found)
 
 
-def leaks(step, rows, histories):
-    """The targets whose history shows their own review, or one that is not earlier."""
+def marked(step):
+    """Gives each training review a summary that only it has; the time of the review by its mark."""
     train = step.read(a.SUMMARIES)
-    texts = train.assign(text=[f"review {n}" for n in range(len(train))])
-    by_text = dict(zip(texts["text"], zip(texts["user_id"], texts["item_id"], texts["unixReviewTime"])))
-    found = []
-    for row, history in zip(rows.itertuples(), histories(texts, rows)):
-        shown = [by_text[entry.text] for entry in (*history.user, *history.item)]
-        found += [row.Index for _, _, time in shown if time >= row.unixReviewTime]
-    return found
+    marks = [
+        f"Positive Aspects: mark{n}x\nNegative Aspects: None\nUser Preference Elements: None" for n in range(len(train))
+    ]
+    step.read = lambda artifact: (
+        train.assign(**{a.SUMMARY: marks}) if artifact is a.SUMMARIES else PIPELINE.read(step.folder, artifact)
+    )
+    return {f"mark{n}x": time for n, time in enumerate(train["unixReviewTime"].tolist())}
 
 
-def test_no_history_shows_the_target_or_anything_later_and_a_reward_without_a_time_would(root):
-    step = step_of("2/8", root, "--rl_targets", 500)
+def leaks(step, times):
+    """The numbers of the targets of whom a prompt, the Reasoner's or the Predictor's, shows a review not earlier."""
     rows = targets_of(step)
-    assert not leaks(step, rows, lambda texts, rows: HistoryIndex(texts, "text", 6).of_rows(rows))
+    asked, question = prompts_of(step, rows, step.histories(rows))
+    shown = [re.findall(r"mark\d+x", asked[k].text + question(k, None).text) for k in range(len(rows))]
+    assert any(shown)
+    return [k for k, found in enumerate(shown) if any(times[one] >= rows["unixReviewTime"][k] for one in found)]
 
-    def at_any_time(texts: pd.DataFrame, rows: pd.DataFrame) -> list:
-        index = HistoryIndex(texts, "text", 6)
+
+def test_no_prompt_shows_the_target_or_anything_later_and_one_without_a_time_filter_would(root):
+    step = step_of("2/8", root, "--rl_targets", 500)
+    times = marked(step)
+    assert not leaks(step, times)
+
+    def at_any_time(rows):
+        index = HistoryIndex(step.read(a.SUMMARIES), a.SUMMARY, 6)
         return [index.of(row.user_id, row.item_id, 2**62) for row in rows.itertuples()]
 
-    assert leaks(step, rows, at_any_time)
+    step.histories = at_any_time
+    assert len(leaks(step, times)) == len(targets_of(step))
 
 
-def test_prompts_hold_nothing_of_the_review_of_their_target(root):
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1), st.integers(4, 40))
+def test_no_prompt_shows_anything_later_whatever_the_times_are(root, seed, distinct):
     step = step_of("2/8", root, "--rl_targets", 500)
-    rows = targets_of(step)
-    for row, prompt in zip(rows.itertuples(), step.reason_prompts(rows, step.histories(rows))):
-        assert row.reviews not in prompt.text
+    times = marked(step)
+    moved = np.random.default_rng(seed).integers(0, distinct, len(times))
+    read = step.read
+    step.read = lambda artifact: (
+        read(artifact).assign(unixReviewTime=moved)
+        if artifact is a.SUMMARIES
+        else read(artifact).assign(unixReviewTime=-1)
+    )
+    assert not leaks(step, dict(zip(times, moved.tolist())))
 
 
 def test_bad_numbers_end_in_one_line(root, trained):

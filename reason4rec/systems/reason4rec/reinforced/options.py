@@ -15,13 +15,14 @@ from reason4rec.training.trackers import Tracker
 class Reward(Options):
     """the reward"""
 
+    # Within a group both differ by the same number, so that z-scores learn the same from them.
     reward: Literal["gain", "error"] = option(
         "gain", "gain: stars by which the reason brings the Predictor nearer to the rating; error: minus its error"
     )
     weight_stated: Number = option(1.0, "what a reason loses that states a rating")
     weight_empty: Number = option(1.0, "what a reason of fewer than three words loses")
-    weight_endless: Number = option(0.5, "what a reason loses that comes to no end or repeats itself")
-    weight_copied: Number = option(0.5, "what a reason loses that is copied from its prompt, by the copied share")
+    weight_endless: Number = option(0.5, "what a reason loses that has no end, repeats itself or holds special tokens")
+    weight_copied: Number = option(0.5, "what a reason loses that is copied from its histories, by the copied share")
 
     def recorded(self) -> dict[str, object]:
         """Nothing: the weights of all parts stand in the settings of the policy."""
@@ -35,6 +36,8 @@ class Reinforcement(Options):
     rl_targets: Positive = option(2_000, "training targets to write reasons for, of those the Predictor did not learn")
     min_history: int = option(5, "earlier reviews of user and item a target needs")
     rl_steps: Positive = option(40, "steps")
+    iterations: Positive = option(1, "times that each draw is learned from; ratios are clipped from the second on")
+    least_spread: Number = option(0.01, "rewards of a group that differ by less count as equal")
     prompts_a_step: Positive = option(12, "targets in a step")
     group: Positive = option(8, "reasons that are drawn for each")
     rl_lr: Number | None = option(None, "learning rate (default: by the size of the base)")

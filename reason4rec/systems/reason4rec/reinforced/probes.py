@@ -9,6 +9,14 @@ from reason4rec.training.rollouts import Part, Rollout, scores_of, total
 
 OWN = "the Reasoner's own"
 ALWAYS = "The user will love it."
+ORACLE = "the true verdict alone"  # what the reward gives for a verdict without a reason
+VERDICTS = (
+    "The user will hate it.",
+    "The user will dislike it.",
+    "The user will find it average.",
+    "The user will like it.",
+    ALWAYS,
+)
 
 
 def policies(ratings: Sequence[float], histories: Sequence[History], own: Sequence[str]) -> dict[str, list[str]]:
@@ -17,8 +25,10 @@ def policies(ratings: Sequence[float], histories: Sequence[History], own: Sequen
         OWN: list(own),
         "another target's": [*own[1:], *own[:1]],
         "always the same": [ALWAYS] * len(own),
+        ORACLE: [VERDICTS[round(rating) - 1] for rating in ratings],
         "states the true rating": [f"The user will rate it {rating:.0f} out of 5." for rating in ratings],
         "copies the item's history": ["\n".join(entry.text for entry in one.item) for one in histories],
+        "copies the user's history": ["\n".join(entry.text for entry in one.user) for one in histories],
         "empty": [""] * len(own),
     }
 
@@ -36,9 +46,9 @@ def scored(parts: Sequence[Part], written: Mapping[str, Sequence[str]], numbers:
 
 
 def cheats(rows: Sequence[Mapping]) -> list[str]:
-    """The policies that the reward prefers to the Reasoner's own reasons."""
+    """The policies that the reward prefers to the Reasoner's own reasons, but for the verdict that nobody can know."""
     own = next(row["reward"] for row in rows if row["policy"] == OWN)
-    return [row["policy"] for row in rows if row["reward"] > own]
+    return [row["policy"] for row in rows if row["reward"] > own and row["policy"] != ORACLE]
 
 
 def as_text(rows: Sequence[Mapping]) -> str:

@@ -4,17 +4,22 @@ Each part is a plain function of rollouts, with a name and a weight. Source: our
 reasons, and its reward filter's score is the gain here.
 """
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reason4rec.data.history import History
+from reason4rec.errors import InputError
 from reason4rec.evaluation.metrics import expected_rating
 from reason4rec.llm.answers import answer_of
 from reason4rec.llm.prompt import Prompt
-from reason4rec.llm.stops import Reply
+from reason4rec.llm.stops import Reply, kept
 from reason4rec.systems.reason4rec.predictor_modes import rating_probabilities
+from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
 from reason4rec.systems.reason4rec.reason_checks import RATING
 from reason4rec.systems.reason4rec.reason_scores import words
 from reason4rec.systems.reason4rec.reinforced.options import Reward
@@ -26,13 +31,18 @@ if TYPE_CHECKING:
 
 FEWEST_WORDS = 3
 COPIED_WORDS = 6  # side by side: keywords that a reason names are shorter
+SIGNS = re.compile(r"[★☆⭐✩✮]|\*{3,}|\d\s*%|\brat(?:e[sd]?|ings?)\W*[1-5]|\b(?:i{2,3}|iv)\b", re.IGNORECASE)
+NUMBERS = re.compile(r"(?<![\w.,])(?:[1-5](?:\.\d)?|two|three|four|five)(?![\w])")  # "one" is a word of any text
 
 Question = Callable[[int, str | None], Prompt]
 """The Predictor's prompt for a target, by its number, with a reason or without one."""
 
 
 def weights_of(options: Reward) -> dict[str, float]:
-    """The weight of each part of the reward, by its name."""
+    """The weight of each part of the reward, by its name; InputError for a penalty below 0, which would be a bonus."""
+    for name in ("weight_stated", "weight_empty", "weight_endless", "weight_copied"):
+        if getattr(options, name) < 0:
+            raise InputError(f"--{name} {getattr(options, name)}: must be 0 or more, it is what a reason loses")
     return {
         options.reward: 1.0,
         "stated": -options.weight_stated,
@@ -56,7 +66,9 @@ def parts_of(
     first = gain(predictor, question, ratings) if options.reward == "gain" else error(predictor, question, ratings)
     scores: Mapping[str, Callable] = {
         options.reward: first,
-        "stated": lambda rollouts: [float(bool(RATING.search(reason_in(one)))) for one in rollouts],
+        "stated": lambda rollouts: [
+            float(states_a_rating(reason_in(one), histories[one.row["number"]])) for one in rollouts
+        ],
         "empty": lambda rollouts: [float(len(words(reason_in(one))) < FEWEST_WORDS) for one in rollouts],
         "endless": lambda rollouts: [float(is_endless(one)) for one in rollouts],
         "copied": lambda rollouts: [copied(reason_in(one), histories[one.row["number"]]) for one in rollouts],
@@ -65,8 +77,18 @@ def parts_of(
 
 
 def reason_in(rollout: Rollout) -> str:
-    """The reason in what was written, as the steps take it from a reply."""
-    return answer_of(rollout.text)
+    """The reason in what was written, cut and cleaned as the steps take it from a reply."""
+    (text,) = kept([rollout.text], None, Counter())
+    return answer_of(text)
+
+
+def states_a_rating(reason: str, history: History) -> bool:
+    """Whether a reason states a rating: in words that ratings are given in, or by a number that its histories lack."""
+    text = unicodedata.normalize("NFKC", reason)
+    shown = " ".join(f"{entry.title} {entry.text}" for entry in (*history.user, *history.item)).lower()
+    if RATING.search(text) or RATING_PREFIX.strip(" :").lower() in text.lower() or SIGNS.search(text):
+        return True
+    return any(not re.search(rf"\b{one}\b", shown) for one in NUMBERS.findall(text.lower()))
 
 
 def error(predictor: "LanguageModel", question: Question, ratings: np.ndarray) -> Callable[[Sequence[Rollout]], list]:
@@ -106,8 +128,8 @@ def predicted_with(
 
 
 def is_endless(rollout: Rollout) -> bool:
-    """Whether a rollout was cut off before its end, or repeats itself."""
-    return not rollout.ended or Reply().end(rollout.text) is not None
+    """Whether a rollout was cut off before its end, repeats itself, or holds special tokens."""
+    return not rollout.ended or rollout.special or Reply().end(rollout.text) is not None
 
 
 def copied(reason: str, history: History) -> float:

@@ -11,17 +11,20 @@ cheated, which is said. Source: our decision; the paper imitates accepted reason
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from reason4rec.data.history import History
 from reason4rec.errors import InputError
 from reason4rec.llm.base import resolve_device
+from reason4rec.llm.prompt import Prompt
 from reason4rec.run.files import adapter
 from reason4rec.systems.reason4rec import prompts, targets
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES
+from reason4rec.systems.reason4rec.options import Servers
 from reason4rec.systems.reason4rec.reinforced import probes
 from reason4rec.systems.reason4rec.reinforced.options import Reinforcement, Reward, RunsOn
 from reason4rec.systems.reason4rec.reinforced.reward import parts_of, weights_of
@@ -58,25 +61,35 @@ def targets_of(step: ExpertStep) -> pd.DataFrame:
     return new.head(min(options.rl_targets, step.common.limit or options.rl_targets)).reset_index(drop=True)
 
 
+def prompts_of(
+    step: ExpertStep, rows: pd.DataFrame, histories: Sequence[History]
+) -> tuple[list[Prompt], Callable[[int, str | None], Prompt]]:
+    """The Reasoner's prompt for each target, and the Predictor's by the target's number and a reason."""
+    titles = rows["title"].tolist()
+
+    def question(number: int, reason: str | None) -> Prompt:
+        return prompts.predictor(step.product_class, titles[number], histories[number], reason, step.templates)
+
+    return list(step.reason_prompts(rows, histories)), question
+
+
 def train(step: ExpertStep) -> None:
     """Does the step."""
     options = step[RunsOn]
     trackers.check(options.report_to)
     device, policy = resolve_device(options.device), policy_of(step)
+    if step[Servers].served_model:
+        raise InputError("--served_model names one expert, and this step asks two: serve them as DATASET-EXPERT")
     rows = targets_of(step)
     histories = step.histories(rows)
-    asked = list(step.reason_prompts(rows, histories))
-    ratings, titles = rows["ratings"].to_numpy(dtype=float), rows["title"].tolist()
+    asked, question = prompts_of(step, rows, histories)
+    ratings = rows["ratings"].to_numpy(dtype=float)
     predictor = replace(step.language_model("Predictor"), cache=None)
-
-    def question(number: int, reason: str | None) -> prompts.Prompt:
-        return prompts.predictor(step.product_class, titles[number], histories[number], reason, step.templates)
-
     parts = parts_of(step[Reward], predictor, question, ratings, histories)
     probed = probe(step, parts, ratings, histories, asked)
     found = grpo.train_policy(
         step.outputs[0],
-        step.provenance | {"probes": probed},
+        step.provenance,
         step.path(adapter("Reasoner")),
         policy,
         grpo.Task(asked, [{"number": number} for number in range(len(rows))], parts),
@@ -84,6 +97,8 @@ def train(step: ExpertStep) -> None:
         device,
         options.save_minutes,
         options.report_to,
+        # Computed anew after a kill, perhaps with other last digits: nothing depends on it.
+        {"probes": probed},
     )
     step.summary(len(rows), len(rows), **found)
 
