@@ -39,6 +39,7 @@ def is_toy_step(command):
         "5_summary_quality",
         "1_download",
         "3_make_demo_data",
+        "8_reasoner_rl",  # of a finished run
         "--batch_",
         "--base_url",
         "--dry_run",

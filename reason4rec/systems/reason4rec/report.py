@@ -41,7 +41,7 @@ FOLDER = ROOT / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKS = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 STEPS = re.compile(r"(<!-- steps -->\n).*?(<!-- /steps -->)", re.DOTALL)
-OTHERS = (EFFORTS, ABLATIONS, REASON_QUALITY, DIAGNOSIS)
+OTHERS = (EFFORTS, REASON_QUALITY, DIAGNOSIS)
 NOT_RUN, OURS, RUN = "not run", "Reason4Rec", "run.json"
 
 
@@ -68,10 +68,10 @@ def run(args: argparse.Namespace) -> None:
 def publish(folder: Path, name: str, minutes: float | None) -> None:
     """Copies the result files of a dataset to `results/NAME`, with a word on what they were run on.
 
-    InputError where there is neither an evaluation nor a scoring of summaries.
+    InputError where there is neither an evaluation, nor variants of one, nor a scoring of summaries.
     """
-    found = [one for one in (METRICS, SUMMARY_QUALITY, *OTHERS) if (folder / one.path).exists()]
-    if not {METRICS, SUMMARY_QUALITY} & set(found):
+    found = [one for one in (METRICS, SUMMARY_QUALITY, ABLATIONS, *OTHERS) if (folder / one.path).exists()]
+    if not {METRICS, SUMMARY_QUALITY, ABLATIONS} & set(found):
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
     if METRICS in found:
         ratings.read(folder / METRICS.path)
