@@ -21,6 +21,7 @@ from reason4rec.front.finished import dataset_or_the_only_one
 from reason4rec.front.given import reviews_from
 from reason4rec.run import options
 from reason4rec.run.options import Options, Parser, Positive, option
+from reason4rec.run.step import Place
 from reason4rec.systems.reason4rec.asking.shortlist import SHORTLIST
 from reason4rec.systems.reason4rec.options import Histories, Model, Prompts, Servers, Writing
 
@@ -32,12 +33,10 @@ FORM = "JSON lines or CSV with title, rating (1 to 5), text, and time and item_i
 
 
 @dataclass(frozen=True)
-class Place(Options):
+class Run(Place):
     """the finished run"""
 
-    dataset: str = option("", "whose experts are asked (default: the only finished run)")
-    data_root: Path | None = option(None, "folder of all datasets (default: 0_Data)")
-    checkpoint_root: Path | None = option(None, "folder of all adapters (default: checkpoints)")
+    dataset: str = option("", "whose experts are asked (default: the only finished run)", changes_output=False)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Output(Options):
     json: bool = option(False, "JSON for programs")
 
 
-RUN = (Place, Model, Servers, Prompts, Histories, Writing)
+RUN = (Run, Model, Servers, Prompts, Histories, Writing)
 """The groups of options that say which run is asked, and how."""
 
 

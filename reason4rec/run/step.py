@@ -38,16 +38,12 @@ HASH = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Common(Options):
-    """every step"""
+class Place(Options):
+    """where a dataset and its adapters lie"""
 
     dataset: str = option("Music_data", "folder of the dataset in the data root", changes_output=False)
     data_root: Path | None = option(None, "folder of all datasets (default: 0_Data)", changes_output=False)
     checkpoint_root: Path | None = option(None, "folder of all adapters (default: checkpoints)", changes_output=False)
-    seed: int = option(42, "seed of everything random")  # released code
-    limit: options.Positive | None = option(None, "only the first N targets, for trials")
-    overwrite: bool = option(False, "do the step again although its output is there", changes_output=False)
-    config: Path | None = option(None, "YAML file of a run; the command line wins", changes_output=False)
 
     @property
     def folder(self) -> Path:
@@ -58,6 +54,16 @@ class Common(Options):
     def adapters(self) -> Path:
         """The folder of the dataset's adapters; InputError as for that of the dataset."""
         return files.folder_in(self.checkpoint_root or own("checkpoints"), self.dataset, "--dataset")
+
+
+@dataclass(frozen=True)
+class Common(Place):
+    """every step"""
+
+    seed: int = option(42, "seed of everything random")  # released code
+    limit: options.Positive | None = option(None, "only the first N targets, for trials")
+    overwrite: bool = option(False, "do the step again although its output is there", changes_output=False)
+    config: Path | None = option(None, "YAML file of a run; the command line wins", changes_output=False)
 
 
 class Step:

@@ -28,8 +28,8 @@ class GroupTrainer(GRPOTrainer):
     """Draws completions in groups, scores them by the parts of a reward, and learns from their advantages.
 
     `encoded` are the prompts' token ids, `rows` what the reward sees of each, `order` the numbers of the prompts that
-    the steps take one after the other. The methods that are written anew here
-    are those of the trl version that requirements.txt pins.
+    the steps take one after the other. The methods that are written anew here are those of the trl version that
+    requirements.txt pins.
     """
 
     def __init__(

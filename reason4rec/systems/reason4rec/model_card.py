@@ -26,9 +26,9 @@ from reason4rec.llm.adapters import ADAPTER_WEIGHTS
 from reason4rec.llm.known_bases import IN_PACKAGES
 from reason4rec.run import files, markdown, records
 from reason4rec.run.files import Artifact
-from reason4rec.run.options import Options, Parser, option, resolve
-from reason4rec.run.project import find, own
-from reason4rec.run.step import guarded
+from reason4rec.run.options import Parser, option, resolve
+from reason4rec.run.project import find
+from reason4rec.run.step import Place, guarded
 from reason4rec.systems.reason4rec import artifacts, facts
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.options import RULES
@@ -78,28 +78,15 @@ IN_WORDS = ("base_model", "base_sha256", "adapter", "started_from")  # settings 
 
 
 @dataclass(frozen=True)
-class Card(Options):
+class Card(Place):
     """the card"""
 
-    dataset: str = option("Music_data", "folder of the dataset in the data root")
     adapter: tuple[Literal["Summarizer", "reason_reward_model", "Reasoner", "Predictor"], ...] = option(
         (), "which adapters (default: all that are there)"
     )
-    data_root: Path | None = option(None, "folder of all datasets (default: 0_Data)")
-    checkpoint_root: Path | None = option(None, "folder of all adapters (default: checkpoints)")
     push: str | None = option(
         None, "upload the one adapter that is named, with its card, to this repository of the hub", metavar="OWNER/NAME"
     )
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the dataset; InputError if its name would lead out of the data root."""
-        return files.folder_in(self.data_root or own("0_Data"), self.dataset, "--dataset")
-
-    @property
-    def adapters(self) -> Path:
-        """The folder of the dataset's adapters; InputError as for that of the dataset."""
-        return files.folder_in(self.checkpoint_root or own("checkpoints"), self.dataset, "--dataset")
 
 
 @dataclass(frozen=True)

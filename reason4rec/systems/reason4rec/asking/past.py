@@ -32,8 +32,9 @@ class Past:
     def had(self) -> dict[str, set[str]]:
         """The items that each user has reviewed in any split."""
         found: dict[str, set[str]] = defaultdict(set)
-        splits = [schema.read(self._folder, one) for one in (TRAIN, VALID, TEST) if (self._folder / one.path).exists()]
-        for frame in (self.train, *splits):
+        # In a trial not all training reviews are summarised.
+        whole = [schema.read(self._folder, TRAIN)] if (self._folder / TRAIN.path).exists() else []
+        for frame in (self.train, *whole, *self.later):
             for user, item in zip(frame["user_id"].tolist(), frame["item_id"].tolist()):
                 found[user].add(item)
         return found

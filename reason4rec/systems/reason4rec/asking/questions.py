@@ -123,9 +123,7 @@ def reviews_in(given: object, where: str, titled: bool = True) -> list[Review]:
         raise InputError(f"{where}: expected a list of reviews with title, rating and text, found {_shown(given)}")
     if len(given) > MOST_REVIEWS:
         raise InputError(f"{where}: {len(given):,} reviews; give at most the last {MOST_REVIEWS:,}")
-    found = []
-    for number, one in enumerate(given, 1):
-        found.append(_review(one, f"{where}: review {number}", titled))
+    found = [_review(one, f"{where}: review {number}", titled) for number, one in enumerate(given, 1)]
     return sorted(found, key=lambda review: review.time)
 
 

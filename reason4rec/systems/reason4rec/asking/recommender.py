@@ -20,9 +20,6 @@ from reason4rec.systems.reason4rec.asking.questions import Answer, NothingLeft, 
 from reason4rec.systems.reason4rec.asking.shortlist import NAME, SHORTLIST, Shortlister
 from reason4rec.systems.reason4rec.step import ExpertStep
 
-NOBODY = ""  # no user and no item has this id
-EVER = 2**62  # later than every review, in unix seconds
-
 
 class Recommender:
     """The three experts of a finished run and what they know of its users and items; safe to use from many threads.

@@ -54,9 +54,7 @@ class Reinforcement(Options):
         """The settings of the trainer for a base; InputError for a number that nothing can be trained with."""
         rate = rate_for(size_of(base_model)) if self.rl_lr is None else self.rl_lr
         named = {one.name: getattr(self, one.name) for one in fields(self) if one.name in Policy.__dataclass_fields__}
-        own = {"steps": self.rl_steps, "lr": rate}
-        own["max_new_tokens"] = self.completion_tokens
-        return checked(Policy(**named, **own))
+        return checked(Policy(**named, steps=self.rl_steps, lr=rate, max_new_tokens=self.completion_tokens))
 
     def recorded(self) -> dict[str, object]:
         """Which targets; all else stands in the settings of the policy."""
