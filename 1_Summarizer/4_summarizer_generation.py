@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec.data.schema import TEST, TRAIN
+from reason4rec.llm.options import Writing
 from reason4rec.systems.reason4rec import targets
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
-from reason4rec.systems.reason4rec.options import Histories, Writing
+from reason4rec.systems.reason4rec.options import Histories
 from reason4rec.systems.reason4rec.prompts import as_summary, end_of_summary, is_summary
 
 

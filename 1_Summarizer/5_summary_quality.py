@@ -22,6 +22,7 @@ import utils
 import pandas as pd
 
 from reason4rec.llm.base import resolve_device
+from reason4rec.llm.options import Model, Writing
 from reason4rec.systems.reason4rec import summary_quality as quality
 from reason4rec.systems.reason4rec.artifacts import (
     SUMMARIES_SET_ASIDE,
@@ -30,7 +31,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     SUMMARY_QUALITY_ROWS,
     TEACHER_SUMMARY,
 )
-from reason4rec.systems.reason4rec.options import Model, SummaryQuality, Writing
+from reason4rec.systems.reason4rec.options import SummaryQuality
 from reason4rec.systems.reason4rec.prompts import end_of_summary
 
 

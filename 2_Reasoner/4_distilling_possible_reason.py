@@ -13,10 +13,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
+from reason4rec.llm.options import Teacher
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, TEACHER_REASON, TEACHER_REASONS
 from reason4rec.systems.reason4rec.distillation import blocks_at_once, filter_reasons
-from reason4rec.systems.reason4rec.options import RewardFilter, Teacher
+from reason4rec.systems.reason4rec.options import RewardFilter
 
 TEMPERATURE = 1.0  # released code
 

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
 from reason4rec.data.schema import TEST
+from reason4rec.llm.options import Writing
 from reason4rec.systems.reason4rec.artifacts import REASON, TEST_REASONS
-from reason4rec.systems.reason4rec.options import Writing
 from reason4rec.systems.reason4rec.reinforced.options import WhichReasoner
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
+from reason4rec.llm.options import Writing
 from reason4rec.llm.prompt import training_row
 from reason4rec.systems.reason4rec import predictor_modes
 from reason4rec.systems.reason4rec.artifacts import (
@@ -25,7 +26,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASON,
     TEACHER_REASONS,
 )
-from reason4rec.systems.reason4rec.options import Mode, PredictorRows, Writing
+from reason4rec.systems.reason4rec.options import Mode, PredictorRows
 from reason4rec.systems.reason4rec.reinforced.options import WhichReasoner
 
 

@@ -18,10 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.data.schema import PREDICTION, PROBABILITIES, TEST
 from reason4rec.evaluation.metrics import expected_rating
+from reason4rec.llm.options import Writing
 from reason4rec.llm.prompt import OnDemand
 from reason4rec.systems.reason4rec import predictor_modes
 from reason4rec.systems.reason4rec.artifacts import REASON, TEST_RATINGS, TEST_REASONS
-from reason4rec.systems.reason4rec.options import Mode, Writing
+from reason4rec.systems.reason4rec.options import Mode
 
 
 def run(step: utils.ExpertStep) -> None:

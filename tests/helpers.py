@@ -16,6 +16,7 @@ import pytest
 
 from reason4rec.data import preprocess, schema
 from reason4rec.demo import rules, world
+from reason4rec.llm.options import Model, Servers
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.run import files, progress
 from reason4rec.run.files import Artifact
@@ -23,7 +24,6 @@ from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.progress import Bar
 from reason4rec.run.step import Common, parse
 from reason4rec.systems.reason4rec import artifacts
-from reason4rec.systems.reason4rec.options import Model, Servers
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.step import ExpertStep
 

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 from reason4rec.errors import InputError
 from reason4rec.front.finished import dataset_or_the_only_one
 from reason4rec.front.given import reviews_from
+from reason4rec.llm.options import Model, Servers, Writing
 from reason4rec.run import options
 from reason4rec.run.options import Options, Parser, Positive, option
 from reason4rec.run.step import Place
 from reason4rec.systems.reason4rec.asking.shortlist import SHORTLIST
-from reason4rec.systems.reason4rec.options import Histories, Model, Prompts, Servers, Writing
+from reason4rec.systems.reason4rec.options import Histories, Prompts
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.asking.questions import Answer

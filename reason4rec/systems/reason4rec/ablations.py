@@ -22,6 +22,7 @@ from reason4rec.evaluation import ratings
 from reason4rec.evaluation.tables import MEDIAN
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.cache import PATH as CACHE
+from reason4rec.llm.options import SERVERS
 from reason4rec.run import files, options, records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import names_of
@@ -37,8 +38,8 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEST_RATINGS,
 )
 from reason4rec.systems.reason4rec.facts import Dataset
-from reason4rec.systems.reason4rec.options import SERVERS, Execution, Training
 from reason4rec.systems.reason4rec.step import ExpertStep
+from reason4rec.training.options import Execution, Training
 from reason4rec.training.recipe import Recipe
 
 FOLDER, FULL = "ablations", "full"

@@ -22,12 +22,13 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.known_bases import sha256_of
+from reason4rec.llm.options import Model, Teacher, Writing
 from reason4rec.llm.prompt import OnDemand, texts_of
 from reason4rec.run import files, locks
 from reason4rec.systems.reason4rec import predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY, predictions_of
 from reason4rec.systems.reason4rec.baselines import LEARNED, TUNED, as_ratings, choose, without_valid
-from reason4rec.systems.reason4rec.options import Baselines, Histories, Model, Prompts, Teacher, Writing
+from reason4rec.systems.reason4rec.options import Baselines, Histories, Prompts
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
 from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training.recipe import MAX_LENGTH

@@ -8,6 +8,7 @@ from reason4rec.data.fields import number
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
+from reason4rec.llm.options import Batch, Model, Servers, Teacher, Writing
 from reason4rec.run.files import Artifact, adapter
 from reason4rec.run.options import Resolved
 from reason4rec.systems.reason4rec import artifacts as a
@@ -18,8 +19,8 @@ from reason4rec.systems.reason4rec.predictor_modes import WRITES_ITSELF
 from reason4rec.systems.reason4rec.reinforced.options import WhichReasoner
 from reason4rec.systems.reason4rec.step import ExpertStep
 
-ASKS_EXPERT = (o.Model, o.Servers)
-ASKS_TEACHER = (o.Teacher, o.Batch)
+ASKS_EXPERT = (Model, Servers)
+ASKS_TEACHER = (Teacher, Batch)
 
 
 def has_dump(options: Resolved) -> bool:
@@ -96,14 +97,14 @@ def rated_rows(step: ExpertStep) -> Sequence[Artifact]:
 def without_reasoner(options: Resolved) -> Sequence[type]:
     """The options of the Predictor's rows: those of writing only where the Reasoner writes."""
     reasoned = options[o.Mode].predictor_mode == "reasoned"
-    writes = (WhichReasoner, *ASKS_EXPERT, o.Writing) if reasoned else ()
+    writes = (WhichReasoner, *ASKS_EXPERT, Writing) if reasoned else ()
     return [o.Mode, o.PredictorRows, o.Prompts, o.Histories, *writes]
 
 
 def without_writing(options: Resolved) -> Sequence[type]:
     """The options of the ratings: those of writing only where the Predictor writes."""
     writes = options[o.Mode].predictor_mode in WRITES_ITSELF
-    return [o.Mode, o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, *((o.Writing,) if writes else ())]
+    return [o.Mode, o.Split, o.Prompts, o.Histories, *ASKS_EXPERT, *((Writing,) if writes else ())]
 
 
 def evaluated(step: ExpertStep) -> Sequence[Artifact]:
@@ -121,7 +122,7 @@ def evaluation(step: ExpertStep) -> Mapping[str, object]:
 def judged(options: Resolved) -> Sequence[type]:
     """The options of the reasons' quality: those of the teacher only where it judges."""
     asked = (o.Prompts, *ASKS_TEACHER) if options[o.Quality].judge else ()
-    return [o.Quality, o.Histories, o.Model, *asked]
+    return [o.Quality, o.Histories, Model, *asked]
 
 
 def scores(step: ExpertStep) -> Mapping[str, object]:

@@ -16,6 +16,7 @@ from reason4rec.data.history import Entry, History
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TRAIN
 from reason4rec.evaluation import metrics, ratings
 from reason4rec.evaluation.metrics import errors, median_rating
+from reason4rec.llm.options import RULES
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.run.files import Artifact
 from reason4rec.run.html import filled
@@ -23,7 +24,6 @@ from reason4rec.run.records import read_record
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.ablations import is_variant
 from reason4rec.systems.reason4rec.artifacts import REASON, TEACHER_REASONS, TEACHER_SUMMARIES
-from reason4rec.systems.reason4rec.options import RULES
 from reason4rec.systems.reason4rec.predictions import prediction_files
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from reason4rec.errors import InputError
+from reason4rec.llm.options import SERVERS
 from reason4rec.run.options import Resolved
 from reason4rec.run.project import python_path
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import facts
-from reason4rec.systems.reason4rec.options import SERVERS
 
 
 def is_demo(options: Resolved) -> bool:

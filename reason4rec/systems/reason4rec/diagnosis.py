@@ -21,13 +21,13 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics, ratings, statistics, tables
 from reason4rec.evaluation.ratings import Runs
 from reason4rec.evaluation.tables import MEDIAN
+from reason4rec.llm.options import Servers
 from reason4rec.llm.prompt import OnDemand
 from reason4rec.run.files import Artifact
 from reason4rec.run.records import read_record
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.artifacts import REASON, TEST_RATINGS, VALID_RATINGS
 from reason4rec.systems.reason4rec.baselines import choose
-from reason4rec.systems.reason4rec.options import Servers
 from reason4rec.systems.reason4rec.predictor_modes import rating_probabilities
 from reason4rec.systems.reason4rec.reason_checks import named_aspects, other_rows, without_titles
 

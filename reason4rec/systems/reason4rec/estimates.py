@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.data.schema import VALID
+from reason4rec.llm.options import RULE_TEACHER, RULES, Teacher
 from reason4rec.llm.usage import BATCH_PRICE, PRICES, STAND_IN
 from reason4rec.run.cost import Line, Survey, price
 from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.baselines import without_valid
-from reason4rec.systems.reason4rec.options import RULE_TEACHER, RULES, Execution, RewardFilter, Teacher
+from reason4rec.systems.reason4rec.options import RewardFilter
+from reason4rec.training.options import Execution
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,6 +24,7 @@ from reason4rec.evaluation import ratings
 from reason4rec.evaluation.tables import MEDIAN
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS
 from reason4rec.llm.known_bases import IN_PACKAGES
+from reason4rec.llm.options import RULES
 from reason4rec.run import files, markdown, records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Parser, option, resolve
@@ -31,7 +32,6 @@ from reason4rec.run.project import find
 from reason4rec.run.step import Place, guarded
 from reason4rec.systems.reason4rec import artifacts, facts
 from reason4rec.systems.reason4rec.experts import EXPERTS
-from reason4rec.systems.reason4rec.options import RULES
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 if TYPE_CHECKING:

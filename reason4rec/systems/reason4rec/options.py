@@ -1,31 +1,19 @@
 """The options of Reason4Rec's steps, in groups; each says whether it changes what a step makes."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import AfterValidator
+from typing import ClassVar, Literal
 
 from reason4rec.errors import InputError
 from reason4rec.llm.encoders import folder_of
-from reason4rec.llm.known_bases import full_name
-from reason4rec.llm.usage import REPLY_TOKENS
+from reason4rec.llm.options import BaseModel
 from reason4rec.run.options import Number, Options, Positive, option
 from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
 from reason4rec.systems.reason4rec.targets import LEAST_HISTORY
-from reason4rec.training.recipe import MAX_LENGTH, SAVE_MINUTES
-from reason4rec.training.trackers import Tracker
 
-TEACHER_MODEL = "gpt-4o-mini"  # our decision: the paper says ChatGPT
-RULES = "rules"  # the name under which --teacher_model knows the rule teacher
-RULE_TEACHER = "rule teacher"
 EDITION = 1  # of the rules, counted up when the same prompt gets another answer, so that records tell
-SERVERS = "REASON4REC_BASE_URL"
-Device = Literal["auto", "cpu", "cuda"]
-BaseModel = Annotated[str, AfterValidator(full_name)]
 
 
 @dataclass(frozen=True)
@@ -105,102 +93,6 @@ class Histories(Options):
 
 
 @dataclass(frozen=True)
-class Model(Options):
-    """asking a model in this process"""
-
-    execution: ClassVar[bool] = True
-
-    device: Device = option("auto", "where the model runs", changes_output=False)
-    prompts_at_once: Positive | None = option(
-        None,
-        "prompts in a batch, or at once at the servers (default: what fits; 64 at servers)",
-        changes_output=False,
-        old_names=("batch_size",),
-    )
-
-
-@dataclass(frozen=True)
-class Servers(Options):
-    """asking an expert at OpenAI-compatible servers instead"""
-
-    execution: ClassVar[bool] = True
-
-    base_url: str | None = option(
-        None,
-        "servers that hold the expert, such as http://127.0.0.1:8000/v1, several with commas "
-        f"(default: {SERVERS} in the environment; without it the model runs in this process)",
-        changes_output=False,
-        metavar="URL",
-    )
-    served_model: str | None = option(
-        None, "the expert's name at the server (default: DATASET-ADAPTER)", changes_output=False, metavar="NAME"
-    )
-    api: Literal["completions", "chat"] = option(
-        "completions", "how the server is asked (chat: by text)", changes_output=False
-    )
-    top_logprobs: Positive = option(
-        20, "log-probabilities to ask of a server that cannot pick tokens", changes_output=False
-    )
-
-    @property
-    def address(self) -> str | None:
-        """The servers' addresses, from the option or the environment; None where the model runs in this process."""
-        return self.base_url if self.base_url is not None else os.environ.get(SERVERS) or None
-
-
-@dataclass(frozen=True)
-class Writing(Options):
-    """letting a model write"""
-
-    max_new_tokens: Positive = option(1024, "tokens of the longest reply")  # released code
-
-
-@dataclass(frozen=True)
-class Teacher(Options):
-    """asking the teacher (OPENAI_API_KEY and OPENAI_BASE_URL in the environment)"""
-
-    teacher_model: str = option(
-        TEACHER_MODEL,
-        f"the teacher's model name; {RULES}: the {RULE_TEACHER} in this process, without key, server or price",
-        fact="teacher_model",
-        metavar="NAME",
-    )
-    requests_at_once: Positive = option(8, "requests to the teacher in flight", changes_output=False)
-    retries: int = option(8, "retries, with back-off, of one request", changes_output=False)
-    reply_tokens: Positive = option(REPLY_TOKENS, "tokens of the longest reply", later=True)
-
-    def recorded(self) -> dict[str, object]:
-        """The teacher's name and its server; of the rule teacher, the edition of its rules."""
-        if self.teacher_model == RULES:
-            return {"teacher_model": RULES, "teacher_server": f"{RULE_TEACHER}, edition {EDITION}"}
-        # By name, so that a step without a teacher does not load its client.
-        from reason4rec.llm.teacher import server_of
-
-        asked = {"teacher_model": self.teacher_model, "teacher_server": server_of(self.teacher_model)}
-        return asked | self.recorded_later()
-
-
-@dataclass(frozen=True)
-class Batch(Options):
-    """asking the teacher in a batch, for half the price"""
-
-    batch_export: Path | None = option(
-        None,
-        "write the requests to this file (OpenAI Batch) and ask none",
-        changes_output=False,
-        one_step=True,
-        metavar="FILE",
-    )
-    batch_import: Path | None = option(
-        None,
-        "take the replies of such a batch from this file first",
-        changes_output=False,
-        one_step=True,
-        metavar="FILE",
-    )
-
-
-@dataclass(frozen=True)
 class SummaryTargets(Options):
     """reviews for the teacher to summarise"""
 
@@ -240,51 +132,6 @@ class RewardFilter(Options):
     draws: int = option(HINTED_DRAWS, "hinted reasons to ask for at most")
     baseline: Literal["direct", "review"] = option("direct", "what a reason must beat")
     rated_hints: bool = option(False, "show ratings in the histories of hinted requests")
-
-
-@dataclass(frozen=True)
-class Training(Options):
-    """training an adapter (default: the recipe of the expert)"""
-
-    base_model: BaseModel = option("", "short name, hub name or folder", fact="base_model", metavar="NAME")
-    max_length: Positive = option(MAX_LENGTH, "tokens of the longest row")
-    rank: Positive | None = option(None, "rank of the adapter")
-    alpha: Positive | None = option(None, "scale of the adapter, over its rank")
-    dropout: Number | None = option(None, "share of the adapter's inputs that are dropped")
-    lr: Number | None = option(None, "learning rate (default: the recipe's, by the size of the base)")
-    warmup: Number | None = option(None, "steps of warm-up, at most a tenth of all; below 1 their share")
-    epochs: Number | None = option(None, "passes over the rows")
-    batch_size: Positive | None = option(None, "rows a step, over all accumulated parts")
-    lm_head: bool | None = option(None, "train and save the output head too")
-    start_from: Path | None = option(
-        None, "folder of a trained adapter to train further (default: a new adapter)", one_step=True, metavar="FOLDER"
-    )
-
-    def recorded(self) -> dict[str, object]:
-        """Nothing: the recipe that results is recorded whole."""
-        return {}
-
-
-@dataclass(frozen=True)
-class Execution(Options):
-    """how an adapter is trained; none of this puts it out of date"""
-
-    engine: Literal["auto", "unsloth", "transformers"] = option("auto", "training stack", changes_output=False)
-    device: Device = option("auto", "where to train", changes_output=False)
-    gradient_accumulation: Positive = option(1, "parts that a step is computed in", changes_output=False)
-    padding_free: bool | None = option(
-        None,
-        "lay the rows of a batch end to end instead of padding them (default: yes; unsloth has its own way)",
-        changes_output=False,
-    )
-    gradient_checkpointing: bool | None = option(
-        None,
-        "compute activations twice instead of keeping them: less memory, more time (default: on a GPU, and of the "
-        "rows for which memory is too short)",
-        changes_output=False,
-    )
-    save_minutes: Positive = option(SAVE_MINUTES, "minutes between checkpoints within an epoch", changes_output=False)
-    report_to: tuple[Tracker, ...] = option((), "trackers that are told the losses", changes_output=False)
 
 
 @dataclass(frozen=True)

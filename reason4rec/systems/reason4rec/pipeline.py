@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from reason4rec.data import schema
 from reason4rec.data.schema import DATA_CARD, TEST, TRAIN, VALID
 from reason4rec.evaluation import statistics
+from reason4rec.llm.options import RULES, Model, Teacher, Writing
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
@@ -19,6 +20,7 @@ from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
 from reason4rec.systems.reason4rec.reinforced import options as rl
 from reason4rec.systems.reason4rec.reinforced import train as rl_train
 from reason4rec.systems.reason4rec.step import ExpertStep, dataset_of
+from reason4rec.training.options import Execution, RunsOn, Training
 
 SHOWS_NO_HISTORY = ("history_length",)  # which earlier versions recorded, or not, where it decides little
 ON_VALID = "--split valid"
@@ -74,7 +76,7 @@ STEPS = (
         "train the Summarizer",
         reads=(a.SUMMARIZER_ROWS,),
         writes=(a.SUMMARIZER,),
-        options=(o.Training, o.Execution),
+        options=(Training, Execution),
         settings=train.settings,
         adapter="Summarizer",
         estimate=estimates.summarizer_training,
@@ -85,7 +87,7 @@ STEPS = (
         "summaries of all training reviews",
         reads=(TRAIN, a.SUMMARIZER),
         writes=(a.SUMMARIES,),
-        options=(o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        options=(o.Prompts, o.Histories, *by.ASKS_EXPERT, Writing),
         reads_with=by.shown_reviews,
         estimate=estimates.summaries,
     ),
@@ -96,7 +98,7 @@ STEPS = (
         reads=(a.SUMMARIES_SET_ASIDE, a.SUMMARIZER),
         reads_if_there=(a.SUMMARIZER_ROWS,),
         writes=(a.SUMMARY_QUALITY, a.SUMMARY_QUALITY_ROWS),
-        options=(o.SummaryQuality, o.Prompts, *by.ASKS_EXPERT, o.Writing),
+        options=(o.SummaryQuality, o.Prompts, *by.ASKS_EXPERT, Writing),
         reads_with=published_files.reads_of_quality,
         settings=lambda step: {
             "summaries": sorted(word.partition("=")[0] for word in step[o.SummaryQuality].summaries)
@@ -129,7 +131,7 @@ STEPS = (
         "train the reward model",
         reads=(a.REWARD_ROWS,),
         writes=(a.REWARD_MODEL,),
-        options=(o.Training, o.Execution),
+        options=(Training, Execution),
         settings=train.settings,
         adapter="reason_reward_model",
         estimate=estimates.reward_training,
@@ -158,7 +160,7 @@ STEPS = (
         "train the Reasoner",
         reads=(a.REASONER_ROWS,),
         writes=(a.REASONER,),
-        options=(o.Training, o.Execution),
+        options=(Training, Execution),
         settings=train.settings,
         adapter="Reasoner",
         estimate=estimates.reasoner_training,
@@ -169,7 +171,7 @@ STEPS = (
         "train the Reasoner further by a reward",
         reads=(a.REASON_TARGETS, a.SUMMARIES, a.REASONER, a.PREDICTOR),
         writes=(a.REASONER_RL,),
-        options=(rl.Reward, rl.Reinforcement, rl.RunsOn, o.Prompts, o.Histories, *by.ASKS_EXPERT),
+        options=(rl.Reward, rl.Reinforcement, RunsOn, o.Prompts, o.Histories, *by.ASKS_EXPERT),
         settings=rl_train.settings,
         runs=by.never,
     ),
@@ -193,7 +195,7 @@ STEPS = (
         reads=(TEST, a.SUMMARIES, a.REASONER),
         writes=(a.TEST_REASONS,),
         elsewhere={a.VALID_REASONS: ON_VALID},
-        options=(o.Split, rl.WhichReasoner, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        options=(o.Split, rl.WhichReasoner, o.Prompts, o.Histories, *by.ASKS_EXPERT, Writing),
         reads_with=by.of_split,
         writes_with=by.writes_of_split,
         estimate=estimates.test_reasons,
@@ -204,7 +206,7 @@ STEPS = (
         "rows for the Predictor",
         reads=(a.TEACHER_REASONS, a.SUMMARIES, a.REASONER),
         writes=(a.PREDICTOR_ROWS,),
-        options=(o.Mode, o.PredictorRows, rl.WhichReasoner, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        options=(o.Mode, o.PredictorRows, rl.WhichReasoner, o.Prompts, o.Histories, *by.ASKS_EXPERT, Writing),
         reads_with=by.rows_of_predictor,
         uses=by.without_reasoner,
         optional=WRITES_NOTHING,
@@ -216,7 +218,7 @@ STEPS = (
         "train the Predictor",
         reads=(a.PREDICTOR_ROWS,),
         writes=(a.PREDICTOR,),
-        options=(o.Training, o.Execution),
+        options=(Training, Execution),
         settings=train.settings,
         adapter="Predictor",
         estimate=estimates.predictor_training,
@@ -228,7 +230,7 @@ STEPS = (
         reads=(a.TEST_REASONS, a.SUMMARIES, a.PREDICTOR),
         writes=(a.TEST_RATINGS,),
         elsewhere={a.VALID_RATINGS: ON_VALID},
-        options=(o.Mode, o.Split, o.Prompts, o.Histories, *by.ASKS_EXPERT, o.Writing),
+        options=(o.Mode, o.Split, o.Prompts, o.Histories, *by.ASKS_EXPERT, Writing),
         reads_with=by.rated_rows,
         writes_with=by.writes_of_split,
         uses=by.without_writing,
@@ -257,7 +259,7 @@ STEPS = (
         reads_if_there=(VALID, a.SUMMARIES),
         writes=(a.EFFORTS,),
         also_writes=(a.PREDICTIONS,),
-        options=(o.Baselines, o.Prompts, o.Histories, o.Model, o.Writing, o.Teacher),
+        options=(o.Baselines, o.Prompts, o.Histories, Model, Writing, Teacher),
         estimate=estimates.rows(lambda plan: plan.n_test),
     ),
     StepSpec(
@@ -268,7 +270,7 @@ STEPS = (
         writes=(a.ABLATIONS,),
         elsewhere={a.VALID_ABLATIONS: ON_VALID, a.VALID_PREDICTIONS: ON_VALID},
         also_writes=(a.PREDICTIONS,),
-        options=(o.Ablations, o.Split, o.PredictorRows, o.Prompts, o.Model, o.Writing, o.Teacher),
+        options=(o.Ablations, o.Split, o.PredictorRows, o.Prompts, Model, Writing, Teacher),
         reads_with=by.of_split,
         writes_with=by.writes_of_split,
         runs=by.never,
@@ -279,7 +281,7 @@ STEPS = (
         "quality of the reasons",
         reads=(a.TEST_REASONS, a.SUMMARIES),
         writes=(a.REASON_QUALITY, a.REASON_QUALITY_ROWS),
-        options=(o.Quality, o.Prompts, o.Histories, o.Model, *by.ASKS_TEACHER),
+        options=(o.Quality, o.Prompts, o.Histories, Model, *by.ASKS_TEACHER),
         reads_with=by.quality_reads,
         settings=by.scores,
         uses=by.judged,
@@ -323,8 +325,8 @@ def refused(options: Resolved) -> str:
                 return f"--{name} needs --dataset: the demo makes its own data"
         if options.origins["teacher_model"] == "command line":
             return "--teacher_model needs --dataset: the demo has its own teacher"
-    if options[o.Teacher].teacher_model == o.RULES and options[o.Quality].judge:
-        return f"--judge: --teacher_model {o.RULES} does not judge reasons; run 3/7 with another teacher afterwards"
+    if options[Teacher].teacher_model == RULES and options[o.Quality].judge:
+        return f"--judge: --teacher_model {RULES} does not judge reasons; run 3/7 with another teacher afterwards"
     return ""
 
 

@@ -16,8 +16,9 @@ from reason4rec.data.history import History
 from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
 from reason4rec.llm.base import resolve_device
+from reason4rec.llm.options import Model
 from reason4rec.systems.reason4rec.artifacts import REASON
-from reason4rec.systems.reason4rec.options import Model, Quality
+from reason4rec.systems.reason4rec.options import Quality
 from reason4rec.systems.reason4rec.reason_checks import (
     checks,
     distinct,

@@ -16,10 +16,10 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import statistics
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.base import resolve_device
+from reason4rec.llm.options import Model, Servers
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.files import adapter, read_pickle
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARY
-from reason4rec.systems.reason4rec.options import Model, Servers
 from reason4rec.systems.reason4rec.prompts import as_summary, is_summary
 from reason4rec.systems.reason4rec.published_files import tables_of
 from reason4rec.systems.reason4rec.published_matching import HEADING

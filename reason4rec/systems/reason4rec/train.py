@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.shape import size_of
 from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
-from reason4rec.systems.reason4rec.options import Execution, Training
 from reason4rec.training import processes, sft, trackers
+from reason4rec.training.options import Execution, Training
 from reason4rec.training.recipe import Recipe, batch_for, checked, rate_factor
 
 if TYPE_CHECKING:

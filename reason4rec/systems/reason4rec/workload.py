@@ -19,6 +19,7 @@ from reason4rec.data import schema
 from reason4rec.data.history import WARM, Entry, History, HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
+from reason4rec.llm.options import Writing
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.shape import Shape, local_file, shape_of
 from reason4rec.run.cost import Survey
@@ -36,15 +37,8 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_SUMMARY,
     TEST_REASONS,
 )
-from reason4rec.systems.reason4rec.options import (
-    Histories,
-    PredictorRows,
-    SummarizerRows,
-    SummaryTargets,
-    Targets,
-    Training,
-    Writing,
-)
+from reason4rec.systems.reason4rec.options import Histories, PredictorRows, SummarizerRows, SummaryTargets, Targets
+from reason4rec.training.options import Training
 
 SAMPLE = 1_000  # rows whose prompts are filled and counted
 CHAT_TOKENS = 10  # of Llama 3's chat format around a message

@@ -15,6 +15,7 @@ from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, TEST, TRAIN
 from reason4rec.evaluation import metrics
 from reason4rec.evaluation.metrics import errors, expected_rating, median_rating, row_errors
+from reason4rec.llm.options import RULES
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.run import files, records
 from reason4rec.run.project import find
@@ -28,7 +29,6 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEST_RATINGS,
 )
 from reason4rec.systems.reason4rec.facts import DEMO_BASE
-from reason4rec.systems.reason4rec.options import RULES
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 SCRIPT = "3_Predictor/8_case_study.py"

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from reason4rec.data.history import Entry, History
 from reason4rec.errors import InputError
+from reason4rec.llm.options import RULES
 from reason4rec.run import records
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.artifacts import TEACHER_REASONS, TEACHER_SUMMARIES, TEACHER_SUMMARY
-from reason4rec.systems.reason4rec.options import EDITION, RULES
+from reason4rec.systems.reason4rec.options import EDITION
 from reason4rec.systems.reason4rec.reward_filter import gives_away
 from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher, learn, reasons, summary_of
 from reason4rec.systems.reason4rec.rule_teacher.english import clauses

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from reason4rec.errors import InputError
+from reason4rec.llm.options import Writing
 from reason4rec.run import options as run_options
 from reason4rec.run import records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import names_of, unknown_option
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, TEST_RATINGS
-from reason4rec.systems.reason4rec.options import Prompts, Writing
+from reason4rec.systems.reason4rec.options import Prompts
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.step import ExpertStep
 

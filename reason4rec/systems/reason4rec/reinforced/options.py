@@ -5,10 +5,7 @@ from typing import Literal
 
 from reason4rec.llm.shape import size_of
 from reason4rec.run.options import Number, Options, Positive, option
-from reason4rec.systems.reason4rec.options import Device
 from reason4rec.training.policy import LossType, Policy, checked, rate_for
-from reason4rec.training.recipe import SAVE_MINUTES
-from reason4rec.training.trackers import Tracker
 
 
 @dataclass(frozen=True)
@@ -59,17 +56,6 @@ class Reinforcement(Options):
     def recorded(self) -> dict[str, object]:
         """Which targets; all else stands in the settings of the policy."""
         return {"rl_targets": self.rl_targets, "min_history": self.min_history}
-
-
-@dataclass(frozen=True)
-class RunsOn(Options):
-    """how it is trained; none of this puts it out of date"""
-
-    execution = True
-
-    device: Device = option("auto", "where to train", changes_output=False)
-    save_minutes: Positive = option(SAVE_MINUTES, "minutes between checkpoints", changes_output=False)
-    report_to: tuple[Tracker, ...] = option((), "trackers that are told the rewards", changes_output=False)
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,17 @@ import pandas as pd
 from reason4rec.data.history import History
 from reason4rec.errors import InputError
 from reason4rec.llm.base import resolve_device
+from reason4rec.llm.options import Servers
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.files import adapter
 from reason4rec.systems.reason4rec import prompts, targets
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES
-from reason4rec.systems.reason4rec.options import Servers
 from reason4rec.systems.reason4rec.reinforced import probes
-from reason4rec.systems.reason4rec.reinforced.options import Reinforcement, Reward, RunsOn
+from reason4rec.systems.reason4rec.reinforced.options import Reinforcement, Reward
 from reason4rec.systems.reason4rec.reinforced.reward import parts_of, weights_of
 from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training import grpo, trackers
+from reason4rec.training.options import RunsOn
 from reason4rec.training.policy import Policy
 
 PROBED = 64  # targets

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 
 from reason4rec.errors import InputError
+from reason4rec.llm.options import RULE_TEACHER, RULES
 from reason4rec.llm.prompt import fields_of, read_back, template
 from reason4rec.run.progress import progress
-from reason4rec.systems.reason4rec.options import RULE_TEACHER, RULES
 from reason4rec.systems.reason4rec.prompts import FOLDER
 from reason4rec.systems.reason4rec.rule_teacher.reasons import reason_of, summary_of
 from reason4rec.systems.reason4rec.rule_teacher.vocabulary import Vocabulary, learn
