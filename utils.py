@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from reason4rec.evaluation.metrics import expected_rating
 from reason4rec.llm.prompt import Prompt, texts_of
+from reason4rec.run.pipeline import of_script
 from reason4rec.run.step import main
-from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.predictor_modes import rating_probabilities
 from reason4rec.systems.reason4rec.step import ExpertStep
 
@@ -33,7 +33,7 @@ __all__ = ["ExpertStep", "chat_with_LLM", "chat_with_gpt", "logits_weighted_pred
 
 def start(work: Work, doc: str, show: Work | None = None) -> None:
     """Runs a script's function with its step, unless the step is done; then `show` prints what it made before."""
-    main(work, PIPELINE, PIPELINE.of_script(Path(work.__code__.co_filename)), doc, show)
+    main(work, *of_script(Path(work.__code__.co_filename)), doc, show)
 
 
 def chat_with_LLM(  # noqa: N802

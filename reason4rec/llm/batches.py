@@ -118,12 +118,14 @@ class BatchRunner:
         what: str,
         batches: Callable[[list[Row]], Iterator[tuple[list[Row], Answer]]],
         are_texts: bool = False,
+        of_row: Callable[[Row], dict[str, object]] = lambda row: {},
     ) -> list:
         """The answers to rows, in their order, each distinct one asked once and kept before the next batch begins.
 
         `rows_of` makes the rows of one window of prompts at a time. A batch of which anything is missing is computed
         whole, so that a resumed run gives what an unbroken one does; but where they `are_texts` and each is kept by
-        `_keep`, those that an interrupted batch has kept are not written again.
+        `_keep`, those that an interrupted batch has kept are not written again. `of_row` gives what an answer depends
+        on beside the row's ids and the settings.
         """
         answers: dict[str, object] = {}
         wanted: list[str] = []
@@ -132,7 +134,7 @@ class BatchRunner:
             for window in windows(total):
                 rows = rows_of(window)
                 times = Counter(rows)
-                keys = {row: key_of(model=self.name, ids=unpacked(row.ids), **settings) for row in times}
+                keys = {row: key_of(model=self.name, ids=unpacked(row.ids), **settings, **of_row(row)) for row in times}
                 self._keep = lambda texts, keys=keys: self.cache.put({keys[row]: text for row, text in texts.items()})
                 wanted += [keys[row] for row in rows]
                 new = [row for row in keys if keys[row] not in answers]

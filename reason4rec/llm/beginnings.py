@@ -1,16 +1,20 @@
 """What rows have in common at their beginning is read once, and what is read of a batch before it is written."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from transformers import DynamicCache
 
-from reason4rec.llm.batches import BatchRunner
+from reason4rec.llm.batches import Answer, BatchRunner
 from reason4rec.llm.prefix_cache import GrowingCache, PrefixCache, joined, read_on, states_in
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.rows import ID_BYTES, Row, length, positions, unpacked
 from reason4rec.llm.tokens import head_length
+
+CPU_TOKENS_READ = 4096  # in a batch that is weighed: keys and values of more do not stay in its caches
 
 
 class BeginningReader(BatchRunner):
@@ -81,3 +85,38 @@ class BeginningReader(BatchRunner):
         cache, prefix_mask = joined([self._states(prefixes)[row.prefix] for row in batch])
         ids = torch.cat([self._padded([row.prefix for row in batch])[0], ids], dim=1)
         return ids, torch.cat([prefix_mask, mask], dim=1), GrowingCache(cache)
+
+    def _after(self, batch: list[Row], prefixes: PrefixCache | None) -> dict[str, object]:
+        """A batch of rows as the model takes it to be read: whole, or after their prefixes, which are read already."""
+        ids, mask = self._padded([row.ids[len(row.prefix) :] if prefixes else row.ids for row in batch])
+        before: dict[str, object] = {"use_cache": False}
+        if prefixes:
+            cache, prefix_mask = joined([self._states(prefixes)[row.prefix] for row in batch])
+            before, mask = {"use_cache": True, "past_key_values": cache}, torch.cat([prefix_mask, mask], dim=1)
+        places = positions(mask)[:, -ids.shape[1] :]
+        return {"input_ids": ids, "attention_mask": mask, "position_ids": places, **before}
+
+    def _batches_to_weigh(
+        self, given: PrefixCache | None, weigh: Callable, rows: list[Row], room: float = math.inf
+    ) -> Iterator[tuple[list[Row], Answer]]:
+        """Batches of at most `room` tokens: of the rows with each prefix that is read once, then of the others."""
+        room = min(room, CPU_TOKENS_READ if self._on_cpu else self._room_to_read)
+        times = Counter(row.prefix for row in rows) if self.shares else {}
+        recurring = [prefix for prefix, n in times.items() if prefix and n > 1]
+        for prefixes in [given] if given else self._blocks(recurring):
+            names = {prefix for batch in prefixes.batches for prefix in batch}
+            members = [row for row in rows if row.prefix in names]
+            answer = partial(weigh, prefixes=prefixes)
+            for batch in self._split(members, room, size=lambda row: length(row.ids) - length(row.prefix)):
+                yield batch, partial(_one_by_one, answer) if self._reads_alone else answer
+            rows = [row for row in rows if row.prefix not in names]
+        alone = self._reads_alone or (self._on_cpu and not self.prompts_at_once)
+        answer = partial(_one_by_one, weigh) if alone else weigh
+        for batch in self._split(rows, room):
+            yield batch, answer
+
+
+def _one_by_one(answer: Answer, batch: list[Row]) -> tuple[list, int]:
+    """The answers to a batch, of which no two rows are computed together."""
+    found = [answer([row]) for row in batch]
+    return [one for (one,), _ in found], sum(tokens for _, tokens in found)

@@ -5,8 +5,7 @@ first; on a CPU a batch gives what its prompts give one by one, on CUDA up to th
 target have in common is read once. Inference never goes through unsloth, whose left-padded batches are wrong.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,27 +26,24 @@ from reason4rec.llm.attention import attend_in_groups, is_padded_exactly, shares
 from reason4rec.llm.base_files import length_that_fits, read_config
 from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, logits_of, merged, unpacked, with_adapter
 from reason4rec.llm.batches import Answer
-from reason4rec.llm.beginnings import BeginningReader
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.known_bases import sha256_of
+from reason4rec.llm.likelihood import LikelihoodReader
 from reason4rec.llm.prefix_cache import (
     PrefixCache,
-    joined,
     numbers_of_a_token,
     tokens_of_a_batch,
     tokens_on_a_cpu,
 )
 from reason4rec.llm.prompt import Prompt
-from reason4rec.llm.rows import Row, common_prefix, length, packed, positions
+from reason4rec.llm.rows import Row, common_prefix, length, packed
 from reason4rec.llm.stops import Finish, finish_name, kept
 from reason4rec.llm.tokens import check, choices_after, end_of_turn, load_tokenizer
 from reason4rec.llm.writing import Draw, Replies, write
 from reason4rec.run import files
 
-CPU_TOKENS_READ = 4096  # for ratings: keys and values of more do not stay in its caches
 
-
-class LocalModel(BeginningReader):
+class LocalModel(LikelihoodReader):
     """A language model in this process; its fields are those of `BatchRunner`."""
 
     def generate(
@@ -145,41 +141,10 @@ class LocalModel(BeginningReader):
         self, columns: torch.Tensor, batch: list[Row], prefixes: PrefixCache | None = None
     ) -> tuple[list[list[float]], int]:
         """The probabilities of the tokens `columns` after each row of a batch, and how many tokens were read."""
-        ids, mask = self._padded([row.ids[len(row.prefix) :] if prefixes else row.ids for row in batch])
-        before: dict[str, object] = {"use_cache": False}
-        if prefixes:
-            states = [self._states(prefixes)[row.prefix] for row in batch]
-            cache, prefix_mask = joined(states)
-            before, mask = {"use_cache": True, "past_key_values": cache}, torch.cat([prefix_mask, mask], dim=1)
-        places = positions(mask)[:, -ids.shape[1] :]
+        given = self._after(batch, prefixes)
         with logits_of(self.model, columns) as at:
-            given = {"input_ids": ids, "attention_mask": mask, "position_ids": places, "logits_to_keep": 1}
-            logits = self.model(**given, **before).logits
-        return logits[:, -1, at].float().softmax(-1).tolist(), ids.numel()
-
-    def _batches_to_weigh(
-        self, given: PrefixCache | None, weigh: Callable, rows: list[Row]
-    ) -> Iterator[tuple[list[Row], Answer]]:
-        """Batches of the rows with each prefix that is read once, then those of the others."""
-        room = CPU_TOKENS_READ if self._on_cpu else self._room_to_read
-        recurring = [prefix for prefix, n in Counter(row.prefix for row in rows).items() if prefix and n > 1]
-        for prefixes in [given] if given else self._blocks(recurring):
-            names = {prefix for batch in prefixes.batches for prefix in batch}
-            members = [row for row in rows if row.prefix in names]
-            answer = partial(weigh, prefixes=prefixes)
-            for batch in self._split(members, room, size=lambda row: length(row.ids) - length(row.prefix)):
-                yield batch, partial(_one_by_one, answer) if self._reads_alone else answer
-            rows = [row for row in rows if row.prefix not in names]
-        alone = self._reads_alone or (self._on_cpu and not self.prompts_at_once)
-        answer = partial(_one_by_one, weigh) if alone else weigh
-        for batch in self._split(rows, room):
-            yield batch, answer
-
-
-def _one_by_one(answer: Answer, batch: list[Row]) -> tuple[list, int]:
-    """The answers to a batch, of which no two rows are computed together."""
-    found = [answer([row]) for row in batch]
-    return [one for (one,), _ in found], sum(tokens for _, tokens in found)
+            logits = self.model(**given, logits_to_keep=1).logits
+        return logits[:, -1, at].float().softmax(-1).tolist(), given["input_ids"].numel()
 
 
 def load(

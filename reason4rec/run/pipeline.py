@@ -7,7 +7,7 @@ options, messages about missing files, the dry run, ablations, and the table of 
 import importlib
 import pkgutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -224,3 +224,12 @@ def load(system: str) -> Pipeline:
     if system not in systems():
         raise InputError(f"--system {system}: no such system; there are {', '.join(systems())}")
     return importlib.import_module(f"reason4rec.systems.{system}.pipeline").PIPELINE
+
+
+def of_script(path: Path) -> tuple[Pipeline, StepSpec]:
+    """The table that has a script, and its row there; InputError if none has."""
+    for system in systems():
+        pipeline = load(system)
+        with suppress(InputError):
+            return pipeline, pipeline.of_script(path)
+    raise InputError(f"{path}: no step of a system has this script")

@@ -1,10 +1,9 @@
 """The experts of Reason4Rec and how each is trained: every hyper-parameter with its origin."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from reason4rec.run.files import Artifact
 from reason4rec.systems.reason4rec import artifacts
-from reason4rec.systems.reason4rec.facts import Dataset
 from reason4rec.training.recipe import Recipe
 
 
@@ -38,8 +37,3 @@ EXPERTS = {
         recipe=Recipe(rank=8, alpha=16, dropout=0.0, lr=3e-5, warmup=0.1, epochs=3, batch_size=16, lm_head=True),
     ),
 }
-
-
-def recipe_for(adapter: str, dataset: Dataset) -> Recipe:
-    """The recipe of an adapter, with the dataset's own settings where it has any (only the demo)."""
-    return replace(EXPERTS[adapter].recipe, **dataset.recipes.get(adapter, {}))

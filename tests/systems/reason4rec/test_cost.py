@@ -19,7 +19,7 @@ from reason4rec.run import __main__ as run
 from reason4rec.run import cost, files
 from reason4rec.systems.reason4rec import artifacts, estimates
 from reason4rec.systems.reason4rec import facts as facts_module
-from reason4rec.systems.reason4rec.experts import EXPERTS, recipe_for
+from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 BASE = "reason4rec/demo/base"
@@ -173,7 +173,7 @@ def test_targets_are_counted_and_measured_as_the_steps_then_draw_them(tmp_path, 
     assert before["2/2"].rows == len(rewards)
     assert before["2/4"].rows == len(reasons)
     rows = schema.read(folder, artifacts.REWARD_ROWS)
-    epochs = recipe_for("reason_reward_model", facts_module.KNOWN["Demo_data"]).epochs
+    epochs = facts_module.KNOWN["Demo_data"].recipes["reason_reward_model"]["epochs"]
     assert before["2/3"].tokens_in == pytest.approx(epochs * tokens_of(rows, real_ids), rel=0.005)
 
     after = plan_of(tmp_path, "--from", "2/1")
@@ -198,7 +198,7 @@ def test_the_teachers_requests_are_counted_as_it_is_then_asked(toy, real_ids):
     after = plan_of(toy, "--to", "1/4")
     assert [line.by for line in after.lines()] == ["done", "done", "model", "model"]
     rows = schema.read(folder, artifacts.SUMMARIZER_ROWS)
-    epochs = recipe_for("Summarizer", facts_module.KNOWN["Demo_data"]).epochs
+    epochs = facts_module.KNOWN["Demo_data"].recipes["Summarizer"]["epochs"]
     # What the teacher wrote takes the place of the guess.
     assert "tokens of a summary" not in after.assumed
     assert by_step(after)["1/3"].tokens_in == pytest.approx(epochs * tokens_of(rows, real_ids), rel=0.03)
@@ -263,7 +263,7 @@ def test_replies_of_local_models_alone_are_cut_at_max_new_tokens(tmp_path):
 
 def test_long_rows_count_no_more_than_the_longest_length(toy):
     whole, cut = (by_step(plan_of(toy, "--from", "2/3", *words))["2/3"] for words in ((), ("--max_length", "200")))
-    epochs = recipe_for("reason_reward_model", facts_module.KNOWN["Demo_data"]).epochs
+    epochs = facts_module.KNOWN["Demo_data"].recipes["reason_reward_model"]["epochs"]
     assert cut.tokens_in <= 200 * epochs * cut.rows < whole.tokens_in
 
 

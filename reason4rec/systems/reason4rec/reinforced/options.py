@@ -1,11 +1,10 @@
 """The options of training the Reasoner by a reward."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from reason4rec.llm.shape import size_of
 from reason4rec.run.options import Number, Options, Positive, option
-from reason4rec.training.policy import LossType, Policy, checked, rate_for
+from reason4rec.training.options import PolicyOptions
 
 
 @dataclass(frozen=True)
@@ -27,31 +26,11 @@ class Reward(Options):
 
 
 @dataclass(frozen=True)
-class Reinforcement(Options):
+class Reinforcement(PolicyOptions):
     """training by a reward (GRPO)"""
 
     rl_targets: Positive = option(2_000, "training targets to write reasons for, of those the Predictor did not learn")
     min_history: int = option(5, "earlier reviews of user and item a target needs")
-    rl_steps: Positive = option(40, "steps")
-    iterations: Positive = option(1, "times that each draw is learned from; ratios are clipped from the second on")
-    least_spread: Number = option(0.01, "rewards of a group that differ by less count as equal")
-    prompts_a_step: Positive = option(12, "targets in a step")
-    group: Positive = option(8, "reasons that are drawn for each")
-    rl_lr: Number | None = option(None, "learning rate (default: by the size of the base)")
-    beta: Number = option(0.02, "weight of the KL divergence from the Reasoner that it starts from")
-    epsilon: Number = option(0.2, "how far below 1 a probability ratio counts")
-    epsilon_high: Number = option(0.2, "how far above 1 a probability ratio counts")
-    loss_type: LossType = option("dapo", "how the loss is averaged")
-    temperature: Number = option(1.0, "of the draws")
-    completion_tokens: Positive = option(256, "tokens of the longest draw")
-    leave_out_equal: bool = option(True, "leave groups of equal rewards out of the loss")
-    mask_truncated: bool = option(False, "leave draws that were cut off out of the loss")
-
-    def policy(self, base_model: str) -> Policy:
-        """The settings of the trainer for a base; InputError for a number that nothing can be trained with."""
-        rate = rate_for(size_of(base_model)) if self.rl_lr is None else self.rl_lr
-        named = {one.name: getattr(self, one.name) for one in fields(self) if one.name in Policy.__dataclass_fields__}
-        return checked(Policy(**named, steps=self.rl_steps, lr=rate, max_new_tokens=self.completion_tokens))
 
     def recorded(self) -> dict[str, object]:
         """Which targets; all else stands in the settings of the policy."""
