@@ -45,7 +45,7 @@ def read(folder: Path, artifact: Artifact) -> pd.DataFrame | list[dict]:
 def _understood(frame: pd.DataFrame, artifact: Artifact, where: str) -> pd.DataFrame:
     columns = artifact.columns
     frame = _with_time(_with_labels(frame, columns, where), columns, where)
-    _check_columns(frame, columns, where)
+    check_columns(frame, columns, where)
     for column in artifact.may_be_empty:
         if missing := int(frame[column].isna().sum()):
             note(
@@ -114,12 +114,13 @@ def _with_time(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> pd.
 
 def check_frame(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
     """InputError unless the columns are there and hold no NaN, no repeated review and only ratings of 1 to 5."""
-    _check_columns(frame, columns, where)
+    check_columns(frame, columns, where)
     _check_values(frame, columns, where)
     _check_repeats(frame, where)
 
 
-def _check_columns(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
+def check_columns(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> None:
+    """InputError unless the columns are there, each once, and the table has rows."""
     if not frame.columns.is_unique:
         twice = _printable(frame.columns[frame.columns.duplicated()][0])
         raise InputError(f"{where}: column {twice} is there twice; remove one")
