@@ -3,7 +3,8 @@
 #
 #     bash 2_Reasoner/8_reasoner_rl.sh --dataset Music_data
 #
-# Reads  train_12000.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Reasoner and Predictor
+# Reads  train_12000.pkl, train_summarizer_generation_results.pkl, raw_data/valid.pkl,
+#        checkpoints/DATASET/Reasoner and Predictor
 # Writes checkpoints/DATASET/Reasoner_rl
 # Any other option goes to the trainer: bash 2_Reasoner/8_reasoner_rl.sh --help
 set -euo pipefail

@@ -67,19 +67,20 @@ class GroupTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: list, prompts: list, completions: list, completion_ids_list: list
     ) -> torch.Tensor:
-        rollouts = [self._rollout(int(row["prompt"]), ids) for row, ids in zip(inputs, completion_ids_list)]
+        rollouts = [self.rollout(self.rows[int(row["prompt"])], ids) for row, ids in zip(inputs, completion_ids_list)]
         scores = torch.tensor(scores_of(self.parts, rollouts), dtype=torch.float32, device=self.accelerator.device)
         gathered = self.accelerator.gather(scores)
         self._scores = gathered.double().cpu().numpy()
         return gathered
 
-    def _rollout(self, number: int, ids: Sequence[int]) -> Rollout:
+    def rollout(self, row: Mapping, ids: Sequence[int]) -> Rollout:
+        """What a reward sees of the token ids of a completion on a prompt with this row."""
         ended = bool(len(ids)) and ids[-1] in self.eos_token_ids
         kept = ids[:-1] if ended else ids
         # trl would hide them from a reward.
         special = not set(self._tokenizer.all_special_ids).isdisjoint(kept)
         text = self._tokenizer.decode(kept, skip_special_tokens=True)
-        return Rollout(self.rows[number], text.strip(), tuple(ids), ended, special)
+        return Rollout(row, text.strip(), tuple(ids), ended, special)
 
     def _generate_and_score_completions(self, inputs: list) -> dict[str, torch.Tensor | object]:
         output = super()._generate_and_score_completions(inputs)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from reason4rec.training.group_trainer import GroupTrainer
+    from reason4rec.training.watching import Keep
 
 OF_START = ("base_model", "base_sha256", "max_length", "target_modules", "rank", "alpha", "dropout", "lm_head")
 CURVE = ("step", "reward", "kl", "entropy", "groups/equal", "groups/spread", "grad_norm")
@@ -41,19 +42,45 @@ CURVE += ("completions/mean_length", "completions/clipped_ratio", "clip_ratio/re
 
 
 @dataclass(frozen=True)
+class Validation:
+    """What a policy is measured on while it is trained: `watching.Watched` with prompts in the place of token ids."""
+
+    prompts: Sequence[Prompt]
+    rows: Sequence[Mapping]
+    parts: Sequence[Part]
+    every: int
+    keep: "Keep"
+
+    def recorded(self) -> dict[str, object]:
+        """What of it decides the weights, by the names in the record."""
+        return {"prompts": len(self.prompts), "every": self.every, "keep": self.keep}
+
+
+@dataclass(frozen=True)
 class Task:
-    """What a policy learns: the prompts, what the reward sees of each, the parts of the reward, and the advantages."""
+    """What a policy learns: the prompts, what the reward sees of each, the parts of the reward, and the advantages.
+
+    `validation` is what it is measured on.
+    """
 
     prompts: Sequence[Prompt]
     rows: Sequence[Mapping]
     parts: Sequence[Part]
     advantages: Advantages = z_scores
+    validation: Validation | None = None
 
 
 def settings_of(
-    adapter: str, start: Path, policy: Policy, reward: Mapping[str, float], advantages: Advantages = z_scores
+    adapter: str,
+    start: Path,
+    policy: Policy,
+    reward: Mapping[str, float],
+    advantages: Advantages = z_scores,
+    watched: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """All that decides the weights of a policy, by the names in its record; `reward` has the weight of each part.
+    """All that decides the weights of a policy, by the names in its record.
+
+    `reward` has the weight of each part, `watched` what `Validation.recorded` gives.
 
     InputError if `start` is no trained adapter, or one that a policy cannot begin from.
     """
@@ -72,6 +99,7 @@ def settings_of(
         | asdict(policy)
         | {"adapter": adapter, "started_from": sha256_of_weights(start)}
         | {"reward": dict(reward), "advantages": advantages.__name__, "optimizer": OPTIMIZER, "schedule": SCHEDULE}
+        | ({"watched": dict(watched)} if watched else {})
     )
 
 
@@ -90,8 +118,9 @@ def train_policy(
     """Trains the adapter `start` further and writes the result to `out`.
 
     `seen` goes into its record and decides nothing. Returns `rows_shortened`, `steps`, and the `first_reward` and
-    `last_reward`: means of the first and of the last tenth of the steps, which are of different prompts. InputError for
-    what a user can mend; an interrupted training says what is kept of it.
+    `last_reward`: means of the first and of the last tenth of the steps, which are of different prompts. With a
+    validation also the `kept_step`, and the mean reward on its prompts before the training and at that step.
+    InputError for what a user can mend; an interrupted training says what is kept of it.
     """
     if is_launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("a policy is trained in one process: start it without a launcher")
@@ -106,27 +135,44 @@ def train_policy(
         trainer.train(resume_from_checkpoint=last_complete(folder))
         curve = curve_of(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
+        found = kept_of(trainer, task.validation, folder)
         weights = trained_weights(model)
         if "ref" in model.peft_config:
             model.delete_adapter("ref")
         save(model, weights, trainer.processing_class, out, provenance | dict(seen or {}), execution, curve)
     shutil.rmtree(folder)
-    rewards = [entry["reward"] for entry in curve]
+    rewards = [entry["reward"] for entry in curve if "reward" in entry]
     part = max(1, len(rewards) // 10)
     return {
         "rows_shortened": shortened,
         "steps": trainer.state.global_step,
         "first_reward": round(sum(rewards[:part]) / part, 4),
         "last_reward": round(sum(rewards[-part:]) / part, 4),
+        **found,
     }
 
 
+def kept_of(trainer: "GroupTrainer", validation: Validation | None, folder: Path) -> dict[str, float]:
+    """Gives the policy the weights that are to be kept; which step's they are, and the rewards that were watched."""
+    from reason4rec.training.watching import REWARD, best_of, take_best
+
+    measured = [entry for entry in trainer.state.log_history if REWARD in entry]
+    if validation is None:
+        return {}
+    kept = measured[-1]
+    if validation.keep == "best":
+        kept = best_of(measured)
+        take_best(trainer.accelerator.unwrap_model(trainer.model), folder)
+    first, last = measured[0][REWARD], kept[REWARD]
+    return {"kept_step": kept["step"], "watched_first": round(first, 4), "watched_kept": round(last, 4)}
+
+
 def curve_of(trainer: "GroupTrainer") -> list[dict]:
-    """What was logged of each step: the reward and its parts, the divergence, lengths, equal groups."""
+    """What was logged: of each step reward, parts, divergence, lengths and equal groups; what was watched."""
     return [
-        {key: entry[key] for key in sorted(entry) if key in CURVE or key.startswith("rewards/")}
+        {key: entry[key] for key in sorted(entry) if key in CURVE or key.startswith(("rewards/", "watched/"))}
         for entry in trainer.state.log_history
-        if "reward" in entry
+        if "reward" in entry or "watched/reward" in entry
     ]
 
 
@@ -148,6 +194,7 @@ def build_trainer(
     from reason4rec.training.callbacks import MarkComplete, SaveByTime
     from reason4rec.training.group_trainer import GroupTrainer, config_of, order_of
     from reason4rec.training.trainer import show_progress
+    from reason4rec.training.watching import Watch, Watched
 
     model, tokenizer = policy_model(settings, policy, seed, device)
     longest = settings["max_length"] - policy.max_new_tokens
@@ -170,6 +217,9 @@ def build_trainer(
     keep_updates(trainer.model)
     start_from(trainer.model, start, settings)
     copy_to_reference(trainer.model)
+    if on := task.validation:
+        watched = [encode(tokenizer, prompt, longest)[0] for prompt in on.prompts]
+        trainer.add_callback(Watch(trainer, Watched(watched, on.rows, on.parts, on.every, on.keep), folder))
     show_progress(trainer)
     return trainer, sum(cut > 0 for _, cut in encoded)
 

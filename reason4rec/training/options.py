@@ -86,6 +86,11 @@ class PolicyOptions(Options):
     completion_tokens: Positive = option(256, "tokens of the longest draw")
     leave_out_equal: bool = option(True, "leave groups of equal rewards out of the loss")
     mask_truncated: bool = option(False, "leave draws that were cut off out of the loss")
+    watched: int = option(48, "validation cases on which the greedy reward is measured; 0: none")
+    watch_every: Positive = option(10, "steps between two such measurements")
+    keep: Literal["best", "last"] = option(
+        "best", "whose weights are kept: of the best step on these cases, or the last"
+    )
 
     def policy(self, base_model: str) -> Policy:
         """The settings of the trainer for a base; InputError for a number that nothing can be trained with."""
@@ -94,5 +99,5 @@ class PolicyOptions(Options):
         return checked(Policy(**named, steps=self.rl_steps, lr=rate, max_new_tokens=self.completion_tokens))
 
     def recorded(self) -> dict[str, object]:
-        """Nothing: the settings of the policy are recorded whole."""
+        """Nothing: the settings of the policy are recorded whole, and what it is measured on beside them."""
         return {}

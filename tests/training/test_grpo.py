@@ -14,7 +14,7 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.tokens import load_tokenizer
 from reason4rec.training import grpo
 from reason4rec.training.group_trainer import GroupTrainer
-from reason4rec.training.grpo import Task, settings_of, train_policy
+from reason4rec.training.grpo import Task, Validation, settings_of, train_policy
 from reason4rec.training.policy import Policy, checked, rate_for
 from reason4rec.training.rollouts import Part
 
@@ -57,10 +57,12 @@ def start(base, tmp_path_factory):
     return folder
 
 
-def train(start, out, scores=letters, policy=POLICY, **more):
+def train(start, out, scores=letters, policy=POLICY, validation=None, **more):
     parts = [Part("part", 1.0, scores)]
-    settings = json.loads(json.dumps(settings_of("Policy", start, policy, {part.name: part.weight for part in parts})))
-    task = Task(PROMPTS, ROWS, parts)
+    watched = validation and validation.recorded()
+    weights = {part.name: part.weight for part in parts}
+    settings = json.loads(json.dumps(settings_of("Policy", start, policy, weights, watched=watched)))
+    task = Task(PROMPTS, ROWS, parts, validation=validation)
     return train_policy(out, {"inputs": {}, "settings": settings}, start, policy, task, 7, "cpu", **more)
 
 
@@ -263,3 +265,69 @@ def test_an_adapter_without_its_settings_is_told(tmp_path):
     with pytest.raises(InputError, match="settings"):
         settings_of("Policy", tmp_path, POLICY, {})
     assert grpo.OF_START
+
+
+def watching(scores, keep="best", every=2):
+    return Validation(PROMPTS[:3], ROWS[:3], [Part("part", 1.0, scores)], every, keep)
+
+
+def in_turn(*values):
+    """A score that is the same for all rollouts of a call, and the next of these values in each call."""
+    left = list(values)
+
+    def scores(rollouts):
+        value = left.pop(0)
+        return [value] * len(rollouts)
+
+    return scores
+
+
+def test_a_policy_is_measured_on_the_same_prompts_before_and_between_its_steps(start, tmp_path):
+    seen = []
+
+    def looks(rollouts):
+        seen.append([one.row["number"] for one in rollouts])
+        return letters(rollouts)
+
+    out = tmp_path / "Policy"
+    found = train(start, out, validation=watching(looks, "last"))
+    curve = json.loads((out / "loss_curve.json").read_text())
+    assert [entry["step"] for entry in curve if "watched/reward" in entry] == [0, 2, 4]
+    assert seen == [[0, 1, 2]] * 3
+    assert found["kept_step"] == 4
+
+
+def test_watching_a_policy_changes_nothing_of_it(unbroken, start, tmp_path):
+    out = tmp_path / "Policy"
+    train(start, out, validation=watching(letters, "last"))
+    assert same(weights_of(out), weights_of(unbroken[0]))
+
+
+def test_the_weights_of_the_best_step_are_kept(start, tmp_path):
+    first, second = tmp_path / "first" / "Policy", tmp_path / "second" / "Policy"
+    found = train(start, first, validation=watching(in_turn(1.0, 0.5, 0.2)))
+    assert found["kept_step"] == 0
+    assert same(weights_of(first), weights_of(start))
+    found = train(start, second, validation=watching(in_turn(0.1, 0.5, 0.2)))
+    assert found["kept_step"] == 2
+    half = tmp_path / "half" / "Policy"
+    train(start, half, policy=replace(POLICY, steps=2))
+    assert same(weights_of(second), weights_of(half))
+
+
+def test_a_watched_training_that_is_cut_off_ends_as_an_unbroken_one(start, tmp_path):
+    whole, cut = tmp_path / "whole" / "Policy", tmp_path / "cut" / "Policy"
+    train(start, whole, validation=watching(letters), save_minutes=1e-9)
+    calls = []
+
+    def breaks_once(rollouts):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return letters(rollouts)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(start, cut, breaks_once, validation=watching(letters), save_minutes=1e-9)
+    train(start, cut, validation=watching(letters), save_minutes=1e-9)
+    assert same(weights_of(cut), weights_of(whole))
+    assert (cut / "loss_curve.json").read_text() == (whole / "loss_curve.json").read_text()

@@ -169,7 +169,7 @@ STEPS = (
         "2/8",
         "2_Reasoner/8_reasoner_rl.sh",
         "train the Reasoner further by a reward",
-        reads=(a.REASON_TARGETS, a.SUMMARIES, a.REASONER, a.PREDICTOR),
+        reads=(VALID, a.REASON_TARGETS, a.SUMMARIES, a.REASONER, a.PREDICTOR),
         writes=(a.REASONER_RL,),
         options=(rl.Reward, rl.Reinforcement, RunsOn, o.Prompts, o.Histories, *by.ASKS_EXPERT),
         settings=rl_train.settings,

@@ -36,7 +36,7 @@ from reason4rec.training.rollouts import Rollout, scores_of, total
 SCRIPT = "2_Reasoner/8_reasoner_rl.sh"
 SUMMARY = "Positive Aspects: warm voice, deep bass\nNegative Aspects: slow rhythm and a dull long second half\n"
 HISTORY = History((), (Entry("A", 4.0, SUMMARY),), None, 4.0, 0, 1)
-SMALL = ("--rl_targets", 6, "--rl_steps", 2, "--prompts_a_step", 2, "--group", 3, "--completion_tokens", 16)
+SMALL = ("--watched", 3, "--rl_targets", 6, "--rl_steps", 2, "--prompts_a_step", 2, "--group", 3, "--completion_tokens", 16)
 
 
 class Listening:
@@ -160,6 +160,7 @@ def root(base, tmp_path_factory):
     folder = put_toy_dataset(root, summaries=True)
     summaries = schema.read(folder, a.SUMMARIES)
     files.write_pickle(folder / a.REASON_TARGETS.path, summaries.tail(40))
+    files.write_pickle(folder / schema.VALID.path, schema.read(folder, schema.TEST))
     for name, lm_head in (("Reasoner", False), ("Predictor", True)):
         path = root / "checkpoints" / "Demo_data" / name
         served.put_adapter(path, base, lm_head, size=0.005)
@@ -190,8 +191,11 @@ def test_the_step_trains_an_adapter_and_keeps_what_the_probes_showed(trained):
     assert set(record["made_from"]["inputs"]) >= {"Reasoner", "Predictor", a.SUMMARIES.path}
     assert "states the true rating" in output
     curve = json.loads((path / "loss_curve.json").read_text())
-    assert [entry["step"] for entry in curve] == [1, 2]
-    assert {f"rewards/{name}/mean" for name in weights_of(Reward())} <= curve[0].keys()
+    drawn = [entry for entry in curve if "reward" in entry]
+    assert [entry["step"] for entry in drawn] == [1, 2]
+    assert {f"rewards/{name}/mean" for name in weights_of(Reward())} <= drawn[0].keys()
+    assert [entry["step"] for entry in curve if "watched/reward" in entry] == [0, 2]
+    assert schema.VALID.path in record["made_from"]["inputs"]
 
 
 def test_a_second_run_skips_what_is_complete(root, trained):

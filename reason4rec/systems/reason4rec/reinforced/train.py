@@ -2,22 +2,26 @@
 
     python -m reason4rec.systems.reason4rec.reinforced.train --dataset Music_data
 
-Reads  train_12000.pkl, train_summarizer_generation_results.pkl, checkpoints/DATASET/Reasoner and Predictor
+Reads  train_12000.pkl, train_summarizer_generation_results.pkl, raw_data/valid.pkl, checkpoints/DATASET/Reasoner and
+       Predictor
 Writes checkpoints/DATASET/Reasoner_rl (adapter, settings.json, loss_curve.json)
 
 Targets are training reviews that the Predictor has not learned, with histories of strictly earlier reviews. Before the
 training, policies written by hand are scored: where one of them beats the Reasoner's own reasons, the reward can be
-cheated, which is said. Source: our decision; the paper imitates accepted reasons.
+cheated, which is said. While it is trained, the mean reward of greedy reasons for the same validation rows is measured,
+and the weights of the best step are kept. Source: our decision; the paper imitates accepted reasons.
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from reason4rec.data.history import History
+from reason4rec.data.schema import VALID
 from reason4rec.errors import InputError
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.options import Servers
@@ -33,6 +37,9 @@ from reason4rec.training import grpo, trackers
 from reason4rec.training.options import RunsOn
 from reason4rec.training.policy import Policy
 
+if TYPE_CHECKING:
+    from reason4rec.llm.base import LanguageModel
+
 PROBED = 64  # targets
 KEYS = ["user_id", "item_id", "unixReviewTime"]
 
@@ -44,8 +51,12 @@ def policy_of(step: ExpertStep) -> Policy:
 
 def settings(step: ExpertStep) -> Mapping[str, object]:
     """All that decides the weights beside the targets."""
-    start = step.path(adapter("Reasoner"))
-    return grpo.settings_of("Reasoner_rl", start, policy_of(step), weights_of(step[Reward]))
+    start, options = step.path(adapter("Reasoner")), step[Reinforcement]
+    watched = {"prompts": options.watched, "every": options.watch_every, "keep": options.keep}
+    weights = weights_of(step[Reward])
+    return grpo.settings_of(
+        "Reasoner_rl", start, policy_of(step), weights, watched=watched if options.watched else None
+    )
 
 
 def targets_of(step: ExpertStep) -> pd.DataFrame:
@@ -60,6 +71,30 @@ def targets_of(step: ExpertStep) -> pd.DataFrame:
             f"earlier ones: draw fewer --reason_targets in step 2/1, or pass a smaller --min_history"
         )
     return new.head(min(options.rl_targets, step.common.limit or options.rl_targets)).reset_index(drop=True)
+
+
+def validation_of(step: ExpertStep, predictor: "LanguageModel") -> grpo.Validation | None:
+    """What the policy is measured on: validation rows with a history, drawn at random; None where none are wanted.
+
+    InputError where there are none.
+    """
+    options = step[Reinforcement]
+    if not options.watched:
+        return None
+    rows = step.read(VALID).reset_index(drop=True)
+    enough = [history.is_at_least(options.min_history) for history in step.histories(rows)]
+    rows = rows[enough]
+    if rows.empty:
+        raise InputError(
+            f"{step.path(VALID)}: no row has {options.min_history} earlier reviews to measure on: pass a smaller "
+            f"--min_history, or --watched 0 --keep last"
+        )
+    rows = rows.sample(n=min(options.watched, len(rows)), random_state=step.common.seed).reset_index(drop=True)
+    histories = step.histories(rows)
+    asked, question = prompts_of(step, rows, histories)
+    parts = parts_of(step[Reward], predictor, question, rows["ratings"].to_numpy(dtype=float), histories)
+    numbers = [{"number": number} for number in range(len(rows))]
+    return grpo.Validation(asked, numbers, parts, options.watch_every, options.keep)
 
 
 def prompts_of(
@@ -93,7 +128,7 @@ def train(step: ExpertStep) -> None:
         step.provenance,
         step.path(adapter("Reasoner")),
         policy,
-        grpo.Task(asked, [{"number": number} for number in range(len(rows))], parts),
+        grpo.Task(asked, [{"number": k} for k in range(len(rows))], parts, validation=validation_of(step, predictor)),
         step.common.seed,
         device,
         options.save_minutes,

@@ -1,0 +1,110 @@
+"""Measures a policy on the same prompts again and again while it is trained, and keeps the weights of the best step.
+
+The mean reward of a step is of other prompts than that of the next. These prompts stay the same and are answered
+greedily, so that what changes is the policy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from reason4rec.run import files
+from reason4rec.training.rollouts import Part, scores_of, total
+
+if TYPE_CHECKING:
+    from reason4rec.training.group_trainer import GroupTrainer
+
+BEST = "best.safetensors"
+REWARD = "watched/reward"
+AT_ONCE = 16  # prompts
+
+Keep = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a policy is measured on: prompts of the validation as token ids, the row of each, and its reward's parts.
+
+    It is measured before the first step and after each of `every` steps and the last one. `keep` says whose weights
+    are kept in the end: those of the step with the highest mean reward, the first of several, or of the last step.
+    """
+
+    encoded: Sequence[list[int]]
+    rows: Sequence[Mapping]
+    parts: Sequence[Part]
+    every: int
+    keep: Keep
+
+
+class Watch(TrainerCallback):
+    """Measures at its steps, notes the means in the trainer's log, and puts the best weights beside its checkpoints."""
+
+    def __init__(self, trainer: "GroupTrainer", watched: Watched, folder: Path):
+        self.trainer, self.watched, self.folder = trainer, watched, folder
+
+    def on_train_begin(self, args, state, control, **_):
+        if state.global_step == 0:
+            self._measure(state)
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step % self.watched.every == 0 or state.global_step == state.max_steps:
+            self._measure(state)
+
+    def _measure(self, state: object) -> None:
+        rollouts = [self.trainer.rollout(row, ids) for row, ids in zip(self.watched.rows, self._written(), strict=True)]
+        scores = scores_of(self.watched.parts, rollouts)
+        reward = float(total(self.watched.parts, scores).mean())
+        best = best_of(state.log_history)
+        named = {f"watched/{part.name}": float(scores[:, k].mean()) for k, part in enumerate(self.watched.parts)}
+        state.log_history.append({"step": state.global_step, REWARD: reward, **named})
+        if self.watched.keep == "best" and (best is None or reward > best[REWARD]):
+            keep_best(self.trainer.accelerator.unwrap_model(self.trainer.model), self.folder)
+
+    def _written(self) -> list[list[int]]:
+        """The token ids of the greedy completion of each prompt, with the end of the turn where it came to one."""
+        trainer = self.trainer
+        model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
+        ends, found = set(trainer.eos_token_ids), []
+        training = model.training
+        model.eval()
+        for start in range(0, len(self.watched.encoded), AT_ONCE):
+            batch = self.watched.encoded[start : start + AT_ONCE]
+            width = max(map(len, batch))
+            ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(one)) + one for one in batch])
+            mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in batch])
+            with torch.no_grad():
+                out = model.generate(
+                    input_ids=ids.to(model.device),
+                    attention_mask=mask.to(model.device),
+                    max_new_tokens=trainer.policy.max_new_tokens,
+                    do_sample=False,
+                    use_cache=True,
+                )
+            for row in out[:, width:].tolist():
+                end = next((k + 1 for k, token in enumerate(row) if token in ends), len(row))
+                found.append(row[:end])
+        model.train(training)
+        return found
+
+
+def best_of(log: Sequence[Mapping]) -> Mapping | None:
+    """The entry of a log in which the mean reward on the watched prompts is highest, the first of several."""
+    return max((entry for entry in log if REWARD in entry), key=lambda entry: entry[REWARD], default=None)
+
+
+def keep_best(model: object, folder: Path) -> None:
+    """Writes the weights of an adapter beside its checkpoints, whole or not at all."""
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in get_peft_model_state_dict(model).items()}
+    with files.atomic_write(folder / BEST) as staged:
+        save_file(weights, staged)
+
+
+def take_best(model: object, folder: Path) -> None:
+    """Gives an adapter the weights that `keep_best` wrote."""
+    set_peft_model_state_dict(model, load_file(folder / BEST))
