@@ -1,9 +1,11 @@
 """The titles of items, from a dump of metadata."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 
 from reason4rec.data import dumps, guess, packing, reading
 from reason4rec.data.dumps import Dump, Fields
@@ -73,3 +75,34 @@ def _item_column(db: duckdb.DuckDBPyConnection, dump: Dump, titles: Sequence[str
     if not most or len(found) > 1:
         raise InputError(guess.no_items(dump.name, there, found if most else []))
     return found[0]
+
+
+def texts_of_items(path: Path) -> pd.DataFrame:
+    """The item_id, description and details of each item in a metadata dump, as texts; the first in the file counts.
+
+    A list is written as its parts with spaces between them, an object as its JSON without the outer braces. InputError
+    where the file has no items.
+    """
+    dump = find(path, wanted(TITLES, *TITLES), "")
+    names = resolved(TITLES, dump) | {"description": ("description",), "details": ("details", "feature", "features")}
+    db = duckdb.connect()
+    with reading.lines(db, dump):
+        found = extracted(columns(names, dump, "item_id", "description", "details"))
+        query = f"SELECT item_id, raw_description, raw_details FROM ({found}) WHERE item_id IS NOT NULL ORDER BY number"
+        rows = db.execute(query).fetchall()
+    return pd.DataFrame(
+        [(item, _plain(description), _plain(details)) for item, description, details in rows],
+        columns=["item_id", "description", "details"],
+        dtype="str",
+    ).drop_duplicates("item_id")
+
+
+def _plain(value: str | None) -> str:
+    """A value of a dump as text: a list or an object is there as JSON."""
+    try:
+        read = json.loads(value) if value and value[0] in "[{" else value
+    except ValueError:
+        read = value
+    if isinstance(read, list):
+        return " ".join(part if isinstance(part, str) else json.dumps(part) for part in read)
+    return json.dumps(read)[1:-1] if isinstance(read, dict) else read or ""

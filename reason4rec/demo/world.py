@@ -231,7 +231,16 @@ def raw_records(n_users: int, n_items: int, seed: int) -> tuple[list[dict], list
                 }
             )
     reviews.sort(key=lambda review: review["unixReviewTime"])
-    return reviews, [{"asin": items[item], "title": world.titles[item]} for item in range(n_items)]
+    return reviews, [
+        {"asin": items[item], "title": world.titles[item], "description": describe(world, item)}
+        for item in range(n_items)
+    ]
+
+
+def describe(world: World, item: int) -> str:
+    """What a shop says of an item: the aspects that it does well, and none of the others."""
+    first, second, third = (ASPECTS[a] for a in world.strong[item])
+    return f"Known for {first}, {second} and {third}."
 
 
 def as_frame(reviews: list[dict], metadata: list[dict]) -> pd.DataFrame:

@@ -1,0 +1,32 @@
+"""Train the collaborative model, SASRec, and let it score the candidates of every case.
+
+    python TWiCE_Rec/3_sasrec.py --dataset Grocery
+
+Reads  twice_rec/sequences.pkl, twice_rec/items.pkl, twice_rec/candidates.pkl
+Writes checkpoints/DATASET/SASRec (weights, settings, card.json), twice_rec/collaborative_scores.pkl
+It learns from each sequence without its last two items and ends where the validation gets no better. A model that does
+not beat a count of the items is refused: as a reward it would teach nothing but popularity. Its card says which share
+of its logits' variance the item alone explains. Paper: the collaborative model of stage 3.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils
+from reason4rec.systems.twice_rec import collaborative_runs
+from reason4rec.systems.twice_rec.artifacts import SCORES
+
+
+def run(step: utils.RecommenderStep) -> None:
+    model, card, counts = collaborative_runs.train(step)
+    print(collaborative_runs.as_text(card), flush=True)
+    scores = collaborative_runs.scores(step, model, counts)
+    collaborative_runs.save(step, model, card)
+    step.write(SCORES, scores)
+    step.summary(len(step.sequences), len(scores), epochs=card["epochs"], item_share=card["item_share"])
+
+
+if __name__ == "__main__":
+    utils.start(run, __doc__)

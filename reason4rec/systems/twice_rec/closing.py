@@ -1,0 +1,26 @@
+"""What a run of TWiCE-Rec prints at its end: the table, the places of results, what is next."""
+
+from reason4rec.run.options import Resolved
+from reason4rec.run.step import Common
+from reason4rec.systems.twice_rec import evaluation
+from reason4rec.systems.twice_rec.artifacts import CASE_STUDY, METRICS, QUALITY
+
+
+def closing(options: Resolved) -> str:
+    """The lines at the end of a run; nothing where there is no evaluation."""
+    common = options[Common]
+    metrics = common.folder / METRICS.path
+    if not metrics.exists():
+        return ""
+    places = {"table": metrics, "rationales": common.folder / QUALITY.path, "page": common.folder / CASE_STUDY.path}
+    flags = f"--dataset {common.dataset}"
+    roots = {"data_root": common.data_root, "checkpoint_root": common.checkpoint_root}
+    flags += "".join(f" --{name} {path}" for name, path in roots.items() if path)
+    return "\n".join(
+        [
+            evaluation.as_text(evaluation.read(metrics)),
+            "",
+            *(f"{name}: {path}" for name, path in places.items() if path.exists()),
+            f"next: python TWiCE_Rec/12_compare_rewards.py {flags} shows what each reward teaches",
+        ]
+    )

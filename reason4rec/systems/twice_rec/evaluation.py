@@ -1,0 +1,176 @@
+"""The comparison of all models on the same lists: ranks, and beside them what recommenders name themselves.
+
+The paper compares hit rates of a few sampled replies with those of rankers. Here a recommender ranks all candidates as
+any model does, and its replies have a table of their own. Source: our decision.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reason4rec.data.sequences import Case
+from reason4rec.errors import InputError
+from reason4rec.evaluation import ranking, statistics
+from reason4rec.run import markdown
+from reason4rec.systems.twice_rec import artifacts as a
+from reason4rec.systems.twice_rec import collaborative, recommending, replies
+from reason4rec.systems.twice_rec.options import Evaluation, Split
+from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
+
+if TYPE_CHECKING:
+    from reason4rec.systems.twice_rec.step import RecommenderStep
+
+CHANCE, POPULARITY, UNPOPULARITY, SASREC = "chance", "popularity", "anti-popularity", "SASRec"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The cases that are judged: their lists, the place of each target in its list, and the collaborative scores."""
+
+    cases: Sequence[Case]
+    lists: Mapping[str, Sequence[str]]
+    targets: np.ndarray
+    scores: collaborative.Scores
+
+    @property
+    def users(self) -> np.ndarray:
+        """(cases,) the number of each case's user: one of its own."""
+        return np.arange(len(self.cases))
+
+
+def judged(step: "RecommenderStep", split: str) -> Judged:
+    """The cases of a split, with what all models are judged by."""
+    cases, lists = step.cases(split), step.candidates(split)
+    targets = np.array([lists[case.user_id].index(case.target.item_id) for case in cases])
+    return Judged(cases, lists, targets, collaborative.of_cases(step.read(a.SCORES), split, cases, lists))
+
+
+def evaluate(step: "RecommenderStep") -> dict:
+    """The ranks' table, the table of what was named, and the settings, for one split."""
+    split, options = step[Split].split, step[Evaluation]
+    on = judged(step, split)
+    models = scores_of(step, on)
+    there = [name for name in recommending.MODELS if name in models]
+    against = options.against or ("recommender" if "recommender" in there else SASREC)
+    if against not in models:
+        raise InputError(f"--against {against}: no such row; there are {', '.join(models)}")
+    ranks = {name: ranking.ranks(scores, on.targets)[None] for name, scores in models.items()}
+    return {
+        "ranks": ranking.table(ranks, on.users, against, step.common.seed),
+        "top": [top_of(name, scores, on, step.common.seed) for name, scores in models.items()],
+        "named": [named_by(step, name, split, on) for name in there],
+        "settings": {
+            "split": split,
+            "cases": len(on.cases),
+            "candidates": int(on.scores.logits.shape[1]),
+            "scored": options.scored,
+            "against": against,
+        },
+    }
+
+
+def scores_of(step: "RecommenderStep", on: Judged) -> dict[str, np.ndarray]:
+    """(cases, candidates) scores of every model that there is, by its name in the tables."""
+    found = {
+        CHANCE: np.zeros_like(on.scores.logits),
+        POPULARITY: on.scores.counts,
+        UNPOPULARITY: -on.scores.counts,
+        SASREC: on.scores.logits,
+    }
+    for name in recommending.MODELS:
+        artifact = a.ranked(name, step[Split].split)
+        if step.path(artifact).exists():
+            found[name] = weighed(step.read(artifact), on, step[Evaluation].scored, str(step.path(artifact)))
+    return found
+
+
+def weighed(frame: pd.DataFrame, on: Judged, scored: str, where: str) -> np.ndarray:
+    """(cases, candidates) log-probabilities of the candidates, over their tokens if `scored` is mean."""
+    rows = frame.set_index(["user_id", "item_id"])
+    keys = pd.MultiIndex.from_tuples([(case.user_id, item) for case in on.cases for item in on.lists[case.user_id]])
+    if absent := next((key for key in keys[~keys.isin(rows.index)]), None):
+        raise InputError(
+            f"{where}: candidate {absent[1]} of user {absent[0]} is not in it; run TWiCE_Rec/8_rank_candidates.py "
+            f"again, with the same --limit"
+        )
+    values = rows.loc[keys]
+    found = values["log_likelihood"] / values["tokens"] if scored == "mean" else values["log_likelihood"]
+    return found.to_numpy(dtype=float).reshape(on.scores.logits.shape)
+
+
+def top_of(name: str, scores: np.ndarray, on: Judged, seed: int) -> dict:
+    """How popular the candidate is that a model ranks first: its mean place among the counts of its list, 0 to 1.
+
+    1 is the most often chosen candidate of each list, 0.5 what chance gives. Ties at the top count alike.
+    """
+    places = pd.DataFrame(on.scores.counts).rank(axis=1, method="average").to_numpy() - 1
+    places /= scores.shape[1] - 1
+    first = scores == scores.max(axis=1, keepdims=True)
+    of_first = (places * first).sum(axis=1) / first.sum(axis=1)
+    return {"model": name} | statistics.mean(of_first, on.users, seed)
+
+
+def named_by(step: "RecommenderStep", name: str, split: str, on: Judged) -> dict:
+    """What a recommender names itself: how often the target, greedily and in any of its draws, and what is wrong."""
+    frame = step.read(a.written(name, split))
+    rationale = recommending.MODELS[name].task == RATIONALE_FIRST
+    read = [replies.read(text, rationale) for text in frame["reply"]]
+    target = {case.user_id: case.target.item_id for case in on.cases}
+    right = np.array([one.item_id == target.get(user) for one, user in zip(read, frame["user_id"])])
+    listed = [one.item_id in on.lists.get(user, ()) for one, user in zip(read, frame["user_id"])]
+    fits = [one.title is not None and step.catalogue.is_title_of(one.title, one.item_id or "") for one in read]
+    greedy = (frame["draw"] == 0).to_numpy()
+    found = {
+        "model": name,
+        "greedy": statistics.mean(right[greedy].astype(float), on.users, step.common.seed),
+        "malformed": float(np.mean([not one.well_formed for one, first in zip(read, greedy) if first])),
+        "outside_the_list": float(np.mean([not one for one, first in zip(listed, greedy) if first])),
+        "title_of_another": float(np.mean([not one for one, first in zip(fits, greedy) if first])),
+    }
+    if not greedy.all():
+        drawn = pd.Series(right[~greedy]).groupby(frame.loc[~greedy, "user_id"].to_numpy())
+        found["draws"] = int(drawn.size().max())
+        found["pass"] = statistics.mean(drawn.any().to_numpy(dtype=float), on.users, step.common.seed)
+    return found
+
+
+def read(path: Path) -> dict:
+    """The result in a file that `evaluate` made."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def as_text(result: dict) -> str:
+    """All tables of a result for a terminal."""
+    settings = result["settings"]
+    parts = [
+        f"{settings['cases']:,} cases of {settings['split']}, {settings['candidates']} candidates each:",
+        ranking.as_text(result["ranks"]),
+        "How popular the candidate ranked first is (0.5: as chance has it, 1: the most popular of each list):\n"
+        + markdown.table(["model", "popularity", "95% interval"], [_top_cells(row) for row in result["top"]]),
+    ]
+    if result["named"]:
+        header = ["model", "greedy", "95% interval", "pass", "malformed", "outside the list", "title of another"]
+        parts.append(
+            "What the recommenders name themselves (no rank: pass is any of several draws):\n"
+            + markdown.table(header, [_named_cells(row) for row in result["named"]])
+        )
+    return "\n\n".join(parts)
+
+
+def _top_cells(row: dict) -> list[str]:
+    return [row["model"], f"{row['value']:.3f}", _interval(row)]
+
+
+def _named_cells(row: dict) -> list[str]:
+    passed = f"{row['pass']['value']:.3f} of {row['draws']}" if "pass" in row else "-"
+    shares = [f"{row[name]:.1%}" for name in ("malformed", "outside_the_list", "title_of_another")]
+    return [row["model"], f"{row['greedy']['value']:.3f}", _interval(row["greedy"]), passed, *shares]
+
+
+def _interval(row: dict) -> str:
+    return "-" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"

@@ -1,0 +1,54 @@
+"""What TWiCE-Rec has to know of a dataset beside its sequences, with the origin of each value."""
+
+from dataclasses import asdict, dataclass, field
+
+from reason4rec.data.catalog import DEMO
+from reason4rec.systems.reason4rec.facts import DEMO_BASE
+from reason4rec.systems.twice_rec.prompts import CUT, FIELDS
+
+GEMMA_3_1B = "google/gemma-3-1b-it"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Facts about one dataset; those here are the paper's, or the released code's, for all of them.
+
+    `n_candidates` are the items in a list, the target among them; `fields` what prompts show of an item beside its
+    title and id, up to `cut` characters of a text; `recipes` overrides training settings by adapter; `rl_steps` and
+    `rl_targets` are the steps of the training by a reward and the training cases it draws from.
+    """
+
+    base_model: str = GEMMA_3_1B
+    n_candidates: int = 30
+    fields: tuple[str, ...] = FIELDS
+    cut: int = CUT
+    rationale_targets: int | None = None
+    rl_steps: int = 200
+    rl_targets: int = 1_700  # released code: 15% of Grocery's training cases
+    completion_tokens: int = 300
+    recipes: dict[str, dict] = field(default_factory=dict)
+
+
+KNOWN = {
+    # Short prompts and few steps, so that the demo fits in its minutes; our decisions.
+    DEMO: Dataset(
+        base_model=DEMO_BASE,
+        n_candidates=10,
+        fields=("description", "rating"),
+        cut=60,
+        rl_steps=30,
+        rl_targets=150,
+        completion_tokens=120,
+        recipes={"Recommender": {"lr": 1e-3, "epochs": 6, "batch_size": 16, "warmup": 0.1}},
+    ),
+}
+
+
+def get(name: str) -> Dataset:
+    """The facts of a dataset; of one that is not known those that hold for all."""
+    return KNOWN.get(name, Dataset())
+
+
+def by_name(name: str) -> dict[str, object]:
+    """The facts of a dataset by their names."""
+    return asdict(get(name))

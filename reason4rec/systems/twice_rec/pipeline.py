@@ -1,0 +1,169 @@
+"""The steps of TWiCE-Rec in one table; everything that has to know them asks here."""
+
+from collections.abc import Mapping, Sequence
+
+from reason4rec.data.catalog import DEMO
+from reason4rec.llm.options import Batch, Model, Servers, Teacher
+from reason4rec.llm.usage import STAND_IN
+from reason4rec.run.files import Artifact
+from reason4rec.run.options import Resolved
+from reason4rec.run.pipeline import Pipeline, StepSpec
+from reason4rec.run.step import Common
+from reason4rec.systems.reason4rec.demo_teacher import is_demo
+from reason4rec.systems.reason4rec.pipeline import PIPELINE as REASON4REC
+from reason4rec.systems.twice_rec import artifacts as a
+from reason4rec.systems.twice_rec import collaborative_runs, facts, rl_train, sequence_data, tables, train
+from reason4rec.systems.twice_rec import options as o
+from reason4rec.systems.twice_rec.closing import closing
+from reason4rec.systems.twice_rec.step import RecommenderStep
+from reason4rec.training.options import Execution, RunsOn, Training
+
+
+def never(options: Resolved) -> bool:
+    """Whether a run of all steps has one that is run by hand: no."""
+    return False
+
+
+def trained_by(step: RecommenderStep) -> Sequence[Artifact]:
+    """The adapter that a training by a reward writes."""
+    return (a.BY_REWARD[step[o.Reward].reward],)
+
+
+def metrics_of(step: RecommenderStep) -> Sequence[Artifact]:
+    """The file of the evaluation of a split."""
+    return (step.on(a.METRICS),)
+
+
+def evaluated(step: RecommenderStep) -> Sequence[Artifact]:
+    """What the evaluation reads: what there is of the recommenders' files."""
+    split = step[o.Split].split
+    found = [a.ranked(name, split) for name in a.MODEL_NAMES] + [a.written(name, split) for name in a.MODEL_NAMES]
+    return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
+
+
+STEPS = (
+    # The steps of 0_Data are those of Reason4Rec, since the reviews are the same.
+    *(REASON4REC[name] for name in ("0/1", "0/3", "0/2")),
+    StepSpec(
+        "T/1",
+        "TWiCE_Rec/1_sequences.py",
+        "what each user chose, in order",
+        reads_if_there=REASON4REC["0/2"].writes,
+        writes=(a.SEQUENCES, a.ITEMS, a.DATA_CARD),
+        options=(o.Sequences,),
+        reads_with=sequence_data.reads,
+    ),
+    StepSpec(
+        "T/2",
+        "TWiCE_Rec/2_candidates.py",
+        "a list of candidates for every case",
+        reads=(a.SEQUENCES, a.ITEMS),
+        writes=(a.CANDIDATES,),
+        options=(o.Candidates,),
+        not_handed_on=("limit",),  # a user's list is the same whoever else is there
+    ),
+    StepSpec(
+        "T/3",
+        "TWiCE_Rec/3_sasrec.py",
+        "train the collaborative model",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES),
+        writes=(a.SASREC, a.SCORES),
+        options=(o.Collaborative,),
+        settings=collaborative_runs.settings,
+        not_handed_on=("limit",),
+    ),
+    StepSpec(
+        "T/4",
+        "TWiCE_Rec/4_distil_rationales.py",
+        "rationales by the teacher",
+        reads=(a.SEQUENCES, a.ITEMS),
+        writes=(a.RATIONALES,),
+        options=(o.RationaleTargets, o.Prompts, Teacher, Batch),
+    ),
+    StepSpec(
+        "T/5",
+        "TWiCE_Rec/5_construct_recommender_train_data.py",
+        "rows for the recommender",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.RATIONALES),
+        writes=(a.INSTRUCT_ROWS,),
+        options=(o.Tasks, o.Prompts),
+    ),
+    StepSpec(
+        "T/6",
+        "TWiCE_Rec/6_recommender_train.sh",
+        "train the recommender",
+        reads=(a.INSTRUCT_ROWS,),
+        writes=(a.RECOMMENDER,),
+        options=(Training, Execution),
+        settings=train.settings,
+        adapter="Recommender",
+        not_handed_on=("limit",),  # there it would be rows, and not users
+    ),
+    StepSpec(
+        "T/7",
+        "TWiCE_Rec/7_recommender_rl.sh",
+        "train it further by a reward",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES, a.RECOMMENDER),
+        writes=(a.BY_REWARD["mended"],),
+        elsewhere={a.BY_REWARD[name]: f"--reward {name}" for name in a.REWARDS[1:]},
+        options=(o.Reward, o.Reinforcement, RunsOn, o.Prompts, Model),
+        writes_with=trained_by,
+        settings=rl_train.settings,
+    ),
+    StepSpec(
+        "T/8",
+        "TWiCE_Rec/8_rank_candidates.py",
+        "rank the candidates",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.RECOMMENDER),
+        reads_if_there=tuple(a.BY_REWARD.values()),
+        also_writes=(a.RANKED,),
+        options=(o.Models, o.Split, o.Prompts, Model),
+    ),
+    StepSpec(
+        "T/9",
+        "TWiCE_Rec/9_evaluate.py",
+        "compare all models",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES),
+        reads_if_there=(a.RANKED,),
+        writes=(a.METRICS,),
+        elsewhere={a.VALID_METRICS: a.ON_VALID},
+        options=(o.Evaluation, o.Split),
+        reads_with=evaluated,
+        writes_with=metrics_of,
+    ),
+    StepSpec(
+        "T/10",
+        "TWiCE_Rec/10_rationale_quality.py",
+        "check the rationales",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES),
+        reads_if_there=(a.RANKED, a.RATIONALES),
+        writes=(a.QUALITY,),
+        options=(o.Quality, o.Prompts, Teacher, Batch),
+        reads_with=evaluated_on_test,
+    ),
+    StepSpec(
+        "T/11",
+        "TWiCE_Rec/11_case_study.py",
+        "page of case studies",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES),
+        reads_if_there=(a.RANKED,),
+        writes=(a.CASE_STUDY,),
+        options=(o.CaseStudy,),
+        reads_with=evaluated_on_test,
+    ),
+    StepSpec(
+        "T/12",
+        "TWiCE_Rec/12_compare_rewards.py",
+        "what each reward teaches, over seeds",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES, a.RECOMMENDER),
+        writes=(a.COMPARISON,),
+        options=(o.Comparison, o.Reinforcement, o.Models, RunsOn, o.Prompts, Model),
+        runs=never,
+    ),
+)
+
+
+def facts_of(options: Resolved) -> Mapping[str, object]:
+    """The facts of the dataset by name; the demo has a teacher of its own."""
+    found = facts.by_name(options[Common].dataset)
+    return found | ({"teacher_model": STAND_IN} if is_demo(options) else {})

@@ -1,0 +1,122 @@
+"""A recommender at work: it writes on each case, and weighs the candidates after what it wrote.
+
+The rank is deterministic: that of each candidate's log-probability, as the answer after the greedy rationale. The
+released code samples five replies and takes the order of a set. Source: our decision.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reason4rec.data.sequences import Case
+from reason4rec.systems.twice_rec.artifacts import BY_REWARD, REWARDS
+from reason4rec.systems.twice_rec.catalogue import Item
+from reason4rec.systems.twice_rec.prompts import ITEM_ONLY, RATIONALE_FIRST, answer
+from reason4rec.systems.twice_rec.replies import ITEM_ID, THINK, TITLE, inner
+
+if TYPE_CHECKING:
+    from reason4rec.llm.base import LanguageModel
+    from reason4rec.llm.likelihood import LikelihoodReader
+    from reason4rec.llm.prompt import Prompt
+    from reason4rec.systems.twice_rec.step import RecommenderStep
+
+END = f"</{ITEM_ID}>"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the tables: its name, the adapter that it is, and the task that it is asked."""
+
+    name: str
+    adapter: str
+    task: str
+
+
+MODELS = {
+    one.name: one
+    for one in (
+        Model("item_only", "Recommender", ITEM_ONLY),
+        Model("recommender", "Recommender", RATIONALE_FIRST),
+        *(Model(f"rl_{reward}", BY_REWARD[reward].path, RATIONALE_FIRST) for reward in REWARDS),
+    )
+}
+
+
+def end_of_answer(text: str) -> int | None:
+    """Where a reply is finished: after its first closing id; None where it is not."""
+    place = text.find(END)
+    return place + len(END) if place >= 0 else None
+
+
+def write(
+    model: "LanguageModel", prompts: Sequence["Prompt"], most: int, draws: int, temperature: float, seed: int
+) -> list[list[str]]:
+    """The replies to each prompt: the greedy one, and then as many draws as are asked for."""
+    greedy = model.generate(prompts, max_new_tokens=most, finish=end_of_answer, what="recommending")
+    drawn = [
+        model.generate(prompts, most, temperature, seed + draw, f"draw {draw}", end_of_answer)
+        for draw in range(1, draws + 1)
+    ]
+    return [list(of_prompt) for of_prompt in zip(greedy, *drawn)]
+
+
+def before_the_item(reply: str, task: str) -> str:
+    """What a reply has before the item that it names: its rationale, whole, in the form of an answer.
+
+    A reply that closes no rationale has what stands before any other tag as its rationale; it is malformed, and is
+    counted as such elsewhere.
+    """
+    if task != RATIONALE_FIRST:
+        return ""
+    rationale = inner(reply, THINK)
+    if rationale is None:
+        rationale = reply.replace(f"<{THINK}>", "").partition("<")[0].strip()
+    return f"<{THINK}> {rationale} </{THINK}> "
+
+
+def weigh(
+    model: "LikelihoodReader",
+    prompts: Sequence["Prompt"],
+    lists: Sequence[Sequence[Item]],
+    replies: Sequence[str],
+    task: str,
+) -> list[np.ndarray]:
+    """For each prompt the (candidates, 2) log-probabilities of naming each after the reply's rationale, and tokens."""
+    begun = [f"{before_the_item(reply, task)}<{TITLE}>" for reply in replies]
+    named = [[answer(item).removeprefix(f"<{TITLE}>") for item in of_case] for of_case in lists]
+    return model.log_likelihood(prompts, named, begun, what="ranking")
+
+
+def tables(
+    cases: Sequence[Case],
+    lists: Mapping[str, Sequence[str]],
+    weights: Sequence[np.ndarray],
+    replies: Sequence[Sequence[str]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of `artifacts.ranked` and `artifacts.written`."""
+    users = [case.user_id for case in cases]
+    sizes = [len(lists[user]) for user in users]
+    both = np.concatenate(weights)
+    weighed = pd.DataFrame(
+        {
+            "user_id": np.repeat(users, sizes),
+            "item_id": [item for user in users for item in lists[user]],
+            "log_likelihood": both[:, 0],
+            "tokens": both[:, 1].astype(int),
+        }
+    )
+    said = pd.DataFrame(
+        [(user, draw, reply) for user, of_user in zip(users, replies) for draw, reply in enumerate(of_user)],
+        columns=["user_id", "draw", "reply"],
+    )
+    return weighed, said
+
+
+def trained(step: "RecommenderStep") -> list[Model]:
+    """The models whose adapters are there, in the order of the tables."""
+    from reason4rec.run.files import adapter
+
+    return [one for one in MODELS.values() if step.path(adapter(one.adapter)).exists()]

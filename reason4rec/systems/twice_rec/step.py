@@ -1,0 +1,66 @@
+"""A step of TWiCE-Rec: its catalogue, the cases of a split with their candidates, and the prompts on them."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+import pandas as pd
+
+from reason4rec.data import candidates, sequences
+from reason4rec.data.sequences import Case
+from reason4rec.errors import InputError
+from reason4rec.llm.prompt import OnDemand, Prompt
+from reason4rec.llm.step import ModelStep
+from reason4rec.systems.twice_rec import facts, prompts
+from reason4rec.systems.twice_rec.artifacts import CANDIDATES, ITEMS, SEQUENCES
+from reason4rec.systems.twice_rec.catalogue import Catalogue
+from reason4rec.systems.twice_rec.options import Prompts
+from reason4rec.systems.twice_rec.rule_rationales import EDITION, RuleRationales
+
+
+class RecommenderStep(ModelStep):
+    """A step of TWiCE-Rec."""
+
+    rules_edition = EDITION
+
+    @cached_property
+    def dataset(self) -> facts.Dataset:
+        """The facts of the dataset."""
+        return facts.get(self.common.dataset)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The items that can be recommended."""
+        return Catalogue(self.read(ITEMS))
+
+    @cached_property
+    def sequences(self) -> pd.DataFrame:
+        """The sequences of all users."""
+        return self.read(SEQUENCES)
+
+    def cases(self, split: str) -> list[Case]:
+        """The case of each user in a split, only those of the first `--limit` users in a trial."""
+        return sequences.cases(self.sequences, split)[: self.common.limit]
+
+    def candidates(self, split: str) -> Mapping[str, tuple[str, ...]]:
+        """The list of each user in a split, in the order in which prompts show it."""
+        return candidates.lists(self.read(CANDIDATES), split)
+
+    def prompts_of(self, cases: Sequence[Case], lists: Mapping[str, tuple[str, ...]], task: str) -> Sequence[Prompt]:
+        """The prompt of a task for each case; InputError where a user has no list."""
+        if absent := next((case.user_id for case in cases if case.user_id not in lists), None):
+            raise InputError(f"{self.path(CANDIDATES)}: no list for user {absent}; run TWiCE_Rec/2_candidates.py again")
+        shown = self[Prompts]
+        ask = partial(
+            prompts.recommend, self.catalogue, task=task, fields=shown.fields, cut=shown.cut, folder=shown.folder
+        )
+        return OnDemand(ask, [case.history for case in cases], [lists[case.user_id] for case in cases])
+
+    def rule_teacher(self) -> RuleRationales:
+        """The rules that write rationales."""
+        return RuleRationales(self.common.seed, self.templates)
+
+    @property
+    def templates(self) -> Path:
+        """The folder of the prompt templates."""
+        return self[Prompts].folder
