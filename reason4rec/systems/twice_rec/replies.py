@@ -1,13 +1,24 @@
-"""What a completion says: the item that is recommended with its rationale, read strictly from three tags.
+"""What is read from replies: a recommendation from three tags, and a teacher's rationale and verdict from two labels.
 
-The names of the tags are those of the paper's released code; what counts as well-formed is our decision.
+The names of the tags are those of the released code; what counts as well-formed, and what is refused of a teacher's
+rationales, is our decision.
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from reason4rec.llm.answers import answer_of
+from reason4rec.systems.twice_rec.hindsight import hindsight, weak_link
 
 THINK, TITLE, ITEM_ID, INFO = "think", "item_nm", "item_id", "item_info"
 ANY_TAG = re.compile(r"</?[A-Za-z0-9_]+>")  # released code
+FEWEST_WORDS, MOST_WORDS = 10, 200  # of a rationale; those of the released data have 120 to 186
+
+_LABEL = r"[ \t#>*_]*{label}[ \t*_]*:[ \t*_]*"
+_RATIONALE = re.compile(_LABEL.format(label="Rationale"), re.IGNORECASE)
+_VERDICT = re.compile(_LABEL.format(label="Connection") + r"(yes|no)[ \t.*_]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,3 +70,58 @@ def _beside(text: str, tags: tuple[str, ...]) -> str:
         kept.append(text[place : text.index(f"<{tag}>")])
         place = text.index(f"</{tag}>") + len(tag) + 3
     return "".join([*kept, text[place:]])
+
+
+@dataclass(frozen=True)
+class Rationale:
+    """What a teacher wrote for a case: the rationale on one line, and whether it finds a connection to the history.
+
+    `refused` says in a few words why the rationale cannot be learned from; it is empty where it can, and where there is
+    no connection, so that nobody will.
+    """
+
+    text: str
+    relevant: bool
+    refused: str
+
+
+def rationale_of(reply: str) -> Rationale:
+    """The rationale and the verdict in any reply of a teacher.
+
+    A reply has the form where it begins with `Rationale:` and its last line is `Connection: yes` or `Connection: no`;
+    thoughts before it, a fence around it, and labels in bold or in other case are let pass. A rationale is refused
+    that is in another form, has tags in it, more than 200 or fewer than 10 words, a phrase of hindsight, or one that
+    admits a weak link.
+    """
+    text = answer_of(reply)
+    said, _, last = text.rpartition("\n")
+    label, verdict = _RATIONALE.match(text), _VERDICT.fullmatch(last)
+    if not label or not verdict:
+        return Rationale("", False, "not in the form")
+    rationale = " ".join(said[label.end() :].split())
+    if verdict[1].lower() == "no":
+        return Rationale(rationale, False, "")
+    return Rationale(rationale, True, why_refused(rationale))
+
+
+def why_refused(rationale: str) -> str:
+    """Why a rationale cannot be learned from, in a few words; empty where it can."""
+    words = len(rationale.split())
+    if ANY_TAG.search(rationale):
+        return "has tags"
+    if words < FEWEST_WORDS:
+        return f"fewer than {FEWEST_WORDS} words"
+    if words > MOST_WORDS:
+        return f"more than {MOST_WORDS} words"
+    if found := hindsight(rationale):
+        return f"hindsight: {found[0]}"
+    if found := weak_link(rationale):
+        return f"weak link: {found[0]}"
+    return ""
+
+
+def outcomes(rationales: Iterable[Rationale]) -> Counter:
+    """How many rationales were kept, found without a connection, or refused, by the reason."""
+    return Counter(
+        f"refused, {one.refused}" if one.refused else "kept" if one.relevant else "no connection" for one in rationales
+    )
