@@ -18,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.systems.twice_rec import sequence_data
 from reason4rec.systems.twice_rec.artifacts import DATA_CARD, ITEMS, SEQUENCES
+from reason4rec.systems.twice_rec.step import RecommenderStep
 
 
-def run(step: utils.RecommenderStep) -> None:
+def run(step: RecommenderStep) -> None:
     sequences, items = sequence_data.read(step)
     card = sequence_data.card(step, sequences, items)
     step.write(SEQUENCES, sequences)

@@ -17,9 +17,10 @@ import utils
 from reason4rec.data import candidates
 from reason4rec.systems.twice_rec.artifacts import CANDIDATES, ITEMS, SEQUENCES
 from reason4rec.systems.twice_rec.options import Candidates
+from reason4rec.systems.twice_rec.step import RecommenderStep
 
 
-def run(step: utils.RecommenderStep) -> None:
+def run(step: RecommenderStep) -> None:
     sequences, options = step.read(SEQUENCES), step[Candidates]
     items = step.read(ITEMS)["item_id"].tolist()
     lists = candidates.draw(sequences, items, options.n_candidates, options.sampling, step.common.seed)

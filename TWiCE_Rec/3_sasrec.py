@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.systems.twice_rec import collaborative_runs
 from reason4rec.systems.twice_rec.artifacts import SCORES
+from reason4rec.systems.twice_rec.step import RecommenderStep
 
 
-def run(step: utils.RecommenderStep) -> None:
+def run(step: RecommenderStep) -> None:
     model, card, counts = collaborative_runs.train(step)
     print(collaborative_runs.as_text(card), flush=True)
     scores = collaborative_runs.scores(step, model, counts)

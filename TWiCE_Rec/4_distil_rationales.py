@@ -19,9 +19,10 @@ import utils
 from reason4rec.systems.twice_rec import distillation
 from reason4rec.systems.twice_rec.artifacts import RATIONALES
 from reason4rec.systems.twice_rec.replies import outcomes, rationale_of
+from reason4rec.systems.twice_rec.step import RecommenderStep
 
 
-def run(step: utils.RecommenderStep) -> None:
+def run(step: RecommenderStep) -> None:
     cases, teacher = distillation.targets(step), step.teacher()
     prompts = distillation.prompts_of(step, cases)
     replies = utils.chat_with_gpt(teacher, prompts, distillation.TEMPERATURE, is_usable=distillation.is_in_form)

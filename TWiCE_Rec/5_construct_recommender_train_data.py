@@ -16,9 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.systems.twice_rec import instruct_rows
 from reason4rec.systems.twice_rec.artifacts import INSTRUCT_ROWS
+from reason4rec.systems.twice_rec.step import RecommenderStep
 
 
-def run(step: utils.RecommenderStep) -> None:
+def run(step: RecommenderStep) -> None:
     by_task = instruct_rows.of_tasks(step)
     rows = instruct_rows.mixed(by_task, step.common.seed)
     step.write(INSTRUCT_ROWS, rows)

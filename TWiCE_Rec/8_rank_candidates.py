@@ -16,9 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.systems.twice_rec import ranking_runs, recommending
 from reason4rec.systems.twice_rec.options import Models, Split
+from reason4rec.systems.twice_rec.step import RecommenderStep
 
 
-def run(step: utils.RecommenderStep) -> None:
+def run(step: RecommenderStep) -> None:
     split, options = step[Split].split, step[Models]
     cases, lists = step.cases(split), step.candidates(split)
     for model in ranking_runs.models(step):

@@ -16,16 +16,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.systems.twice_rec import evaluation
 from reason4rec.systems.twice_rec.artifacts import METRICS
+from reason4rec.systems.twice_rec.step import RecommenderStep
 
 
-def run(step: utils.RecommenderStep) -> None:
+def run(step: RecommenderStep) -> None:
     result = evaluation.evaluate(step)
     step.write(step.on(METRICS), result)
     show(step)
     step.summary(result["settings"]["cases"], len(result["ranks"]))
 
 
-def show(step: utils.RecommenderStep) -> None:
+def show(step: RecommenderStep) -> None:
     print(evaluation.as_text(evaluation.read(step.path(step.on(METRICS)))))
 
 

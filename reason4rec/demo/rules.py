@@ -6,7 +6,7 @@ about any English review; they are no substitute for ChatGPT on real data. Our d
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -55,6 +55,8 @@ ITEM_SENTENCES = (
 )
 FOUND = "So {found}."
 PRAISED, CRITICISED, UNMENTIONED = "the {a} is praised", "the {a} is criticised", "the {a} goes unmentioned"
+KNOWN_FOR = ("{title} is known for {strong}.", "Of {title}, others praise the {strong}.")
+FITS = "So it has what this user looks for: {met}."
 NOTHING = "nothing in particular"
 SIGNS = ("a bad", "no clear", "a good")
 
@@ -114,6 +116,28 @@ def reason(
     return " ".join(sentences)
 
 
+def rationale(
+    history: Sequence[Mapping[str, str]], item: Mapping[str, str], rng: np.random.Generator
+) -> tuple[str, bool]:
+    """Why an item suits a user by the user's earlier ones, and whether anything speaks for it; both by their fields.
+
+    What the user looks for is what the reviews say that it is, and after that what the items are known for.
+    """
+    told, known = Counter(), Counter()
+    for one in history:
+        told.update(_listed("User Preference Elements", summarize(one.get("review", ""))))
+        known.update(_known_for(one))
+    wanted = _top(told + Counter({a: 1 for a, n in known.items() if n > 1}), most=3) or _top(known, most=3)
+    strong = _known_for(item)
+    met = [a for a in wanted if a in strong]
+    sentences = [
+        str(rng.choice(OPENINGS)).format(wanted=_enumerate(wanted)),
+        str(rng.choice(KNOWN_FOR)).format(title=item["title"], strong=_enumerate(strong)),
+        FITS.format(met=_enumerate(met)),
+    ]
+    return " ".join(sentences), bool(met)
+
+
 def judge(review: str, reason: str) -> str:
     """Two lines on how well a reason foresaw a review: why, and a score of 0 to 100.
 
@@ -128,6 +152,11 @@ def judge(review: str, reason: str) -> str:
     score = 50 * (len(named) / len(aspects) if aspects else 1) + 50 * (1 - abs(expected - shown) / 2)
     verdicts = f"it expects {SIGNS[expected + 1]} verdict where the review shows {SIGNS[shown + 1]} one"
     return f"Why: The reason names {len(named)} of {len(aspects)} aspects, and {verdicts}.\nScore: {round(score)}"
+
+
+def _known_for(item: Mapping[str, str]) -> list[str]:
+    """The aspects in the description of an item."""
+    return [word for word in WORD.findall(item.get("description", "").lower()) if word in ASPECTS]
 
 
 def _polarity(text: str) -> int:

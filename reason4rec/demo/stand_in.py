@@ -2,8 +2,8 @@
 
     python -m reason4rec.demo.stand_in --port 8377
 
-It answers the default prompts of the Summarizer, of the Reasoner, hinted or not, and of the judge of reasons, for any
-review text. It is for the demo and the tests; no step ever turns to it by itself.
+It answers the default prompts of the Summarizer, of the Reasoner, hinted or not, of the judge of reasons, and of the
+teacher of rationales, for any review text. It is for the demo and the tests; no step ever turns to it by itself.
 """
 
 import argparse
@@ -15,7 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 
 from reason4rec.demo import rules
+from reason4rec.llm.prompt import read_back
 from reason4rec.llm.usage import STAND_IN
+from reason4rec.systems.twice_rec.prompts import FOLDER as RATIONALES
+from reason4rec.systems.twice_rec.prompts import items_in
 
 PORT = 8377
 SLIP = 0.3  # share of unhinted reasons at temperature 1 whose verdict is one step off
@@ -36,17 +39,26 @@ def answer(prompt: str, temperature: float, seed: int) -> str:
     judged = JUDGE.match(prompt)
     if judged:
         return rules.judge(*judged.groups())
+    if recommended := read_back("teacher", prompt, RATIONALES):
+        (item,) = items_in(recommended["item"])
+        text, connected = rules.rationale(items_in(recommended["history"]), item, _rng(prompt, seed))
+        return f"Rationale: {text}\nConnection: {'yes' if connected else 'no'}"
     review = REVIEW.search(prompt)
     if review:
         return rules.summarize(review[1])
     histories = HISTORIES.search(prompt)
     if not histories:
-        raise ValueError("the stand-in answers only the default prompts of the Summarizer, the Reasoner and the judge")
-    digest = hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8]))
+        raise ValueError(
+            "the stand-in answers only the default prompts of the Summarizer, the Reasoner, the judge and rationales"
+        )
+    rng = _rng(prompt, seed)
     hint = HINT.search(prompt)
     slip = SLIP if temperature > 0.5 else 0.0
     return rules.reason(*histories.groups(), rng, float(hint[1]) if hint else None, slip)
+
+
+def _rng(prompt: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()[:8]))
 
 
 class _Handler(BaseHTTPRequestHandler):

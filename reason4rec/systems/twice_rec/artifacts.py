@@ -20,10 +20,12 @@ INSTRUCT_ROWS = Artifact(f"{FOLDER}/Recommender_train_instruct.pkl")
 RECOMMENDER = adapter("Recommender")
 REWARDS = ("mended", "faithful", "match")
 BY_REWARD = {name: adapter(f"Recommender_{name}") for name in REWARDS}
+MODEL_NAMES = ("item_only", "recommender", *(f"rl_{name}" for name in REWARDS))
 RANKED = Artifact(f"{FOLDER}/ranked")  # a folder, with two files for each model and task
 METRICS = Artifact(f"results/{FOLDER}_metrics.json")
 QUALITY = Artifact(f"results/{FOLDER}_rationales.json")
 CASE_STUDY = Artifact(f"results/{FOLDER}_case_study.html")
+COMPARISON = Artifact(f"results/{FOLDER}_rewards.json")
 
 ON_VALID = "--split valid"
 VALID_METRICS = replace(METRICS, path=f"results/{FOLDER}_metrics_valid.json")

@@ -34,8 +34,8 @@ KNOWN = {
     DEMO: Dataset(
         base_model=DEMO_BASE,
         n_candidates=10,
-        fields=("description", "rating"),
-        cut=60,
+        fields=("description", "review"),
+        cut=200,
         rl_steps=30,
         rl_targets=150,
         completion_tokens=120,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from reason4rec.data.sequences import LEAST_RATING, LONGEST, SHORTEST
 from reason4rec.errors import InputError
+from reason4rec.llm.options import Device
 from reason4rec.run.options import Number, Options, Positive, option
 from reason4rec.systems.twice_rec.prompts import FIELDS
 from reason4rec.systems.twice_rec.prompts import FOLDER as TEMPLATES
@@ -37,6 +38,17 @@ class Candidates(Options):
 
     n_candidates: Positive = option(30, "items in a list, the target among them", fact="n_candidates")
     sampling: Literal["uniform", "popular"] = option("uniform", "how the others are drawn")
+
+
+@dataclass(frozen=True)
+class Collaborative(Options):
+    """training the collaborative model"""
+
+    epochs_most: Positive = option(200, "passes over the sequences, unless the validation gets no better before")
+    sasrec_loss: Literal["softmax", "bce"] = option(
+        "softmax", "over the whole catalogue, or of one drawn item, as in the released code"
+    )
+    device: Device = option("auto", "where to train", changes_output=False)
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,9 @@ class Reward(Options):
         "list_softmax", "of the mended reward: a softmax over the candidates, or the logit less the item's mean"
     )
     lam: Number = option(3.0, "weight of the confidence where the item is right")  # released code
-    tau: Number = option(0.3, "confidence below which it counts nothing")  # released code
+    tau: Number | None = option(
+        None, "confidence below which it counts nothing (default: 0.3 in faithful, else what chance gives)"
+    )
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from reason4rec.data.catalog import DEMO
-from reason4rec.llm.options import Batch, Model, Servers, Teacher
+from reason4rec.llm.options import Batch, Model, Teacher
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
-from reason4rec.systems.reason4rec.demo_teacher import is_demo
+from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
 from reason4rec.systems.reason4rec.pipeline import PIPELINE as REASON4REC
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import collaborative_runs, facts, rl_train, sequence_data, tables, train
@@ -131,35 +131,6 @@ STEPS = (
         reads_with=evaluated,
         writes_with=metrics_of,
     ),
-    StepSpec(
-        "T/10",
-        "TWiCE_Rec/10_rationale_quality.py",
-        "check the rationales",
-        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES),
-        reads_if_there=(a.RANKED, a.RATIONALES),
-        writes=(a.QUALITY,),
-        options=(o.Quality, o.Prompts, Teacher, Batch),
-        reads_with=evaluated_on_test,
-    ),
-    StepSpec(
-        "T/11",
-        "TWiCE_Rec/11_case_study.py",
-        "page of case studies",
-        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES),
-        reads_if_there=(a.RANKED,),
-        writes=(a.CASE_STUDY,),
-        options=(o.CaseStudy,),
-        reads_with=evaluated_on_test,
-    ),
-    StepSpec(
-        "T/12",
-        "TWiCE_Rec/12_compare_rewards.py",
-        "what each reward teaches, over seeds",
-        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES, a.RECOMMENDER),
-        writes=(a.COMPARISON,),
-        options=(o.Comparison, o.Reinforcement, o.Models, RunsOn, o.Prompts, Model),
-        runs=never,
-    ),
 )
 
 
@@ -167,3 +138,24 @@ def facts_of(options: Resolved) -> Mapping[str, object]:
     """The facts of the dataset by name; the demo has a teacher of its own."""
     found = facts.by_name(options[Common].dataset)
     return found | ({"teacher_model": STAND_IN} if is_demo(options) else {})
+
+
+def refused(options: Resolved) -> str:
+    """Why a run with these options makes no sense, or nothing."""
+    if is_demo(options) and options.origins["teacher_model"] == "command line":
+        return "--teacher_model needs --dataset: the demo has its own teacher"
+    return ""
+
+
+PIPELINE = Pipeline(
+    "twice_rec",
+    STEPS,
+    common=(Common,),
+    facts=facts_of,
+    read=tables.read,
+    step=RecommenderStep,
+    default=DEMO,
+    around=demo_teacher,
+    refused=refused,
+    closing=closing,
+)

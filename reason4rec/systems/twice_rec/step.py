@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -11,17 +12,18 @@ from reason4rec.data.sequences import Case
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.step import ModelStep
+from reason4rec.run.files import Artifact
 from reason4rec.systems.twice_rec import facts, prompts
-from reason4rec.systems.twice_rec.artifacts import CANDIDATES, ITEMS, SEQUENCES
+from reason4rec.systems.twice_rec.artifacts import CANDIDATES, ITEMS, METRICS, SEQUENCES, VALID_METRICS
 from reason4rec.systems.twice_rec.catalogue import Catalogue
-from reason4rec.systems.twice_rec.options import Prompts
-from reason4rec.systems.twice_rec.rule_rationales import EDITION, RuleRationales
+from reason4rec.systems.twice_rec.options import Prompts, Split
+
+if TYPE_CHECKING:
+    from reason4rec.systems.twice_rec.rule_rationales import RuleRationales
 
 
 class RecommenderStep(ModelStep):
     """A step of TWiCE-Rec."""
-
-    rules_edition = EDITION
 
     @cached_property
     def dataset(self) -> facts.Dataset:
@@ -42,6 +44,11 @@ class RecommenderStep(ModelStep):
         """The case of each user in a split, only those of the first `--limit` users in a trial."""
         return sequences.cases(self.sequences, split)[: self.common.limit]
 
+    def on(self, artifact: Artifact) -> Artifact:
+        """The artifact of the split that --split names, in the place of that of the test."""
+        valid = Split in self.options and self[Split].split == "valid"
+        return {METRICS: VALID_METRICS}.get(artifact, artifact) if valid else artifact
+
     def candidates(self, split: str) -> Mapping[str, tuple[str, ...]]:
         """The list of each user in a split, in the order in which prompts show it."""
         return candidates.lists(self.read(CANDIDATES), split)
@@ -56,8 +63,10 @@ class RecommenderStep(ModelStep):
         )
         return OnDemand(ask, [case.history for case in cases], [lists[case.user_id] for case in cases])
 
-    def rule_teacher(self) -> RuleRationales:
+    def rule_teacher(self) -> "RuleRationales":
         """The rules that write rationales."""
+        from reason4rec.systems.twice_rec.rule_rationales import RuleRationales
+
         return RuleRationales(self.common.seed, self.templates)
 
     @property

@@ -36,7 +36,20 @@ from reason4rec.training.rollouts import Rollout, scores_of, total
 SCRIPT = "2_Reasoner/8_reasoner_rl.sh"
 SUMMARY = "Positive Aspects: warm voice, deep bass\nNegative Aspects: slow rhythm and a dull long second half\n"
 HISTORY = History((), (Entry("A", 4.0, SUMMARY),), None, 4.0, 0, 1)
-SMALL = ("--watched", 3, "--rl_targets", 6, "--rl_steps", 2, "--prompts_a_step", 2, "--group", 3, "--completion_tokens", 16)
+SMALL = (
+    "--watched",
+    3,
+    "--rl_targets",
+    6,
+    "--rl_steps",
+    2,
+    "--prompts_a_step",
+    2,
+    "--group",
+    3,
+    "--completion_tokens",
+    16,
+)
 
 
 class Listening:
