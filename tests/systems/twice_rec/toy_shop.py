@@ -33,8 +33,8 @@ def shop() -> Catalogue:
 def market(users: int = 300, items: int = 60, listed: int = 8, seed: int = 0) -> tuple[Evidence, dict[str, int]]:
     """Evidence of users who choose by popularity and by taste, and how popular each item is.
 
-    The other candidates are mostly popular ones, as in the released test lists: were they drawn evenly, the most popular
-    candidate would often be the target, and no cheat. The logits are those by which the users choose.
+    The other candidates are mostly popular ones, as in the released test lists: were they drawn evenly, the most
+    popular candidate would often be the target, and no cheat. The logits are those by which the users choose.
     """
     rng = np.random.default_rng(seed)
     bias = np.linspace(2.0, -2.0, items)
