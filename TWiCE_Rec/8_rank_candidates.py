@@ -26,15 +26,10 @@ def run(step: RecommenderStep) -> None:
         part = ranking_runs.part_of(step, model)
         if part.done():
             continue
-        asked = part.prompts_of(cases, lists, model.task)
         recommender = part.language_model(model.adapter)
-        replies = recommending.write(
-            recommender, asked, options.max_new_tokens, options.draws, options.draw_temperature, step.common.seed
-        )
-        items = [[step.catalogue[item] for item in lists[case.user_id]] for case in cases]
-        weights = recommending.weigh(recommender, asked, items, [of[0] for of in replies], model.task)
-        for artifact, table in zip(part.outputs, recommending.tables(cases, lists, weights, replies)):
-            part.write(artifact, table)
+        tables = recommending.ranked(part, recommender, cases, lists, model.task, options)
+        for path, table in zip(part.outputs, tables):
+            part.write(path, table)
         part.summary(len(cases), len(cases), model=model.name, prompts_shortened=recommender.shortened)
 
 

@@ -7,6 +7,7 @@ from reason4rec.data.sequences import ITEM_COLUMNS, SEQUENCE_COLUMNS
 from reason4rec.run.files import Artifact, adapter
 
 FOLDER = "twice_rec"
+RANK_COLUMNS = ("user_id", "item_id", "log_likelihood", "tokens")
 CASE_COLUMNS = ("user_id", "split", "item_id")
 
 SEQUENCES = Artifact(f"{FOLDER}/sequences.pkl", SEQUENCE_COLUMNS)
@@ -33,7 +34,7 @@ VALID_METRICS = replace(METRICS, path=f"results/{FOLDER}_metrics_valid.json")
 
 def ranked(model: str, split: str) -> Artifact:
     """The candidates of a split's cases as a model weighs them: the log-probability and the tokens of each."""
-    return Artifact(f"{RANKED.path}/{model}_{split}.pkl", ("user_id", "item_id", "log_likelihood", "tokens"))
+    return Artifact(f"{RANKED.path}/{model}_{split}.pkl", RANK_COLUMNS)
 
 
 def written(model: str, split: str) -> Artifact:

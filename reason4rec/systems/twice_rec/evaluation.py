@@ -104,15 +104,19 @@ def weighed(frame: pd.DataFrame, on: Judged, scored: str, where: str) -> np.ndar
 
 
 def top_of(name: str, scores: np.ndarray, on: Judged, seed: int) -> dict:
-    """How popular the candidate is that a model ranks first: its mean place among the counts of its list, 0 to 1.
+    """The mean of `places_of_first` of a model, with its interval."""
+    return {"model": name} | statistics.mean(places_of_first(scores, on), on.users, seed)
 
-    1 is the most often chosen candidate of each list, 0.5 what chance gives. Ties at the top count alike.
+
+def places_of_first(scores: np.ndarray, on: Judged) -> np.ndarray:
+    """(cases,) how popular the candidate is that a model ranks first: its place by counts in its list, 0 to 1.
+
+    1 is the most often chosen candidate of the list, and chance gives 0.5. Ties at the top count alike.
     """
     places = pd.DataFrame(on.scores.counts).rank(axis=1, method="average").to_numpy() - 1
     places /= scores.shape[1] - 1
     first = scores == scores.max(axis=1, keepdims=True)
-    of_first = (places * first).sum(axis=1) / first.sum(axis=1)
-    return {"model": name} | statistics.mean(of_first, on.users, seed)
+    return (places * first).sum(axis=1) / first.sum(axis=1)
 
 
 def named_by(step: "RecommenderStep", name: str, split: str, on: Judged) -> dict:

@@ -165,3 +165,13 @@ class CaseStudy(Options):
     """page of case studies"""
 
     rows: Positive = option(60, "cases on the page, at most")
+
+
+@dataclass(frozen=True)
+class Comparison(Options):
+    """the comparison of rewards"""
+
+    rewards: tuple[Literal["mended", "faithful", "match"], ...] = option(
+        ("match", "faithful", "mended"), "which are compared"
+    )
+    seeds: tuple[int, ...] = option((42, 43, 44), "of the trainings; our decision")

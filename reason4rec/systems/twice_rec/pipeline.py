@@ -131,6 +131,16 @@ STEPS = (
         reads_with=evaluated,
         writes_with=metrics_of,
     ),
+    StepSpec(
+        "T/12",
+        "TWiCE_Rec/12_compare_rewards.py",
+        "what each reward teaches, over seeds",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES, a.SASREC, a.RECOMMENDER),
+        reads_if_there=(a.RANKED,),
+        writes=(a.COMPARISON,),
+        options=(o.Comparison, o.Evaluation, o.Reward, o.Reinforcement, o.Models, RunsOn, o.Prompts, Model),
+        runs=never,
+    ),
 )
 
 

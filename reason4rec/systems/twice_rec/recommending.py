@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reason4rec.llm.base import LanguageModel
     from reason4rec.llm.likelihood import LikelihoodReader
     from reason4rec.llm.prompt import Prompt
+    from reason4rec.systems.twice_rec.options import Models
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
 END = f"</{ITEM_ID}>"
@@ -113,6 +114,21 @@ def tables(
         columns=["user_id", "draw", "reply"],
     )
     return weighed, said
+
+
+def ranked(
+    step: "RecommenderStep",
+    model: "LanguageModel",
+    cases: Sequence[Case],
+    lists: Mapping[str, Sequence[str]],
+    task: str,
+    options: "Models",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a model writes on cases and how it weighs their candidates after that, as the two tables of `tables`."""
+    asked = step.prompts_of(cases, lists, task)
+    replies = write(model, asked, options.max_new_tokens, options.draws, options.draw_temperature, step.common.seed)
+    items = [[step.catalogue[item] for item in lists[case.user_id]] for case in cases]
+    return tables(cases, lists, weigh(model, asked, items, [of[0] for of in replies], task), replies)
 
 
 def trained(step: "RecommenderStep") -> list[Model]:

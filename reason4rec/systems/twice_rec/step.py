@@ -13,8 +13,8 @@ from reason4rec.errors import InputError
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.step import ModelStep
 from reason4rec.run.files import Artifact
-from reason4rec.systems.twice_rec import facts, prompts
-from reason4rec.systems.twice_rec.artifacts import CANDIDATES, ITEMS, METRICS, SEQUENCES, VALID_METRICS
+from reason4rec.systems.twice_rec import facts, prompts, tables
+from reason4rec.systems.twice_rec.artifacts import CANDIDATES, ITEMS, METRICS, RANK_COLUMNS, SEQUENCES, VALID_METRICS
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.options import Prompts, Split
 
@@ -52,6 +52,10 @@ class RecommenderStep(ModelStep):
     def candidates(self, split: str) -> Mapping[str, tuple[str, ...]]:
         """The list of each user in a split, in the order in which prompts show it."""
         return candidates.lists(self.read(CANDIDATES), split)
+
+    def read_file(self, path: Path) -> pd.DataFrame:
+        """The table of ranks in a file that is no artifact of the dataset; InputError if it cannot be used."""
+        return tables.read(path.parent, Artifact(path.name, RANK_COLUMNS))
 
     def prompts_of(self, cases: Sequence[Case], lists: Mapping[str, tuple[str, ...]], task: str) -> Sequence[Prompt]:
         """The prompt of a task for each case; InputError where a user has no list."""
