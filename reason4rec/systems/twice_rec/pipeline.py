@@ -1,6 +1,6 @@
 """The steps of TWiCE-Rec in one table; everything that has to know them asks here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from reason4rec.data.catalog import DEMO
 from reason4rec.llm.options import Batch, Model, Teacher
@@ -38,6 +38,23 @@ def evaluated(step: RecommenderStep) -> Sequence[Artifact]:
     """What the evaluation reads: what there is of the recommenders' files."""
     split = step[o.Split].split
     found = [a.ranked(name, split) for name in a.MODEL_NAMES] + [a.written(name, split) for name in a.MODEL_NAMES]
+    return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
+
+
+def checked(step: RecommenderStep) -> Sequence[Artifact]:
+    """What the checks of rationales read: the replies of the recommenders, and the teacher's rationales."""
+    found = [a.RATIONALES, *(a.written(name, "test") for name in a.MODEL_NAMES)]
+    return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
+
+
+def asks_a_judge(options: Resolved) -> Collection[type] | None:
+    """The groups of options that decide something: the teacher's only where it grades."""
+    return None if options[o.Quality].judge else (o.Quality,)
+
+
+def shown(step: RecommenderStep) -> Sequence[Artifact]:
+    """What a page of case studies reads: the ranks and replies that there are."""
+    found = [of(name, "test") for name in a.MODEL_NAMES for of in (a.ranked, a.written)]
     return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
 
 
@@ -130,6 +147,27 @@ STEPS = (
         options=(o.Evaluation, o.Split),
         reads_with=evaluated,
         writes_with=metrics_of,
+    ),
+    StepSpec(
+        "T/10",
+        "TWiCE_Rec/10_rationale_quality.py",
+        "check the rationales",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES),
+        reads_if_there=(a.RANKED, a.RATIONALES),
+        writes=(a.QUALITY,),
+        options=(o.Quality, o.Prompts, Teacher, Batch),
+        reads_with=checked,
+        uses=asks_a_judge,
+    ),
+    StepSpec(
+        "T/11",
+        "TWiCE_Rec/11_case_study.py",
+        "page of case studies",
+        reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES),
+        reads_if_there=(a.RANKED,),
+        writes=(a.CASE_STUDY,),
+        options=(o.CaseStudy,),
+        reads_with=shown,
     ),
     StepSpec(
         "T/12",
