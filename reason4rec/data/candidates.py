@@ -47,10 +47,11 @@ def draw(
                 f"user {user[:40]!r} chose {len(items)} of the {len(item_ids)} items of the catalogue, so that no "
                 f"{n - 1} others are left; ask for {len(item_ids) - len(items) + 1} candidates or fewer"
             )
-    counts = 1 + training_counts(chosen, len(item_ids)) if sampling == "popular" else np.ones(len(item_ids), dtype=int)
-    cumulative = np.cumsum(counts)
+    weights = np.ones(len(item_ids), dtype=int)
+    if sampling == "popular":
+        weights += training_counts(chosen, len(item_ids))
     drawn = [
-        _list(items[split - len(SPLITS)], items, cumulative, n, _generator(seed, name, user))
+        _list(items[split - len(SPLITS)], items, weights, n, _generator(seed, name, user))
         for split, name in enumerate(SPLITS)
         for user, items in zip(users, chosen)
     ]
@@ -81,7 +82,8 @@ def lists(candidates: pd.DataFrame, split: str) -> dict[str, tuple[str, ...]]:
 def check_candidates(candidates: pd.DataFrame, sequences: pd.DataFrame, where: str) -> None:
     """InputError unless each user has one list in each split, with the target once and none of the user's other items.
 
-    `sequences` are those of all the users, as `check_sequences` passes them. The message names file and row.
+    All lists are of the same length. `sequences` are those of all the users, as `check_sequences` passes them. The
+    message names file and row.
     """
     check_columns(candidates, CANDIDATE_COLUMNS, where)
     check_texts(candidates, ("user_id", "split", "item_id"), where)
@@ -96,6 +98,8 @@ def check_candidates(candidates: pd.DataFrame, sequences: pd.DataFrame, where: s
     of_list = ["user_id", "split"]
     _refuse(starts & candidates.duplicated(of_list), candidates, where, "begins another list of its user and split")
     _refuse(candidates.duplicated([*of_list, "item_id"]), candidates, where, "is in its list already")
+    uneven = np.repeat(lengths != lengths[0], lengths)
+    _refuse(uneven, candidates, where, f"is of a list that is not as long as the first one ({lengths[0]})")
     if starts.sum() < len(SPLITS) * len(given):
         there = candidates.loc[starts, of_list].groupby("split")["user_id"].agg(set)
         split, user = next((s, u) for s in SPLITS for u in given if u not in there.get(s, ()))
@@ -123,17 +127,16 @@ def _generator(seed: int, split: str, user: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16])))
 
 
-def _list(
-    target: int, chosen: np.ndarray, cumulative: np.ndarray, n: int, generator: np.random.Generator
-) -> np.ndarray:
-    """(n,) numbers of items from 1: the target and negatives that are drawn one after another, shuffled.
-
-    `cumulative` are the weights of the items up to each.
-    """
-    found = dict.fromkeys(chosen.tolist())
-    while len(found) < len(chosen) + n - 1:
+def _list(target: int, chosen: np.ndarray, weights: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
+    """(n,) numbers of items from 1: the target and negatives that are drawn one after another by weight, shuffled."""
+    left = weights.copy()
+    left[chosen - 1] = 0
+    negatives: list[int] = []
+    while len(negatives) < n - 1:
         # `random` alone: numpy keeps what it gives from version to version, but not what `choice` does.
-        places = np.searchsorted(cumulative, generator.random(n) * cumulative[-1], side="right")
-        found |= dict.fromkeys((places + 1).tolist())
-    negatives = list(found)[len(chosen) :][: n - 1]
-    return np.array([target, *negatives])[np.argsort(generator.random(n), kind="stable")]
+        cumulative = np.cumsum(left)
+        drawn = generator.random(n - 1 - len(negatives)) * cumulative[-1]
+        places = list(dict.fromkeys(np.searchsorted(cumulative, drawn, side="right").tolist()))
+        negatives += places
+        left[places] = 0
+    return np.array([target - 1, *negatives])[np.argsort(generator.random(n), kind="stable")] + 1
