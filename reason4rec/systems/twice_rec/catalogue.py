@@ -10,10 +10,10 @@ from functools import cached_property
 
 import pandas as pd
 
+from reason4rec.data.sequences import ITEM_COLUMNS
 from reason4rec.errors import InputError
 from reason4rec.systems.twice_rec.replies import ANY_TAG
 
-COLUMNS = ("item_id", "title", "description", "details")
 ELLIPSES = ("…", "...")
 
 
@@ -37,10 +37,10 @@ class Catalogue:
     """
 
     def __init__(self, items: pd.DataFrame):
-        if missing := [name for name in COLUMNS if name not in items]:
-            raise InputError(f"catalogue: no column {missing[0]}; it needs {', '.join(COLUMNS)}")
+        if missing := [name for name in ITEM_COLUMNS if name not in items]:
+            raise InputError(f"catalogue: no column {missing[0]}; it needs {', '.join(ITEM_COLUMNS)}")
         self._items: dict[str, Item] = {}
-        columns = ([_text(value) for value in items[name]] for name in COLUMNS)
+        columns = ([_text(value) for value in items[name]] for name in ITEM_COLUMNS)
         for row, (item_id, title, description, details) in enumerate(zip(*columns)):
             if item_id.split() != [item_id] or ANY_TAG.search(item_id):
                 raise InputError(

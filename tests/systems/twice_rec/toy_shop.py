@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from reason4rec.data.sequences import Case, Event
-from reason4rec.systems.twice_rec.catalogue import COLUMNS, Catalogue
+from reason4rec.data.sequences import ITEM_COLUMNS, Case, Event
+from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.rewards import Evidence
 
 ITEMS = (
@@ -22,7 +22,7 @@ CASE = Case("U1", HISTORY, Event("B4", 4.0, "Good ones."))
 
 def catalogue(*rows: Sequence[str]) -> Catalogue:
     """A catalogue of rows of the columns, of which the last ones may be left out."""
-    return Catalogue(pd.DataFrame([(*row, *[""] * (4 - len(row))) for row in rows], columns=COLUMNS))
+    return Catalogue(pd.DataFrame([(*row, *[""] * (4 - len(row))) for row in rows], columns=ITEM_COLUMNS))
 
 
 def shop() -> Catalogue:
