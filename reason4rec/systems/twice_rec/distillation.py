@@ -10,12 +10,11 @@ from reason4rec.data.sequences import Case
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.systems.twice_rec import prompts
 from reason4rec.systems.twice_rec.options import Prompts, RationaleTargets
-from reason4rec.systems.twice_rec.replies import rationale_of
+from reason4rec.systems.twice_rec.replies import NOT_IN_FORM, rationale_of
 
 if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
-NOT_IN_FORM = "not in the form"
 TEMPERATURE = 0.0  # our decision: one rationale for each case
 
 

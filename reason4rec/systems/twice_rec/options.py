@@ -101,8 +101,8 @@ class Reward(Options):
         "mended: needs the id in the list and its own title, confidence among the candidates; faithful: as in the "
         "released code; match: whether the item is right, without the collaborative model",
     )
-    confidence: Literal["list_softmax", "debiased"] = option(
-        "list_softmax", "of the mended reward: a softmax over the candidates, or the logit less the item's mean"
+    confidence: Literal["debiased", "list_softmax"] = option(
+        "debiased", "of the mended reward: the logit less the item's mean, or a softmax over the candidates"
     )
     lam: Number = option(3.0, "weight of the confidence where the item is right")  # released code
     tau: Number | None = option(

@@ -13,6 +13,7 @@ from reason4rec.llm.answers import answer_of
 from reason4rec.systems.twice_rec.hindsight import hindsight, weak_link
 
 THINK, TITLE, ITEM_ID, INFO = "think", "item_nm", "item_id", "item_info"
+NOT_IN_FORM = "not in the form"  # why a teacher's reply is refused that has another
 ANY_TAG = re.compile(r"</?[A-Za-z0-9_]+>")  # released code
 FEWEST_WORDS, MOST_WORDS = 10, 200  # of a rationale; those of the released data have 120 to 186
 
@@ -97,7 +98,7 @@ def rationale_of(reply: str) -> Rationale:
     said, _, last = text.rpartition("\n")
     label, verdict = _RATIONALE.match(text), _VERDICT.fullmatch(last)
     if not label or not verdict:
-        return Rationale("", False, "not in the form")
+        return Rationale("", False, NOT_IN_FORM)
     rationale = " ".join(said[label.end() :].split())
     if verdict[1].lower() == "no":
         return Rationale(rationale, False, "")
