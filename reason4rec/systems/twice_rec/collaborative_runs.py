@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,11 +24,22 @@ if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.sasrec import SasRec
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
+LEAST_BATCHES = 28  # of an epoch
+
 
 def recipe_of(step: "RecommenderStep") -> Recipe:
-    """How the model is trained."""
-    options = step[Collaborative]
-    return Recipe(epochs=options.epochs_most, loss=options.sasrec_loss)
+    """How the model is trained: on few users in smaller batches and with more patience, since an epoch has few steps.
+
+    Else it ends on the plateau where it has learned the popularity of the items and nothing more (seen on the demo).
+    """
+    options, recipe = step[Collaborative], Recipe()
+    recipe = replace(recipe, epochs=options.epochs_most, loss=options.sasrec_loss)
+    users = step.sequences["user_id"].nunique()
+    if users >= LEAST_BATCHES * recipe.batch:
+        return recipe
+    while recipe.batch > 1 and users < LEAST_BATCHES * recipe.batch:
+        recipe = replace(recipe, batch=recipe.batch // 2)
+    return replace(recipe, patience=2 * recipe.patience)
 
 
 def settings(step: "RecommenderStep") -> Mapping[str, object]:
