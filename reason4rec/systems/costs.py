@@ -120,6 +120,8 @@ class Costs:
                 f"GPU hours are those of one {rates['card']}, {rates['origin']} on {rates['date']} (rates.json)"
                 + (": nothing was measured on a GPU with this code." if rates["origin"] == "assumed" else ".")
             )
+            if self.work.shape.multiplied < rates["parameters"]:
+                found.append("Rates are scaled by the size of the base; a small one gains less than that in truth.")
         return found
 
     def priced(self, teacher: Line | None) -> list[str]:

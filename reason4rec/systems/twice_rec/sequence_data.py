@@ -40,13 +40,17 @@ def read(step: "RecommenderStep") -> tuple[pd.DataFrame, pd.DataFrame]:
         sequences, items = of.read_ready(given.sequences, given.items)
     else:
         reviews = pd.concat([schema.read(step.folder, split) for split in (TRAIN, VALID, TEST)], ignore_index=True)
-        sequences = of.from_reviews(reviews, given.least_rating, given.shortest, given.longest)
-        titles = reviews.drop_duplicates("item_id")[["item_id", "title"]]
         texts = metadata.texts_of_items(step.path(sources[3])) if len(sources) > 3 else None
-        items = _described(titles, texts)
+        sequences, items = made_of(reviews, texts, given)
     of.check_items(items, "items")
     of.check_sequences(sequences, "sequences", set(items["item_id"]))
     return sequences, items
+
+
+def made_of(reviews: pd.DataFrame, texts: pd.DataFrame | None, options: Sequences) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The sequences and the items of reviews of all splits; `texts` has descriptions of items, where there are any."""
+    sequences = of.from_reviews(reviews, options.least_rating, options.shortest, options.longest)
+    return sequences, _described(reviews.drop_duplicates("item_id")[["item_id", "title"]], texts)
 
 
 def _described(titles: pd.DataFrame, texts: pd.DataFrame | None) -> pd.DataFrame:

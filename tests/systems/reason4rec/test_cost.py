@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, complaint, files_in, put_toy_dataset, run_script, serving
+from helpers import ROOT, Planned, complaint, files_in, put_toy_dataset, run_script, serving
 
 from reason4rec.data import schema
 from reason4rec.data.history import HistoryIndex
@@ -15,43 +15,19 @@ from reason4rec.demo import rules, stand_in
 from reason4rec.errors import InputError
 from reason4rec.llm import shape
 from reason4rec.llm.usage import PRICES
-from reason4rec.run import __main__ as run
-from reason4rec.run import cost, files
+from reason4rec.run import files
 from reason4rec.systems import costs
 from reason4rec.systems.reason4rec import artifacts
 from reason4rec.systems.reason4rec import facts as facts_module
 from reason4rec.systems.reason4rec.experts import EXPERTS
-from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.training import gpu_memory
 
 BASE = "reason4rec/demo/base"
 
 
-class Planned:
-    """A dry run of some steps: the lines, and what they were counted with."""
-
-    def __init__(self, words):
-        words = ["--system", "reason4rec", *words]
-        given, command = run.parse(PIPELINE, words)
-        steps = run.selected(PIPELINE, given)
-        self.survey = cost.Survey(PIPELINE, steps, lambda step: run.handed_on(PIPELINE, step, command, given))
-        self.plan = PIPELINE.plan(self.survey)
-        self.assumed = self.plan.assumed
-
-    def lines(self):
-        return cost.lines(self.survey, self.plan)
-
-    @property
-    def notes(self):
-        return self.survey.notes + self.plan.notes
-
-    def text(self):
-        return cost.as_text(self.survey, self.plan)
-
-
 def plan_of(root, *words, dataset="Demo_data"):
     places = ["--data_root", str(root / "data"), "--checkpoint_root", str(root / "checkpoints")]
-    return Planned(["--dataset", dataset, *places, *words])
+    return Planned("reason4rec", ["--dataset", dataset, *places, *words])
 
 
 def by_step(plan):
