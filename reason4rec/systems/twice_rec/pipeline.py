@@ -80,6 +80,7 @@ STEPS = (
         writes=(a.SEQUENCES, a.ITEMS, a.DATA_CARD),
         options=(o.Sequences,),
         reads_with=sequence_data.reads,
+        not_handed_on=("limit",),  # all sequences are made, also for a trial
         estimate=rows(lambda work: work.n_users),
     ),
     StepSpec(
@@ -128,6 +129,7 @@ STEPS = (
         reads=(a.INSTRUCT_ROWS,),
         writes=(a.RECOMMENDER,),
         options=(Training, Execution),
+        defaults={"max_length": train.MAX_LENGTH},
         settings=train.settings,
         adapter="Recommender",
         not_handed_on=("limit",),  # there it would be rows, and not users

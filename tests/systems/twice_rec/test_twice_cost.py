@@ -110,6 +110,9 @@ def test_rows_and_tokens_are_counted_as_the_steps_then_make_them(toy, monkeypatc
     assert by_step(after)["T/6"].tokens_in == pytest.approx(epochs * tokens, rel=0.05)
     assert "share of rationales that are kept" not in after.assumed
 
+    # A trial of a few users once made all sequences anew.
+    assert by_step(plan_of(toy, "--to", "T/2", "--limit", "5"))["T/1"].by == "done"
+
     changed = plan_of(toy, "--to", "T/6", "--n_candidates", "8")
     assert [line.by for line in changed.lines()] == ["done", "CPU", "CPU", "done", "CPU", "model"]
     assert "T/2 is done again: n_candidates changed" in changed.notes
@@ -133,3 +136,12 @@ def test_a_judge_is_asked_about_each_rationale_of_a_recommender(tmp_path):
     judged = [line for line in plan_of(tmp_path, "--judge", dataset="Grocery").lines() if line.step == "T/10"]
     assert [line.by for line in judged] == ["CPU", "teacher"]
     assert judged[1].requests == 2 * 11_334
+
+
+def test_most_rows_with_thirty_candidates_lost_their_histories_to_fit(tmp_path):
+    plain = plan_of(tmp_path, dataset="Grocery")
+    plain.lines()
+    assert not [note for note in plain.notes if "lose history" in note]
+    short = plan_of(tmp_path, "--max_length", "4096", dataset="Grocery")
+    short.lines()
+    assert "T/6: 77% of the rows lose history to fit 4,096 tokens" in short.notes
