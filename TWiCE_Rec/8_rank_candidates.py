@@ -21,7 +21,7 @@ from reason4rec.systems.twice_rec.step import RecommenderStep
 
 def run(step: RecommenderStep) -> None:
     split, options = step[Split].split, step[Models]
-    cases, lists = step.cases(split), step.candidates(split)
+    cases, lists = step.judged_cases(split), step.candidates(split)
     for model in ranking_runs.models(step):
         part = ranking_runs.part_of(step, model)
         if part.done():

@@ -80,20 +80,16 @@ def from_reviews(
 def read_ready(sequences: Path, items: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tables with SEQUENCE_COLUMNS and ITEM_COLUMNS from ready files, lines of JSON as they are or packed.
 
-    A line of `sequences` is `{"user", "items": [...]}`, oldest item first, and one of `items` is `{"item_id", "asin",
-    "title", "description", "details"}`; ids are texts or whole numbers. The `item_id` of both tables is the asin,
-    which is unique where titles are not. There are no ratings and reviews. InputError names file, line and fault.
+    A line of `sequences` is `{"user", "items": [...]}`, oldest item first, with `ratings` (1 to 5) and `reviews` of
+    the same length where they are known, and one of `items` is `{"item_id", "asin", "title", "description",
+    "details"}`; ids are texts or whole numbers. The `item_id` of both tables is the asin, which is unique where titles
+    are not. InputError names file, line and fault.
     """
     catalogue, asin_of = _read_items(items)
     read = _read_sequences(sequences, asin_of, packing.name_of(items))
-    lengths = [len(chosen) for chosen in read.values()]
     frame = pd.DataFrame(
-        {
-            "user_id": np.repeat(np.array(list(read), dtype=object), lengths),
-            "item_id": [item for chosen in read.values() for item in chosen],
-            "ratings": np.nan,
-            "reviews": "",
-        }
+        [(user, *one) for user, chosen in read.items() for one in chosen],
+        columns=["user_id", "item_id", "ratings", "reviews"],
     )
     return _table(frame), catalogue
 
@@ -224,9 +220,9 @@ def _read_items(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     return pd.DataFrame(rows, columns=list(ITEM_COLUMNS), dtype="str"), asin_of
 
 
-def _read_sequences(path: Path, asin_of: dict[str, str], catalogue: str) -> dict[str, list[str]]:
-    """The asins of each user's items, oldest first."""
-    found: dict[str, list[str]] = {}
+def _read_sequences(path: Path, asin_of: dict[str, str], catalogue: str) -> dict[str, list[tuple[str, float, str]]]:
+    """The asin, rating (NaN where unknown) and review of each user's items, oldest first."""
+    found: dict[str, list[tuple[str, float, str]]] = {}
     for where, record in _records(path):
         user = _key(record.get("user"))
         if user is None:
@@ -238,14 +234,31 @@ def _read_sequences(path: Path, asin_of: dict[str, str], catalogue: str) -> dict
             raise InputError(f"{where}: no items, which are a list of ids; add it")
         if len(items) < SHORTEST:
             raise InputError(f"{where}: {len(items)} items, and {SHORTEST} are needed; leave such users out")
-        found[user] = chosen = [asin_of.get(_key(item)) for item in items]
+        chosen = [asin_of.get(_key(item)) for item in items]
         if None in chosen:
             item = items[chosen.index(None)]
             raise InputError(f"{where}: item {_shown(item)} is not in {catalogue}; add it there")
         if len(set(chosen)) < len(chosen):
             again = next(item for k, item in enumerate(items) if chosen[k] in chosen[:k])
             raise InputError(f"{where}: item {_shown(again)} is there twice; leave one of them out")
+        found[user] = list(zip(chosen, *_said(record, len(items), where)))
     return found
+
+
+def _said(record: dict, length: int, where: str) -> tuple[list[float], list[str]]:
+    """The ratings and reviews of a sequence, NaN and empty where it has none."""
+    ratings, reviews = (record.get(name) or [None] * length for name in ("ratings", "reviews"))
+    for name, given in (("ratings", ratings), ("reviews", reviews)):
+        if not isinstance(given, list) or len(given) != length:
+            raise InputError(f"{where}: {name} are no list of {length}, one for each item; mend it or leave it out")
+    for rating in ratings:
+        known = isinstance(rating, (int, float)) and not isinstance(rating, bool)
+        if rating is not None and not (known and 1 <= rating <= 5):
+            raise InputError(f"{where}: rating {_shown(rating)} is no number of 1 to 5; mend it or leave it out")
+    for review in reviews:
+        if review is not None and not isinstance(review, str):
+            raise InputError(f"{where}: review {_shown(review)} is no text; mend it or leave it out")
+    return [np.nan if one is None else float(one) for one in ratings], [one or "" for one in reviews]
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict]]:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 USERS, ITEMS = 480, 160  # of the demo
+CHOOSING_USERS = 900  # of the demo of sequences
+TASTE, RENOWN = 1.5, 0.9
 ASPECTS = (
     "melody",
     "chorus",
@@ -235,6 +237,33 @@ def raw_records(n_users: int, n_items: int, seed: int) -> tuple[list[dict], list
         {"asin": items[item], "title": world.titles[item], "description": describe(world, item)}
         for item in range(n_items)
     ]
+
+
+def chosen_records(n_users: int, n_items: int, seed: int) -> tuple[list[dict], list[dict]]:
+    """Sequences of what users chose, and the items, as records that `data.sequences.read_ready` reads.
+
+    Here users choose by their taste and by how known an item is, 7 to 12 items each: a choice has a chance in
+    proportion to exp(TASTE for each wanted aspect that the item does well, less that for each that it does badly, plus
+    the item's renown). So a count of the items says something about the next choice, and a user's history says more.
+    """
+    rng = np.random.default_rng(seed)
+    world = make_world(n_users, n_items, rng)
+    renown = rng.normal(0, RENOWN, n_items)
+    likes = np.array([[len(set(wanted) & set(strong)) for strong in world.strong] for wanted in world.wanted])
+    dislikes = np.array([[len(set(wanted) & set(weak)) for weak in world.weak] for wanted in world.wanted])
+    drawn = TASTE * (likes - dislikes) + renown + rng.gumbel(size=(n_users, n_items))
+    sequences = []
+    for user in range(n_users):
+        most = min(12, 7 + int(rng.poisson(1.5)))
+        chosen = rng.permutation(np.argsort(-drawn[user], kind="stable")[:most])
+        ratings = [rate(world, user, int(item), rng) for item in chosen]
+        texts = [write_review(world, user, int(item), rating, rng) for item, rating in zip(chosen, ratings)]
+        sequences.append({"user": f"U{user:04d}", "items": chosen.tolist(), "ratings": ratings, "reviews": texts})
+    items = [
+        {"item_id": item, "asin": f"B{item:03d}", "title": world.titles[item], "description": describe(world, item)}
+        for item in range(n_items)
+    ]
+    return sequences, [item | {"details": ""} for item in items]
 
 
 def describe(world: World, item: int) -> str:

@@ -76,10 +76,12 @@ class LanguageModel(Protocol):
         seed: int = 0,
         what: str = "generating",
         finish: Finish | None = None,
+        thoughts: bool = False,
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn at a temperature.
 
         A reply is cut where it repeats itself, or goes on where `finish` says that it is finished, and counted.
+        Thoughts between marks such as <think> are left out of it, unless `thoughts` says that they belong to it.
         """
         ...
 

@@ -54,6 +54,7 @@ class LocalModel(LikelihoodReader):
         seed: int = 0,
         what: str = "generating",
         finish: Finish | None = None,
+        thoughts: bool = False,
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn at a temperature with a seed of each prompt's own.
 
@@ -76,7 +77,8 @@ class LocalModel(LikelihoodReader):
             check(self.tokenizer, prompt, self.max_length - max_new_tokens)
         settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, **finish_name(finish)}
         texts = self._answers(len(prompts), rows_of, settings, what, batches, are_texts=True)
-        return list(map(answer_of, kept(texts, finish, self.stopped)))
+        whole = kept(texts, finish, self.stopped)
+        return [text.strip() for text in whole] if thoughts else list(map(answer_of, whole))
 
     def _replies(
         self,

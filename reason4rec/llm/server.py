@@ -60,6 +60,7 @@ class ServedModel(ServedPrompts):
         seed: int = 0,
         what: str = "generating",
         finish: Finish | None = None,
+        thoughts: bool = False,
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
         options, of_template = {"max_tokens": max_new_tokens, "temperature": temperature}, self._of_template()
@@ -80,7 +81,8 @@ class ServedModel(ServedPrompts):
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         # Kept as the server wrote it, cut where a model in this process is stopped.
         replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
-        return list(map(answer_of, kept(replies, finish, self.stopped)))
+        whole = kept(replies, finish, self.stopped)
+        return [text.strip() for text in whole] if thoughts else list(map(answer_of, whole))
 
     def choice_probabilities(
         self,

@@ -14,15 +14,15 @@ from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import facts
 
 
-def is_demo(options: Resolved) -> bool:
+def is_demo(options: Resolved, name: str = facts.DEMO) -> bool:
     """Whether the options name the demo's dataset."""
-    return options[Common].dataset == facts.DEMO
+    return options[Common].dataset == name
 
 
 @contextmanager
-def demo_teacher(options: Resolved) -> Iterator[Mapping[str, str]]:
+def demo_teacher(options: Resolved, name: str = facts.DEMO) -> Iterator[Mapping[str, str]]:
     """For the demo, its stand-in for the teacher runs as a server on this machine; the variables that name it."""
-    if not is_demo(options):
+    if not is_demo(options, name):
         yield {}
         return
     command = [sys.executable, "-u", "-m", "reason4rec.demo.stand_in", "--port", "0"]

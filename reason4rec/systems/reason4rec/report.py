@@ -10,20 +10,13 @@ No number is typed into those tables: what nobody has run says so. `NAME` is `re
 """
 
 import argparse
-import datetime
-import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
-from reason4rec.run import markdown
+from reason4rec.run import markdown, published
 from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, check_clone, own
-from reason4rec.run.records import read_record, versions
 from reason4rec.run.step import guarded
 from reason4rec.systems.reason4rec import diagnosis
 from reason4rec.systems.reason4rec.ablations import by_rule
@@ -42,7 +35,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKS = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 STEPS = re.compile(r"(<!-- steps -->\n).*?(<!-- /steps -->)", re.DOTALL)
 OTHERS = (EFFORTS, REASON_QUALITY, DIAGNOSIS)
-NOT_RUN, OURS, RUN = "not run", "Reason4Rec", "run.json"
+NOT_RUN, OURS = "not run", "Reason4Rec"
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -75,13 +68,7 @@ def publish(folder: Path, name: str, minutes: float | None) -> None:
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
     if METRICS in found:
         ratings.read(folder / METRICS.path)
-    (FOLDER / name).mkdir(parents=True, exist_ok=True)
-    for artifact in found:
-        shutil.copyfile(folder / artifact.path, FOLDER / name / Path(artifact.path).name)
-    record = read_record(folder / found[0].path)
-    inputs = {"sha256": record["made_from"]["inputs"]} if record else {}
-    about = {"date": str(datetime.date.today()), "commit": _commit(), "gpu": _gpu(), "minutes": minutes}
-    write_text(FOLDER / name / RUN, json.dumps(about | {"versions": versions()} | inputs, indent=1) + "\n")
+    published.publish([folder / one.path for one in found], FOLDER / name, minutes)
 
 
 def with_tables(text: str) -> str:
@@ -120,7 +107,7 @@ def _place(artifact: Artifact) -> str:
 def reported() -> str:
     """What others report, beside what we measured on the warm test rows, which are as many as the paper's."""
     rows = []
-    for row in _read(FOLDER / "reported.json"):
+    for row in published.read(FOLDER / "reported.json"):
         ours = _measured(row["dataset"]) if row["model"].startswith(OURS) else None
         known = [row["model"], row["dataset"], _number(row["mae"]), _number(row["rmse"]), row["source"]]
         rows.append([*known, *(ours or [NOT_RUN, *["-"] * 6])])
@@ -134,7 +121,7 @@ def models(dataset: str) -> str:
     """The models of a published dataset: errors with 95% intervals on all and on warm rows, seeds, seconds, memory."""
     folder = FOLDER / dataset
     rows = {(row["model"], row["rows"]): row for row in ratings.read(folder / METRICS.path.split("/")[1])["table"]}
-    efforts = _read(folder / "efforts.json") if (folder / "efforts.json").exists() else []
+    efforts = published.read(folder / "efforts.json") if (folder / "efforts.json").exists() else []
     lines = []
     for model in dict.fromkeys(model for model, _ in rows):
         errors = [_interval(rows.get((model, group)), name) for group in ("all", "warm") for name in ("mae", "rmse")]
@@ -164,7 +151,7 @@ def models(dataset: str) -> str:
 def ablations(dataset: str) -> str:
     """The variants of a published run: accepted reasons, errors, and the difference to the full run on all rows."""
     lines = []
-    for row in by_rule(_read(FOLDER / dataset / Path(ABLATIONS.path).name)):
+    for row in by_rule(published.read(FOLDER / dataset / Path(ABLATIONS.path).name)):
         paired = row["paired"]
         difference = ["-", "-"]
         if paired:
@@ -180,14 +167,14 @@ def ablations(dataset: str) -> str:
 
 def diagnosed(dataset: str) -> str:
     """The diagnosis of a published run: what each step makes of its own text, against what the comparison makes."""
-    header, *rows = diagnosis.cells(diagnosis.verdicts(_read(FOLDER / dataset / Path(DIAGNOSIS.path).name)))
+    header, *rows = diagnosis.cells(diagnosis.verdicts(published.read(FOLDER / dataset / Path(DIAGNOSIS.path).name)))
     return markdown.table(header, rows)
 
 
 def summaries(dataset: str) -> str:
     """The scores of summaries of a published run, each beside its chance level."""
     lines = []
-    for row in _read(FOLDER / dataset / Path(SUMMARY_QUALITY.path).name)["table"]:
+    for row in published.read(FOLDER / dataset / Path(SUMMARY_QUALITY.path).name)["table"]:
         value, chance = (
             "-" if row.get(name) is None else f"{row[name]:.3f} [{row[low]:.3f}, {row[high]:.3f}]"
             for name, low, high in (("value", "low", "high"), ("chance", "chance_low", "chance_high"))
@@ -205,7 +192,7 @@ def _measured(dataset: str) -> list | None:
     rows = [row for row in ratings.read(path)["table"] if row["model"] == OURS and row["rows"] == "warm"]
     if not rows:
         return None
-    about = _read(path.with_name(RUN))
+    about = published.read(path.with_name(published.RUN))
     errors = [_interval(rows[0], name) for name in ("mae", "rmse")]
     return [*errors, "-", rows[0]["seeds"], about["gpu"], about["minutes"] or "-", about["commit"]]
 
@@ -219,28 +206,6 @@ def _interval(row: dict | None, name: str) -> str:
 
 def _number(value: float | None) -> str:
     return "not known" if value is None else f"{value:.4f}"
-
-
-def _read(path: Path) -> list | dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); publish the dataset again") from error
-
-
-def _commit() -> str:
-    """The commit of the code, with a star where the code differs from it."""
-    try:
-        words = ["git", "describe", "--always", "--dirty=*", "--abbrev=7", "--exclude=*"]
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _gpu() -> str:
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"none ({os.cpu_count()} CPU cores)"
 
 
 def main() -> None:

@@ -10,6 +10,8 @@ FOLDER = "twice_rec"
 RANK_COLUMNS = ("user_id", "item_id", "log_likelihood", "tokens")
 CASE_COLUMNS = ("user_id", "split", "item_id")
 
+DEMO_SEQUENCES = Artifact("raw/sequences_Demo.jsonl.gz")
+DEMO_ITEMS = Artifact("raw/items_Demo.jsonl.gz")
 SEQUENCES = Artifact(f"{FOLDER}/sequences.pkl", SEQUENCE_COLUMNS)
 ITEMS = Artifact(f"{FOLDER}/items.pkl", ITEM_COLUMNS)
 DATA_CARD = Artifact(f"{FOLDER}/data_card.json")

@@ -10,26 +10,23 @@ import numpy as np
 import pandas as pd
 
 from reason4rec.data.sequences import Case, cases, numbered
-from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking
 from reason4rec.llm.base import resolve_device
 from reason4rec.run import files, markdown
 from reason4rec.run.records import write_record
 from reason4rec.systems.twice_rec import collaborative
-from reason4rec.systems.twice_rec.artifacts import SASREC
+from reason4rec.systems.twice_rec.artifacts import FOLDER, SASREC
 from reason4rec.systems.twice_rec.options import Collaborative
+from reason4rec.systems.twice_rec.popularity import gate, popularity
+from reason4rec.systems.twice_rec.sasrec_recipe import Recipe
 
 if TYPE_CHECKING:
-    from reason4rec.systems.twice_rec.sasrec import Recipe, SasRec
+    from reason4rec.systems.twice_rec.sasrec import SasRec
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
-JUDGED_BY = ("HR@10", "NDCG@10")
 
-
-def recipe_of(step: "RecommenderStep") -> "Recipe":
+def recipe_of(step: "RecommenderStep") -> Recipe:
     """How the model is trained."""
-    from reason4rec.systems.twice_rec.sasrec import Recipe
-
     options = step[Collaborative]
     return Recipe(epochs=options.epochs_most, loss=options.sasrec_loss)
 
@@ -44,21 +41,22 @@ def train(step: "RecommenderStep") -> "tuple[SasRec, dict, np.ndarray]":
 
     InputError where it does not beat that count on the validation.
     """
-    from reason4rec.systems.twice_rec import sasrec
+    from reason4rec.systems.twice_rec import sasrec, sasrec_training
 
     item_ids = [item.item_id for item in step.catalogue]
     whole = numbered(step.sequences, item_ids)
     training = [one[:-2] for one in whole]
-    counts = sasrec.popularity(training, len(item_ids))
+    counts = popularity(training, len(item_ids))
     shown, targets = {}, {}
     for split in ("valid", "test"):
         lists, of_split = step.candidates(split), cases(step.sequences, split)
         place = {item: number for number, item in enumerate(item_ids, start=1)}
         shown[split] = np.array([[place[item] for item in lists[case.user_id]] for case in of_split])
         targets[split] = np.array([lists[case.user_id].index(case.target.item_id) for case in of_split])
-    model, curve = sasrec.train(
+    step.scratch = (files.staged_path(step.folder / FOLDER / "sasrec"),)
+    model, curve = sasrec_training.train(
         training,
-        (training, targets["valid"], shown["valid"]),
+        sasrec_training.Valid(training, np.array([one[-2] for one in whole]), shown["valid"]),
         len(item_ids),
         recipe_of(step),
         step.common.seed,
@@ -73,8 +71,7 @@ def train(step: "RecommenderStep") -> "tuple[SasRec, dict, np.ndarray]":
         }
         for split in shown
     }
-    if why := sasrec.gate(metrics["valid"]["SASRec"], metrics["valid"]["popularity"]):
-        raise InputError(f"{step.path(SASREC)}: {why}")
+    gate(metrics["valid"]["SASRec"], metrics["valid"]["popularity"])
     card = {
         "dataset": step.common.dataset,
         "users": len(whole),

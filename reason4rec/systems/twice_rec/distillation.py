@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from reason4rec.data.sequences import Case
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.systems.twice_rec import prompts
@@ -20,11 +18,7 @@ TEMPERATURE = 0.0  # our decision: one rationale for each case
 
 def targets(step: "RecommenderStep") -> list[Case]:
     """The training cases that get a rationale: all, or as many as are asked for, drawn at random."""
-    cases, wanted = step.cases("train"), step[RationaleTargets].rationale_targets
-    if wanted is None or wanted >= len(cases):
-        return cases
-    drawn = np.random.default_rng(step.common.seed).choice(len(cases), wanted, replace=False)
-    return [cases[k] for k in sorted(drawn)]
+    return step.drawn("train", step[RationaleTargets].rationale_targets)
 
 
 def prompts_of(step: "RecommenderStep", cases: Sequence[Case]) -> Sequence[Prompt]:

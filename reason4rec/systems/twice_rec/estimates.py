@@ -73,7 +73,7 @@ class Plan(Costs):
     def ranked(self, spec: StepSpec, name: str, models: int = 1) -> Line:
         """A line of a model that writes on each case and weighs its candidates; `models` are that many alike."""
         work, options, model = self.work, self.survey.step(spec.name)[Models], recommending.MODELS[name]
-        reply, n = work.reply(model.task), models * work.n_cases
+        reply, n = work.reply(model.task), models * work.n_judged
         prompt = work.recommending("test", model.task).clip(max=work.max_length - reply).mean()
         begun = reply - work.answer if model.task == RATIONALE_FIRST else 0.0
         read = n * ((2 + options.draws) * prompt + begun + work.n_candidates * work.answer)
@@ -140,10 +140,10 @@ def ranks(plan: Plan, spec: StepSpec) -> list[Line]:
 def quality(plan: Plan, spec: StepSpec) -> list[Line]:
     """The checks, which a CPU makes; with a judge a request for each rationale of a recommender."""
     work = plan.work
-    found = [Line(spec.name, spec.what, "CPU", work.n_cases)]
+    found = [Line(spec.name, spec.what, "CPU", work.n_judged)]
     if plan.survey.step(spec.name)[Quality].judge:
         writers = [name for name in plan.ranking() if recommending.MODELS[name].task == RATIONALE_FIRST]
-        n = len(writers) * work.n_cases
+        n = len(writers) * work.n_judged
         read = n * (work.teaching().mean() + work.rationale)
         found.append(plan.requested(spec, n, n, read, n * work.assume("tokens of a grade")))
     return found

@@ -45,7 +45,7 @@ class Judged:
 
 def judged(step: "RecommenderStep", split: str) -> Judged:
     """The cases of a split, with what all models are judged by."""
-    cases, lists = step.cases(split), step.candidates(split)
+    cases, lists = step.judged_cases(split), step.candidates(split)
     targets = np.array([lists[case.user_id].index(case.target.item_id) for case in cases])
     return Judged(cases, lists, targets, collaborative.of_cases(step.read(a.SCORES), split, cases, lists))
 

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, dataclass, field
 
-from reason4rec.data.catalog import DEMO
 from reason4rec.systems.reason4rec.facts import DEMO_BASE
 from reason4rec.systems.twice_rec.prompts import CUT, FIELDS
 
+DEMO_SEQUENCES = "Demo_sequences"
 GEMMA_3_1B = "google/gemma-3-1b-it"
 
 
@@ -14,16 +14,19 @@ class Dataset:
     """Facts about one dataset; those here are the paper's, or the released code's, for all of them.
 
     `n_candidates` are the items in a list, the target among them; `fields` what prompts show of an item beside its
-    title and id, up to `cut` characters of a text; `recipes` overrides training settings by adapter; `rl_steps` and
-    `rl_targets` are the steps of the training by a reward and the training cases it draws from. `released` counts the
-    users and items of data that is published with the paper.
+    title and id, up to `cut` characters of a text. `train_cases` and `rationale_targets` are the training cases that
+    are learned from and that get a rationale, `cases` those of a split that are judged (None: all). `rl_steps` and
+    `rl_targets` are the steps of the training by a reward and the training cases it draws from. `recipes` overrides
+    training settings by adapter. `released` counts the users and items of data that is published with the paper.
     """
 
     base_model: str = GEMMA_3_1B
     n_candidates: int = 30
     fields: tuple[str, ...] = FIELDS
     cut: int = CUT
+    train_cases: int | None = None
     rationale_targets: int | None = None
+    cases: int | None = None
     rl_steps: int = 200
     rl_targets: int = 1_700  # released code: 15% of Grocery's training cases
     completion_tokens: int = 300
@@ -32,16 +35,19 @@ class Dataset:
 
 
 KNOWN = {
-    # Short prompts and few steps, so that the demo fits in its minutes; our decisions.
-    DEMO: Dataset(
+    # Short prompts, few cases and few steps, so that the demo fits in its minutes; our decisions.
+    DEMO_SEQUENCES: Dataset(
         base_model=DEMO_BASE,
         n_candidates=10,
-        fields=("description", "review"),
-        cut=200,
+        fields=("description",),
+        cut=60,
+        train_cases=300,
+        rationale_targets=300,
+        cases=300,
         rl_steps=30,
-        rl_targets=150,
-        completion_tokens=120,
-        recipes={"Recommender": {"lr": 1e-3, "epochs": 6, "batch_size": 16, "warmup": 0.1}},
+        rl_targets=300,
+        completion_tokens=100,
+        recipes={"Recommender": {"lr": 2e-3, "epochs": 3, "batch_size": 16, "warmup": 0.1, "rank": 16, "alpha": 32}},
     ),
     "Grocery": Dataset(released={"users": 11_334, "items": 6_149}),
 }

@@ -37,7 +37,7 @@ def _described(step: "RecommenderStep") -> list[dict]:
 
 
 def _item_only(step: "RecommenderStep") -> list[dict]:
-    cases = step.cases("train")
+    cases = step.drawn("train", step[Tasks].train_cases)
     asked = step.prompts_of(cases, step.candidates("train"), ITEM_ONLY)
     answer = partial(prompts.answer, rationale=None)
     return [training_row(prompt, answer(step.catalogue[case.target.item_id])) for prompt, case in zip(asked, cases)]

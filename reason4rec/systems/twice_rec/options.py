@@ -90,6 +90,9 @@ class Tasks(Options):
     """the tasks that are learned"""
 
     tasks: tuple[Literal["describe", "item_only", "rationale_first"], ...] = option(TASKS, "some of the three tasks")
+    train_cases: Positive | None = option(
+        None, "training cases of item_only, drawn at random (default: all)", fact="train_cases"
+    )
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Split(Options):
     """the cases that are asked about"""
 
     split: Literal["test", "valid"] = option("test", "which: valid is for choosing settings")
+    cases: Positive | None = option(None, "how many, drawn at random (default: all)", fact="cases")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The steps of TWiCE-Rec in one table; everything that has to know them asks here."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
-from reason4rec.data.catalog import DEMO
 from reason4rec.data.sequences import SPLITS
 from reason4rec.llm.options import Batch, Model, Teacher
 from reason4rec.llm.usage import STAND_IN
@@ -33,6 +34,11 @@ from reason4rec.training.options import Execution, RunsOn, Training
 def never(options: Resolved) -> bool:
     """Whether a run of all steps has one that is run by hand: no."""
     return False
+
+
+def is_own_demo(options: Resolved) -> bool:
+    """Whether the options name the dataset of this system's demo."""
+    return is_demo(options, facts.DEMO_SEQUENCES)
 
 
 def trained_by(step: RecommenderStep) -> Sequence[Artifact]:
@@ -70,13 +76,22 @@ def shown(step: RecommenderStep) -> Sequence[Artifact]:
 
 
 STEPS = (
-    # The steps of 0_Data are those of Reason4Rec, since the reviews are the same.
-    *(REASON4REC[name] for name in ("0/1", "0/3", "0/2")),
+    # So that messages name the step that makes the splits.
+    replace(REASON4REC["0/2"], runs=never),
+    StepSpec(
+        "T/0",
+        "TWiCE_Rec/0_make_demo_sequences.py",
+        "sequences of the made-up world",
+        writes=(a.DEMO_SEQUENCES, a.DEMO_ITEMS),
+        defaults={"dataset": facts.DEMO_SEQUENCES},
+        runs=is_own_demo,
+        not_handed_on=("limit",),
+    ),
     StepSpec(
         "T/1",
         "TWiCE_Rec/1_sequences.py",
         "what each user chose, in order",
-        reads_if_there=REASON4REC["0/2"].writes,
+        reads_if_there=(*REASON4REC["0/2"].writes, a.DEMO_SEQUENCES, a.DEMO_ITEMS),
         writes=(a.SEQUENCES, a.ITEMS, a.DATA_CARD),
         options=(o.Sequences,),
         reads_with=sequence_data.reads,
@@ -169,7 +184,7 @@ STEPS = (
         options=(o.Evaluation, o.Split),
         reads_with=evaluated,
         writes_with=metrics_of,
-        estimate=rows(lambda work: work.n_cases),
+        estimate=rows(lambda work: work.n_judged),
     ),
     StepSpec(
         "T/10",
@@ -190,9 +205,9 @@ STEPS = (
         reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES),
         reads_if_there=(a.RANKED,),
         writes=(a.CASE_STUDY,),
-        options=(o.CaseStudy,),
+        options=(o.CaseStudy, o.Split),
         reads_with=shown,
-        estimate=rows(lambda work: work.n_cases),
+        estimate=rows(lambda work: work.n_judged),
     ),
     StepSpec(
         "T/12",
@@ -201,7 +216,7 @@ STEPS = (
         reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES, a.SASREC, a.RECOMMENDER),
         reads_if_there=(a.RANKED,),
         writes=(a.COMPARISON,),
-        options=(o.Comparison, o.Evaluation, o.Reward, o.Reinforcement, o.Models, RunsOn, o.Prompts, Model),
+        options=(o.Comparison, o.Evaluation, o.Split, o.Reward, o.Reinforcement, o.Models, RunsOn, o.Prompts, Model),
         runs=never,
         estimate=estimates.comparison,
     ),
@@ -211,12 +226,12 @@ STEPS = (
 def facts_of(options: Resolved) -> Mapping[str, object]:
     """The facts of the dataset by name; the demo has a teacher of its own."""
     found = facts.by_name(options[Common].dataset)
-    return found | ({"teacher_model": STAND_IN} if is_demo(options) else {})
+    return found | ({"teacher_model": STAND_IN} if is_own_demo(options) else {})
 
 
 def refused(options: Resolved) -> str:
     """Why a run with these options makes no sense, or nothing."""
-    if is_demo(options) and options.origins["teacher_model"] == "command line":
+    if is_own_demo(options) and options.origins["teacher_model"] == "command line":
         return "--teacher_model needs --dataset: the demo has its own teacher"
     return ""
 
@@ -228,8 +243,8 @@ PIPELINE = Pipeline(
     facts=facts_of,
     read=tables.read,
     step=RecommenderStep,
-    default=DEMO,
-    around=demo_teacher,
+    default=facts.DEMO_SEQUENCES,
+    around=partial(demo_teacher, name=facts.DEMO_SEQUENCES),
     refused=refused,
     closing=closing,
     plan=estimates.Plan,

@@ -39,6 +39,6 @@ def part_of(step: "RecommenderStep", model: recommending.Model) -> "RecommenderS
     return step.part(
         [a.SEQUENCES, a.ITEMS, a.CANDIDATES, adapter(model.adapter)],
         [a.ranked(model.name, split), a.written(model.name, split)],
-        {"task": model.task, "split": split} | step[Models].recorded(),
+        {"task": model.task, "split": split, "cases": step[Split].cases} | step[Models].recorded(),
         (Prompts, Model),
     )

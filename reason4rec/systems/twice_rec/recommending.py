@@ -56,9 +56,10 @@ def write(
     model: "LanguageModel", prompts: Sequence["Prompt"], most: int, draws: int, temperature: float, seed: int
 ) -> list[list[str]]:
     """The replies to each prompt: the greedy one, and then as many draws as are asked for."""
-    greedy = model.generate(prompts, max_new_tokens=most, finish=end_of_answer, what="recommending")
+    # The rationale stands between marks that else would be taken for a model's own thoughts.
+    greedy = model.generate(prompts, most, what="recommending", finish=end_of_answer, thoughts=True)
     drawn = [
-        model.generate(prompts, most, temperature, seed + draw, f"draw {draw}", end_of_answer)
+        model.generate(prompts, most, temperature, seed + draw, f"draw {draw}", end_of_answer, thoughts=True)
         for draw in range(1, draws + 1)
     ]
     return [list(of_prompt) for of_prompt in zip(greedy, *drawn)]

@@ -20,7 +20,7 @@ from reason4rec.run.options import Resolved
 from reason4rec.run.step import Common
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import evaluation, recommending, rl_train
-from reason4rec.systems.twice_rec.options import Comparison, Evaluation, Models, Prompts, Reward
+from reason4rec.systems.twice_rec.options import Comparison, Evaluation, Models, Prompts, Reward, Split
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def train_and_rank(step: "RecommenderStep", reward: str, seed: int) -> None:
         step.options,
         [a.SEQUENCES, a.ITEMS, a.CANDIDATES, folder],
         rank_files(step, reward, seed),
-        {"task": RATIONALE_FIRST, "split": "test"} | step[Models].recorded(),
+        {"task": RATIONALE_FIRST, "split": "test", "cases": step[Split].cases} | step[Models].recorded(),
         (Prompts, Model),
     )
     if ranks.done():
         return
     from reason4rec.llm.bases import free
 
-    cases, lists = step.cases("test"), step.candidates("test")
+    cases, lists = step.judged_cases("test"), step.candidates("test")
     model = ranks.counted(ranks.load_here(adapter_settings(folder), folder))
     tables = recommending.ranked(ranks, model, cases, lists, RATIONALE_FIRST, step[Models])
     for path, table in zip(ranks.outputs, tables):

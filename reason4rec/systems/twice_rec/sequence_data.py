@@ -11,6 +11,8 @@ from reason4rec.data.schema import TEST, TRAIN, VALID
 from reason4rec.errors import InputError
 from reason4rec.run import markdown
 from reason4rec.systems.reason4rec.artifacts import DEMO_METADATA
+from reason4rec.systems.twice_rec import artifacts
+from reason4rec.systems.twice_rec.facts import DEMO_SEQUENCES
 from reason4rec.systems.twice_rec.options import Sequences
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ def reads(step: "RecommenderStep") -> "list[Artifact | Path]":
         if given.metadata is not None:
             raise InputError("--metadata is for the splits of a dataset; ready --items have their own descriptions")
         return [given.sequences, given.items]
+    if step.common.dataset == DEMO_SEQUENCES:
+        return [artifacts.DEMO_SEQUENCES, artifacts.DEMO_ITEMS]
     described = given.metadata or (DEMO_METADATA if step.common.dataset == DEMO else None)
     return [TRAIN, VALID, TEST, *([described] if described else [])]
 
@@ -36,21 +40,17 @@ def reads(step: "RecommenderStep") -> "list[Artifact | Path]":
 def read(step: "RecommenderStep") -> tuple[pd.DataFrame, pd.DataFrame]:
     """The sequences and the items, of ready files or of all reviews of a dataset."""
     given, sources = step[Sequences], reads(step)
-    if given.sequences is not None:
-        sequences, items = of.read_ready(given.sequences, given.items)
+    if len(sources) == 2:
+        sequences, items = of.read_ready(*map(step.path, sources))
     else:
         reviews = pd.concat([schema.read(step.folder, split) for split in (TRAIN, VALID, TEST)], ignore_index=True)
+        sequences = of.from_reviews(reviews, given.least_rating, given.shortest, given.longest)
+        titles = reviews.drop_duplicates("item_id")[["item_id", "title"]]
         texts = metadata.texts_of_items(step.path(sources[3])) if len(sources) > 3 else None
-        sequences, items = made_of(reviews, texts, given)
+        items = _described(titles, texts)
     of.check_items(items, "items")
     of.check_sequences(sequences, "sequences", set(items["item_id"]))
     return sequences, items
-
-
-def made_of(reviews: pd.DataFrame, texts: pd.DataFrame | None, options: Sequences) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The sequences and the items of reviews of all splits; `texts` has descriptions of items, where there are any."""
-    sequences = of.from_reviews(reviews, options.least_rating, options.shortest, options.longest)
-    return sequences, _described(reviews.drop_duplicates("item_id")[["item_id", "title"]], texts)
 
 
 def _described(titles: pd.DataFrame, texts: pd.DataFrame | None) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from reason4rec.data import candidates, sequences
@@ -43,6 +44,18 @@ class RecommenderStep(ModelStep):
     def cases(self, split: str) -> list[Case]:
         """The case of each user in a split, only those of the first `--limit` users in a trial."""
         return sequences.cases(self.sequences, split)[: self.common.limit]
+
+    def drawn(self, split: str, wanted: int | None) -> list[Case]:
+        """As many cases of a split as are wanted, drawn at random, in their order; all if None."""
+        cases = self.cases(split)
+        if wanted is None or wanted >= len(cases):
+            return cases
+        places = np.random.default_rng(self.common.seed).choice(len(cases), wanted, replace=False)
+        return [cases[place] for place in sorted(places)]
+
+    def judged_cases(self, split: str) -> list[Case]:
+        """The cases of a split that all models are judged on."""
+        return self.drawn(split, self[Split].cases)
 
     def on(self, artifact: Artifact) -> Artifact:
         """The artifact of the split that --split names, in the place of that of the test."""

@@ -22,7 +22,7 @@ from reason4rec.systems.counting import CHAT_TOKENS, Counting
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import facts, prompts, sequence_data
 from reason4rec.systems.twice_rec.catalogue import Catalogue
-from reason4rec.systems.twice_rec.options import Candidates, Models, Prompts, RationaleTargets, Sequences, Tasks
+from reason4rec.systems.twice_rec.options import Candidates, Models, Prompts, RationaleTargets, Split, Tasks
 from reason4rec.systems.twice_rec.prompts import DESCRIBE, ITEM_ONLY, RATIONALE_FIRST
 from reason4rec.training.options import Training
 
@@ -68,9 +68,9 @@ class Texts(Counting):
         if absent is None:
             self.source = f"Rows are those that {step.spec.script} would make."
             return sequence_data.read(step)
-        if self.common.dataset == facts.DEMO:
+        if self.common.dataset == facts.DEMO_SEQUENCES:
             self.source = "Rows are those of the made-up world, which is not written yet."
-            return _demo_tables(self.common.seed, step[Sequences])
+            return _demo_tables(self.common.seed)
         if self.dataset.released:
             self.source = f"Rows are those of the released data of {self.common.dataset}: no sequences are there."
             return None
@@ -101,6 +101,11 @@ class Texts(Counting):
         return min(self.n_users, self.common.limit or self.n_users)
 
     @cached_property
+    def n_judged(self) -> int:
+        """Cases of a split that are judged."""
+        return min(self.n_cases, self.survey.step("T/8")[Split].cases or self.n_cases)
+
+    @cached_property
     def n_described(self) -> int:
         """Rows of the first task: one an item, fewer in a trial."""
         return min(self.n_items, self.common.limit or self.n_items)
@@ -120,8 +125,10 @@ class Texts(Counting):
     @cached_property
     def n_by_task(self) -> dict[str, int]:
         """Instruct rows of each task that is learned."""
-        every = {DESCRIBE: self.n_described, ITEM_ONLY: self.n_cases, RATIONALE_FIRST: self.n_rationales}
-        return {task: every[task] for task in dict.fromkeys(self.survey.step("T/5")[Tasks].tasks)}
+        options = self.survey.step("T/5")[Tasks]
+        of_cases = min(self.n_cases, options.train_cases or self.n_cases)
+        every = {DESCRIBE: self.n_described, ITEM_ONLY: of_cases, RATIONALE_FIRST: self.n_rationales}
+        return {task: every[task] for task in dict.fromkeys(options.tasks)}
 
     @property
     def n_candidates(self) -> int:
@@ -227,11 +234,15 @@ class Texts(Counting):
         )
 
 
-def _demo_tables(seed: int, options: Sequences) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sequences and items of the demo's world, before the 5-core filter of its splits."""
+def _demo_tables(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Sequences and items of the demo's world, as step T/1 makes them of what step T/0 writes."""
     world = importlib.import_module(DEMO_WORLD)
-    reviews, metadata = world.raw_records(world.USERS, world.ITEMS, seed)
-    texts = pd.DataFrame(
-        {"item_id": [one["asin"] for one in metadata], "description": [one["description"] for one in metadata]}
-    ).assign(details="")
-    return sequence_data.made_of(world.as_frame(reviews, metadata), texts, options)
+    chosen, items = world.chosen_records(world.CHOOSING_USERS, world.ITEMS, seed)
+    name = {item["item_id"]: item["asin"] for item in items}
+    rows = [
+        (one["user"], name[item], position, float(rating), review)
+        for one in chosen
+        for position, (item, rating, review) in enumerate(zip(one["items"], one["ratings"], one["reviews"]))
+    ]
+    catalogue = pd.DataFrame(items).drop(columns="item_id").rename(columns={"asin": "item_id"})
+    return pd.DataFrame(rows, columns=list(sequences.SEQUENCE_COLUMNS)), catalogue

@@ -12,6 +12,7 @@ from reason4rec.run.step import Common, parse
 from reason4rec.systems.reason4rec import facts, options, train
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
+from reason4rec.training.options import Training
 
 CONFIGS = sorted((ROOT / "configs" / "reason4rec").glob("*.yaml"))
 # Where things lie and what is asked for in one call alone.
@@ -58,7 +59,7 @@ def test_a_file_shows_every_value_of_its_run_and_all_are_the_defaults(path):
         shown = set(content) | set(content["steps"].get(spec.name, {}))
         for group in spec.options:
             assert names_of([group]) - NOT_SHOWN <= shown, spec.name
-            if group is not options.Training:
+            if group is not Training:
                 assert by_file[group] == by_default[group], spec.name
         assert dataclasses.replace(by_file[Common], config=None) == by_default[Common]
         if spec.adapter:

@@ -1,0 +1,50 @@
+"""Result files that are published with the code: copied to `results/`, with a word on what they were run on."""
+
+import datetime
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from reason4rec.errors import InputError
+from reason4rec.run.files import write_text
+from reason4rec.run.project import ROOT
+from reason4rec.run.records import read_record, versions
+
+RUN = "run.json"
+
+
+def publish(found: Sequence[Path], folder: Path, minutes: float | None) -> None:
+    """Copies result files to a folder; `run.json` there has date, commit, versions and the inputs of the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in found:
+        shutil.copyfile(path, folder / path.name)
+    record = read_record(found[0])
+    inputs = {"sha256": record["made_from"]["inputs"]} if record else {}
+    about = {"date": str(datetime.date.today()), "commit": _commit(), "gpu": _gpu(), "minutes": minutes}
+    write_text(folder / RUN, json.dumps(about | {"versions": versions()} | inputs, indent=1) + "\n")
+
+
+def read(path: Path) -> list | dict:
+    """The content of a published file; InputError if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); publish the dataset again") from error
+
+
+def _commit() -> str:
+    """The commit of the code, with a star where the code differs from it."""
+    try:
+        words = ["git", "describe", "--always", "--dirty=*", "--abbrev=7", "--exclude=*"]
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"none ({os.cpu_count()} CPU cores)"
