@@ -15,7 +15,7 @@ from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import facts
 
 
-def plan_of(root, *words, dataset="Demo_data"):
+def plan_of(root, *words, dataset=toy_run.DATASET):
     places = ["--data_root", str(root / "data"), "--checkpoint_root", str(root / "checkpoints")]
     return Planned("twice_rec", ["--dataset", dataset, *places, *words])
 
@@ -30,8 +30,8 @@ def by_step(plan):
 
 @pytest.fixture
 def toy(tmp_path):
-    """A root with the splits of a toy dataset."""
-    toy_run.put_reviews(tmp_path)
+    """A root with what a few dozen users chose."""
+    toy_run.put_choices(tmp_path)
     return tmp_path
 
 
@@ -92,7 +92,7 @@ def test_rows_and_tokens_are_counted_as_the_steps_then_make_them(toy, monkeypatc
         toy_run.run("T/4", toy, "--teacher_model", "stand-in")
     step = toy_run.step_of("T/5", toy)
     cases = step.cases("train")
-    assert before["T/1"].rows == before["T/4"].rows == len(cases) > 20
+    assert before["T/1"].rows == before["T/4"].rows == len(cases) == 30
     assert before["T/2"].rows == 3 * len(cases)
     toy_run.run("T/5", toy)
 
@@ -105,7 +105,7 @@ def test_rows_and_tokens_are_counted_as_the_steps_then_make_them(toy, monkeypatc
         + len(answer_ids(tokenizer, row["messages"][1]["content"]))
         for row in rows
     )
-    epochs = facts.KNOWN["Demo_data"].recipes["Recommender"]["epochs"]
+    epochs = facts.KNOWN[toy_run.DATASET].recipes["Recommender"]["epochs"]
     assert by_step(after)["T/6"].rows == len(rows)
     assert by_step(after)["T/6"].tokens_in == pytest.approx(epochs * tokens, rel=0.05)
     assert "share of rationales that are kept" not in after.assumed
@@ -122,7 +122,7 @@ def test_rows_and_tokens_are_counted_as_the_steps_then_make_them(toy, monkeypatc
 def test_a_trial_counts_its_users_alone(toy):
     lines = by_step(plan_of(toy, "--limit", "5"))
     assert lines["T/4"].rows == lines["T/9"].rows == lines["T/11"].rows == 5
-    assert lines["T/1"].rows > 20
+    assert lines["T/1"].rows == 30
 
 
 def test_the_comparison_of_rewards_is_as_many_trainings_as_rewards_and_seeds(tmp_path):

@@ -7,30 +7,27 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from reason4rec.data import preprocess, schema
 from reason4rec.demo import world
 from reason4rec.run import files
 from reason4rec.run.step import parse
-from reason4rec.systems.reason4rec.artifacts import DEMO_METADATA
+from reason4rec.systems.twice_rec.artifacts import DEMO_ITEMS, DEMO_SEQUENCES
 from reason4rec.systems.twice_rec.pipeline import PIPELINE
 from reason4rec.systems.twice_rec.step import RecommenderStep
 
+DATASET = "Demo_sequences"
 
-def put_reviews(root: Path, users: int = 60, items: int = 60) -> Path:
-    """Puts the splits of a small demo world, and its metadata, under a root; the folder of the dataset."""
-    reviews, metadata = world.raw_records(users, items, seed=5)
-    folder = root / "data" / "Demo_data"
-    files.write_json_lines(root / "reviews.json.gz", reviews)
-    files.write_json_lines(folder / DEMO_METADATA.path, metadata)
-    splits = preprocess.preprocess(root / "reviews.json.gz", folder / DEMO_METADATA.path, root / "scratch", core=1)
-    for artifact, part in ((schema.TRAIN, splits.train), (schema.VALID, splits.valid), (schema.TEST, splits.test)):
-        files.write_pickle(folder / artifact.path, part)
+
+def put_choices(root: Path, users: int = 30, items: int = 60) -> Path:
+    """Puts what users of a small demo world chose, and its items, under a root; the folder of the dataset."""
+    folder = root / "data" / DATASET
+    for artifact, records in zip((DEMO_SEQUENCES, DEMO_ITEMS), world.chosen_records(users, items, seed=5)):
+        files.write_json_lines(folder / artifact.path, records)
     return folder
 
 
 def places(root: Path) -> list[str]:
     """The flags that say where a run lies."""
-    found = {"dataset": "Demo_data", "data_root": root / "data", "checkpoint_root": root / "checkpoints"}
+    found = {"dataset": DATASET, "data_root": root / "data", "checkpoint_root": root / "checkpoints"}
     return [word for name, value in found.items() for word in (f"--{name}", str(value))]
 
 
