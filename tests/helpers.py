@@ -18,9 +18,10 @@ from reason4rec.data import preprocess, schema
 from reason4rec.demo import rules, world
 from reason4rec.llm.options import Model, Servers
 from reason4rec.llm.prompt import OnDemand, Prompt
-from reason4rec.run import files, progress
+from reason4rec.run import __main__ as run
+from reason4rec.run import cost, files, progress
 from reason4rec.run.files import Artifact
-from reason4rec.run.pipeline import Pipeline, StepSpec
+from reason4rec.run.pipeline import Pipeline, StepSpec, load
 from reason4rec.run.progress import Bar
 from reason4rec.run.step import Common, parse
 from reason4rec.systems.reason4rec import artifacts
@@ -55,6 +56,28 @@ def complaint(done: subprocess.CompletedProcess) -> str:
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert [line for line in lines if line.startswith("error: ")] == lines[-1:], done.stderr[-3000:]
     return lines[-1].removeprefix("error: ")
+
+
+class Planned:
+    """A dry run of some steps of a system: the lines, and what they were counted with."""
+
+    def __init__(self, system: str, words: Sequence[str]):
+        pipeline, words = load(system), ["--system", system, *words]
+        given, command = run.parse(pipeline, words)
+        steps = run.selected(pipeline, given)
+        self.survey = cost.Survey(pipeline, steps, lambda step: run.handed_on(pipeline, step, command, given))
+        self.plan = pipeline.plan(self.survey)
+        self.assumed = self.plan.assumed
+
+    def lines(self) -> list[cost.Line]:
+        return cost.lines(self.survey, self.plan)
+
+    @property
+    def notes(self) -> list[str]:
+        return self.survey.notes + self.plan.notes
+
+    def text(self) -> str:
+        return cost.as_text(self.survey, self.plan)
 
 
 def toy_step(root: Path, outputs: Sequence[Artifact], *words: object, seed: int = 0) -> ExpertStep:

@@ -14,7 +14,10 @@ from reason4rec.run.project import find
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a model's configuration decides its cost; 8B of Llama 3 by default."""
+    """What of a model's configuration decides its cost; 8B of Llama 3 by default.
+
+    Without a `head_dim` the heads of the attention share the hidden size.
+    """
 
     hidden_size: int = 4096
     intermediate_size: int = 14336
@@ -22,20 +25,30 @@ class Shape:
     num_attention_heads: int = 32
     num_key_value_heads: int = 8
     vocab_size: int = 128256
+    head_dim: int | None = None
+
+    @property
+    def keys(self) -> int:
+        """The width of a token's keys in a layer, which is that of its values."""
+        return self._head_dim * self.num_key_value_heads
 
     @property
     def widths(self) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of the linear layers of a block."""
-        keys = self.hidden_size // self.num_attention_heads * self.num_key_value_heads
+        queries = self._head_dim * self.num_attention_heads
         return {
-            "q_proj": (self.hidden_size, self.hidden_size),
-            "k_proj": (self.hidden_size, keys),
-            "v_proj": (self.hidden_size, keys),
-            "o_proj": (self.hidden_size, self.hidden_size),
+            "q_proj": (self.hidden_size, queries),
+            "k_proj": (self.hidden_size, self.keys),
+            "v_proj": (self.hidden_size, self.keys),
+            "o_proj": (queries, self.hidden_size),
             "gate_proj": (self.hidden_size, self.intermediate_size),
             "up_proj": (self.hidden_size, self.intermediate_size),
             "down_proj": (self.intermediate_size, self.hidden_size),
         }
+
+    @property
+    def _head_dim(self) -> int:
+        return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
     def head(self) -> int:
@@ -53,6 +66,14 @@ class Shape:
         return blocks + lm_head * self.head
 
 
+# From the configurations of these bases on the hub, for machines that do not have them yet.
+KNOWN = {
+    "unsloth/llama-3-8b-Instruct-bnb-4bit": Shape(),
+    "google/gemma-3-1b-it": Shape(1152, 6912, 26, 4, 1, 262144, 256),
+}
+NEEDED = tuple(name for name in Shape.__dataclass_fields__ if name != "head_dim")
+
+
 def local_file(base_model: str, name: str) -> Path | None:
     """A file of a base model that is on this machine, in its folder or in the hub's cache."""
     folder = located(base_model)
@@ -66,13 +87,16 @@ def local_file(base_model: str, name: str) -> Path | None:
 
 
 def shape_of(base_model: str) -> Shape | None:
-    """The shape of a base model, None where its configuration is not on this machine; InputError if a number lacks."""
+    """The shape of a base model, None where it is not known and its configuration is not on this machine.
+
+    InputError if a number lacks.
+    """
     path = local_file(base_model, "config.json")
     if path is None:
-        return None
+        return KNOWN.get(base_model)
     config = _read(path)
     try:
-        return Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
+        return _shape_in(config)
     except KeyError as error:
         raise InputError(f"{path}: no {error.args[0]} in it, so its cost cannot be told") from None
 
@@ -88,10 +112,14 @@ def size_of(base_model: str) -> float | None:
         sizes = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", base_model.lower())
         return float(sizes[-1][0]) * {"b": 1e9, "m": 1e6}[sizes[-1][1]] if sizes else None
     config = _read(path)
-    if not all(isinstance(config.get(name), int) for name in Shape.__dataclass_fields__):
+    if not all(isinstance(config.get(name), int) for name in NEEDED):
         return None
-    shape = Shape(**{name: config[name] for name in Shape.__dataclass_fields__})
+    shape = _shape_in(config)
     return shape.multiplied + (0 if config.get("tie_word_embeddings") else shape.head)
+
+
+def _shape_in(config: dict) -> Shape:
+    return Shape(**{name: config[name] for name in NEEDED}, head_dim=config.get("head_dim"))
 
 
 def _read(path: Path) -> dict:

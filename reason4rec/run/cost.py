@@ -81,7 +81,7 @@ class Survey:
             if why is None:
                 continue
             self.to_do.add(spec.name)
-            if why and any(path.exists() for path in step.outputs):
+            if why:
                 self.notes.append(f"{spec.name} is done again: {why}")
             for item in _inputs(step):
                 producer = self.pipeline.producer(item)
@@ -92,14 +92,15 @@ class Survey:
     def _why(self, step: Step) -> str | None:
         """Why the outputs of a step do not stand, empty if there are none; None if they do."""
         if step.common.overwrite:
-            return "--overwrite"
-        anew = [item for item in _inputs(step) if self.made(item)]
+            return "--overwrite" if any(path.exists() for path in step.outputs) else ""
+        anew = [item for item in (*_inputs(step), *step.spec.reads_if_there) if self.made(item)]
         if not anew and all(step.path(item).exists() for item in _inputs(step)):
-            status = step.status()
-            return None if status.done else status.changed
+            parts = step.spec.parts(step) or [step]
+            return next((status.changed for status in (part.status() for part in parts) if not status.done), None)
         if records.put_there(step.outputs):
             return None
-        return f"{anew[0].path} is made anew" if anew else ""
+        there = any(path.exists() for path in step.outputs)
+        return f"{anew[0].path} is made anew" if anew and there else ""
 
 
 def _inputs(step: Step) -> list[Artifact]:

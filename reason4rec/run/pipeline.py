@@ -36,8 +36,8 @@ class StepSpec:
     `settings` gives what else decides its outputs, by the names in their records; those that not every version of this
     project records are in `optional`. `uses` gives the groups of options that decide something, where not
     all do. `runs` says whether a run of all steps has it, and `not_handed_on` which of its
-    options such a run does not give it. `adapter` is the adapter that it trains. `estimate` gives
-    its lines of a dry run.
+    options such a run does not give it. `adapter` is the adapter that it trains. `parts` gives the parts of a step that
+    has no output of its own. `estimate` gives its lines of a dry run.
     """
 
     name: str
@@ -58,6 +58,7 @@ class StepSpec:
     runs: Callable[[Resolved], bool] = lambda options: True
     not_handed_on: tuple[str, ...] = ()
     adapter: str = ""
+    parts: Callable[["Step"], Sequence["Step"]] = lambda step: ()
     estimate: Callable | None = None
 
     @property
@@ -160,8 +161,11 @@ class Pipeline:
         raise InputError(f"--adapter {adapter}: no such expert; there are {known}")
 
     def producer(self, artifact: Artifact) -> StepSpec | None:
-        """The step that writes a file."""
-        return self._producers.get(artifact)
+        """The step that writes a file, or that writes files into the folder which it lies in."""
+        if artifact in self._producers:
+            return self._producers[artifact]
+        folders = (step for step in self.steps for one in step.also_writes if artifact.path.startswith(f"{one.path}/"))
+        return next(folders, None)
 
     def missing(self, path: Path, artifact: Artifact) -> InputError:
         """What is said where a file is missing: who writes it."""

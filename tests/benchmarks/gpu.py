@@ -42,7 +42,8 @@ from reason4rec.llm.prompt import Prompt, training_row
 from reason4rec.run import cost, files
 from reason4rec.run import records as records_module
 from reason4rec.run.markdown import table
-from reason4rec.systems.reason4rec import estimates, prompts, workload
+from reason4rec.systems import costs
+from reason4rec.systems.reason4rec import prompts, workload
 from reason4rec.systems.reason4rec.distillation import BLOCK
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX, RATINGS
@@ -115,7 +116,7 @@ def heading(args: argparse.Namespace) -> str:
     if importlib.util.find_spec("unsloth"):
         found["unsloth"] = importlib.metadata.version("unsloth")
     versions = ", ".join(f"{name} {version}" for name, version in found.items())
-    shape = ", ".join(f"{name} {value:,}" for name, value in asdict(SHAPES[args.shape]).items())
+    shape = ", ".join(f"{name} {value:,}" for name, value in asdict(SHAPES[args.shape]).items() if value)
     return (
         f"## GPU\n\n`python tests/benchmarks/gpu.py {' '.join(sys.argv[1:])}`, {datetime.date.today()}, {card}, Python "
         f"{platform.python_version()}, {versions}. Random weights: {shape}."
@@ -576,7 +577,7 @@ def project(args: argparse.Namespace, rates: dict[str, tuple[float, str]]) -> No
         print("The rates are those of a tiny model: these hours mean nothing.\n")
     print(f"```\n{cost.as_text(survey, plan)}\n```", flush=True)
     if args.write_rates:
-        files.write_text(estimates.RATES, json.dumps(plan.rates, indent=1) + "\n")
+        files.write_text(costs.RATES, json.dumps(plan.rates, indent=1) + "\n")
 
 
 def with_rates(known: dict, rates: dict[str, tuple[float, str]], args: argparse.Namespace) -> dict:

@@ -11,6 +11,7 @@ from reason4rec.llm.usage import STAND_IN
 from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
+from reason4rec.systems.costs import rows
 from reason4rec.systems.reason4rec import artifacts as a
 from reason4rec.systems.reason4rec import by_options as by
 from reason4rec.systems.reason4rec import case_study, estimates, facts, published_files, targets, train
@@ -68,7 +69,7 @@ STEPS = (
         writes=(a.SUMMARIZER_ROWS,),
         options=(o.SummarizerRows, o.Prompts),
         optional=SHOWS_NO_HISTORY,
-        estimate=estimates.rows(lambda plan: plan.n_summarizer),
+        estimate=rows(lambda plan: plan.n_summarizer),
     ),
     StepSpec(
         "1/3",
@@ -114,7 +115,7 @@ STEPS = (
         writes=(a.REWARD_TARGETS, a.REASON_TARGETS),
         options=(o.Targets,),
         defaults={"seed": targets.SEED},
-        estimate=estimates.rows(lambda plan: plan.n_drawn(0) + plan.n_drawn(1)),
+        estimate=rows(lambda plan: plan.n_drawn(0) + plan.n_drawn(1)),
     ),
     StepSpec(
         "2/2",
@@ -123,7 +124,7 @@ STEPS = (
         reads=(a.REWARD_TARGETS, a.SUMMARIES),
         writes=(a.REWARD_ROWS,),
         options=(o.Prompts, o.Histories),
-        estimate=estimates.rows(lambda plan: plan.n_drawn(0)),
+        estimate=rows(lambda plan: plan.n_drawn(0)),
     ),
     StepSpec(
         "2/3",
@@ -152,7 +153,7 @@ STEPS = (
         reads=(a.TEACHER_REASONS, a.SUMMARIES),
         writes=(a.REASONER_ROWS,),
         options=(o.Prompts, o.Histories),
-        estimate=estimates.rows(lambda plan: plan.n_accepted),
+        estimate=rows(lambda plan: plan.n_accepted),
     ),
     StepSpec(
         "2/6",
@@ -174,6 +175,7 @@ STEPS = (
         options=(rl.Reward, rl.Reinforcement, RunsOn, o.Prompts, o.Histories, *by.ASKS_EXPERT),
         settings=rl_train.settings,
         runs=by.never,
+        estimate=estimates.reinforcement,
     ),
     # After those that else write what it writes, so that they are named where that is missing.
     StepSpec(
@@ -249,7 +251,7 @@ STEPS = (
         reads_with=by.evaluated,
         writes_with=by.writes_of_split,
         settings=by.evaluation,
-        estimate=estimates.rows(lambda plan: plan.n_test),
+        estimate=rows(lambda plan: plan.n_test),
     ),
     StepSpec(
         "3/5",
@@ -260,7 +262,7 @@ STEPS = (
         writes=(a.EFFORTS,),
         also_writes=(a.PREDICTIONS,),
         options=(o.Baselines, o.Prompts, o.Histories, Model, Writing, Teacher),
-        estimate=estimates.rows(lambda plan: plan.n_test),
+        estimate=rows(lambda plan: plan.n_test),
     ),
     StepSpec(
         "3/6",
@@ -286,7 +288,7 @@ STEPS = (
         settings=by.scores,
         uses=by.judged,
         optional=SHOWS_NO_HISTORY,
-        estimate=estimates.rows(lambda plan: plan.n_test),
+        estimate=rows(lambda plan: plan.n_test),
     ),
     StepSpec(
         "3/8",
@@ -298,7 +300,7 @@ STEPS = (
         options=(o.CaseStudy, o.Histories),
         reads_with=case_study.reads,
         settings=lambda step: {"model": step.label, "caveats": case_study.caveats(step)},
-        estimate=estimates.rows(lambda plan: plan.n_test),
+        estimate=rows(lambda plan: plan.n_test),
     ),
     StepSpec(
         "3/9",

@@ -13,7 +13,6 @@ from statistics import mean
 
 import numpy as np
 import pandas as pd
-from tokenizers import Tokenizer
 
 from reason4rec.data import schema
 from reason4rec.data.history import WARM, Entry, History, HistoryIndex
@@ -21,9 +20,9 @@ from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Writing
 from reason4rec.llm.prompt import Prompt
-from reason4rec.llm.shape import Shape, local_file, shape_of
 from reason4rec.run.cost import Survey
 from reason4rec.run.files import Artifact
+from reason4rec.systems.counting import CHAT_TOKENS, Counting
 from reason4rec.systems.reason4rec import facts, prompts, targets
 from reason4rec.systems.reason4rec.artifacts import (
     REASON,
@@ -38,15 +37,14 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEST_REASONS,
 )
 from reason4rec.systems.reason4rec.options import Histories, PredictorRows, SummarizerRows, SummaryTargets, Targets
+from reason4rec.systems.reason4rec.reinforced.options import Reinforcement
 from reason4rec.training.options import Training
 
 SAMPLE = 1_000  # rows whose prompts are filled and counted
-CHAT_TOKENS = 10  # of Llama 3's chat format around a message
 DEMO_WORLD = "reason4rec.demo.world"  # by name: the demo stands above the systems
 
 # What is taken where nothing can be counted: a value and where it comes from.
 ASSUMED = {
-    "characters a token": (3.94, "English text in Llama 3's tokenizer, as its paper states"),
     "tokens of a review": (293, "1,156 characters, measured in train of the cut of Digital Music in docs/data.md"),
     "tokens of a title": (5, "18 characters, measured there"),
     "tokens of a summary": (80, "our guess for three lines of keywords"),
@@ -57,8 +55,6 @@ ASSUMED = {
     "targets with an accepted reason": (0.625, "7.5k of 12,000 on Music_data, third party"),
     "targets accepted without a hint": (0.4, "our guess"),
     "hinted reasons until one is accepted": (3, "our guess; ten are asked for where none is"),
-    "tokens of a padded batch, for each": (1.5, "our guess, where lengths are not known"),
-    "time without gradient checkpointing": (0.67, "two passes instead of three"),
 }
 
 
@@ -72,27 +68,16 @@ class Target:
     history: History
 
 
-class Rows:
+class Rows(Counting):
     """How many rows each step of a run would have; `assumed` and `notes` collect what a reader has to know."""
 
     def __init__(self, survey: Survey):
-        self.survey = survey
-        step = survey.step("1/4")
-        self.dataset, self.common = step.dataset, step.common
-        self.folder, self.adapters = step.folder, step.adapters
+        step, training = survey.step("1/4"), survey.step("1/3")[Training]
+        super().__init__(survey, step.adapters, training.base_model, ASSUMED)
+        self.dataset, self.common, self.folder = step.dataset, step.common, step.folder
         self.history_length = step[Histories].history_length
-        self.max_new_tokens = step[Writing].max_new_tokens
-        training = survey.step("1/3")[Training]
-        self.base_model, self.max_length = training.base_model, training.max_length
-        self.assumed: dict[str, tuple[str, str]] = {}
-        self.notes: list[str] = []
+        self.max_new_tokens, self.max_length = step[Writing].max_new_tokens, training.max_length
         self.train, self.test = self._splits()
-
-    def assume(self, name: str) -> float:
-        """A value of ASSUMED, which the table will name."""
-        value, origin = ASSUMED[name]
-        self.assumed[name] = (f"{value:,}", origin)
-        return value
 
     @property
     def on_disk(self) -> bool:
@@ -156,6 +141,10 @@ class Rows:
         return shown.assign(**{SUMMARY: ""})
 
     @cached_property
+    def _index(self) -> HistoryIndex:
+        return HistoryIndex(self.histories, SUMMARY, self.history_length)
+
+    @cached_property
     def n_histories(self) -> int:
         """Reviews that the Summarizer summarises."""
         if self.histories is not None:
@@ -188,6 +177,17 @@ class Rows:
         return self._limited(rows if isinstance(rows, int) else len(rows))
 
     @cached_property
+    def n_reinforced(self) -> int:
+        """Targets that step 2/8 trains the Reasoner on: those with a history that the Predictor has not learned."""
+        options = self.survey.step("2/8")[Reinforcement]
+        if self.histories is None:
+            eligible = int(self.n_histories * self.assume("share of reviews that may be targets"))
+        else:
+            histories = self._index.of_rows(self.histories)
+            eligible = sum(history.is_at_least(options.min_history) for history in histories)
+        return self._limited(min(options.rl_targets, max(0, eligible - self.n_drawn(1))))
+
+    @cached_property
     def n_accepted(self) -> int:
         """Targets with an accepted reason."""
         if self.survey.usable(TEACHER_REASONS):
@@ -203,31 +203,6 @@ class Rows:
 
 class Texts(Rows):
     """How many tokens the prompts of a run would have."""
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer that is at hand, of an adapter or of the base model."""
-        found = [*sorted(self.adapters.glob("*/tokenizer.json")), local_file(self.base_model, "tokenizer.json")]
-        path = next((path for path in found if path is not None), None)
-        if path is None:
-            return None
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.encode_special_tokens = True  # what a user wrote is text
-        return tokenizer
-
-    @cached_property
-    def shape(self) -> Shape:
-        """The base model's, from its configuration where that is at hand; else that of the 8B."""
-        found = shape_of(self.base_model)
-        if found is None and self.base_model != facts.LLAMA_3_8B:
-            self.notes.append(f"{self.base_model} is not on this machine: its size is taken to be that of the 8B")
-        return found or Shape()
-
-    def count(self, texts: Sequence[str]) -> list[float]:
-        """Tokens of texts."""
-        if self.tokenizer is None:
-            return [len(text) / self.assume("characters a token") for text in texts]
-        return [len(found.ids) for found in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def _mean_of(self, artifact: Artifact, column: str) -> float | None:
         """Mean tokens of a column of an output, if that is there."""
@@ -258,10 +233,6 @@ class Texts(Rows):
         histories = self._index.of_rows(rows)
         columns = (rows[name].tolist() for name in ("title", "ratings", "reviews"))
         return [Target(*row, history) for *row, history in zip(*columns, histories)]
-
-    @cached_property
-    def _index(self) -> HistoryIndex:
-        return HistoryIndex(self.histories, SUMMARY, self.history_length)
 
     def _assumed_history(self, tested: bool) -> History:
         most = self.history_length

@@ -4,16 +4,27 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from reason4rec.data.sequences import SPLITS
 from reason4rec.llm.options import Batch, Model, Teacher
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Resolved
 from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
+from reason4rec.systems.costs import rows
 from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
 from reason4rec.systems.reason4rec.pipeline import PIPELINE as REASON4REC
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import collaborative_runs, facts, rl_train, sequence_data, tables, train
+from reason4rec.systems.twice_rec import (
+    collaborative_runs,
+    estimates,
+    facts,
+    ranking_runs,
+    rl_train,
+    sequence_data,
+    tables,
+    train,
+)
 from reason4rec.systems.twice_rec import options as o
 from reason4rec.systems.twice_rec.closing import closing
 from reason4rec.systems.twice_rec.step import RecommenderStep
@@ -84,6 +95,8 @@ STEPS = (
         writes=(a.SEQUENCES, a.ITEMS, a.DATA_CARD),
         options=(o.Sequences,),
         reads_with=sequence_data.reads,
+        not_handed_on=("limit",),  # all sequences are made, also for a trial
+        estimate=rows(lambda work: work.n_users),
     ),
     StepSpec(
         "T/2",
@@ -93,6 +106,7 @@ STEPS = (
         writes=(a.CANDIDATES,),
         options=(o.Candidates,),
         not_handed_on=("limit",),  # a user's list is the same whoever else is there
+        estimate=rows(lambda work: len(SPLITS) * work.n_users),
     ),
     StepSpec(
         "T/3",
@@ -103,6 +117,7 @@ STEPS = (
         options=(o.Collaborative,),
         settings=collaborative_runs.settings,
         not_handed_on=("limit",),
+        estimate=rows(lambda work: work.n_users),
     ),
     StepSpec(
         "T/4",
@@ -111,6 +126,7 @@ STEPS = (
         reads=(a.SEQUENCES, a.ITEMS),
         writes=(a.RATIONALES,),
         options=(o.RationaleTargets, o.Prompts, Teacher, Batch),
+        estimate=estimates.teacher_rationales,
     ),
     StepSpec(
         "T/5",
@@ -119,6 +135,7 @@ STEPS = (
         reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.RATIONALES),
         writes=(a.INSTRUCT_ROWS,),
         options=(o.Tasks, o.Prompts),
+        estimate=rows(lambda work: sum(work.n_by_task.values())),
     ),
     StepSpec(
         "T/6",
@@ -127,9 +144,11 @@ STEPS = (
         reads=(a.INSTRUCT_ROWS,),
         writes=(a.RECOMMENDER,),
         options=(Training, Execution),
+        defaults={"max_length": train.MAX_LENGTH},
         settings=train.settings,
         adapter="Recommender",
         not_handed_on=("limit",),  # there it would be rows, and not users
+        estimate=estimates.training,
     ),
     StepSpec(
         "T/7",
@@ -141,6 +160,7 @@ STEPS = (
         options=(o.Reward, o.Reinforcement, RunsOn, o.Prompts, Model),
         writes_with=trained_by,
         settings=rl_train.settings,
+        estimate=estimates.reinforcement,
     ),
     StepSpec(
         "T/8",
@@ -150,6 +170,8 @@ STEPS = (
         reads_if_there=tuple(a.BY_REWARD.values()),
         also_writes=(a.RANKED,),
         options=(o.Models, o.Split, o.Prompts, Model),
+        parts=ranking_runs.parts,
+        estimate=estimates.ranks,
     ),
     StepSpec(
         "T/9",
@@ -162,6 +184,7 @@ STEPS = (
         options=(o.Evaluation, o.Split),
         reads_with=evaluated,
         writes_with=metrics_of,
+        estimate=rows(lambda work: work.n_judged),
     ),
     StepSpec(
         "T/10",
@@ -173,6 +196,7 @@ STEPS = (
         options=(o.Quality, o.Prompts, Teacher, Batch),
         reads_with=checked,
         uses=asks_a_judge,
+        estimate=estimates.quality,
     ),
     StepSpec(
         "T/11",
@@ -183,6 +207,7 @@ STEPS = (
         writes=(a.CASE_STUDY,),
         options=(o.CaseStudy, o.Split),
         reads_with=shown,
+        estimate=rows(lambda work: work.n_judged),
     ),
     StepSpec(
         "T/12",
@@ -193,6 +218,7 @@ STEPS = (
         writes=(a.COMPARISON,),
         options=(o.Comparison, o.Evaluation, o.Split, o.Reward, o.Reinforcement, o.Models, RunsOn, o.Prompts, Model),
         runs=never,
+        estimate=estimates.comparison,
     ),
 )
 
@@ -221,4 +247,5 @@ PIPELINE = Pipeline(
     around=partial(demo_teacher, name=facts.DEMO_SEQUENCES),
     refused=refused,
     closing=closing,
+    plan=estimates.Plan,
 )

@@ -15,14 +15,22 @@ if TYPE_CHECKING:
 
 def models(step: "RecommenderStep") -> list[recommending.Model]:
     """The models that are asked for, or all that are trained; InputError for one that is unknown."""
-    if unknown := [name for name in step[Models].models if name not in recommending.MODELS]:
-        raise InputError(f"--models {unknown[0]}: no such model; there are {', '.join(recommending.MODELS)}")
-    if step[Models].models:
-        return [recommending.MODELS[name] for name in step[Models].models]
-    found = recommending.trained(step)
+    found = named(step) or recommending.trained(step)
     if not found:
         raise step.pipeline.missing(step.path(a.RECOMMENDER), a.RECOMMENDER)
     return found
+
+
+def named(step: "RecommenderStep") -> list[recommending.Model]:
+    """The models that are asked for by name; InputError for one that is unknown."""
+    if unknown := [name for name in step[Models].models if name not in recommending.MODELS]:
+        raise InputError(f"--models {unknown[0]}: no such model; there are {', '.join(recommending.MODELS)}")
+    return [recommending.MODELS[name] for name in dict.fromkeys(step[Models].models)]
+
+
+def parts(step: "RecommenderStep") -> list["RecommenderStep"]:
+    """The parts of the step, one for each model."""
+    return [part_of(step, model) for model in models(step)]
 
 
 def part_of(step: "RecommenderStep", model: recommending.Model) -> "RecommenderStep":

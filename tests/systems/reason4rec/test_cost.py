@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, complaint, files_in, put_toy_dataset, run_script, serving
+from helpers import ROOT, Planned, complaint, files_in, put_toy_dataset, run_script, serving
 
 from reason4rec.data import schema
 from reason4rec.data.history import HistoryIndex
@@ -15,41 +15,19 @@ from reason4rec.demo import rules, stand_in
 from reason4rec.errors import InputError
 from reason4rec.llm import shape
 from reason4rec.llm.usage import PRICES
-from reason4rec.run import __main__ as run
-from reason4rec.run import cost, files
-from reason4rec.systems.reason4rec import artifacts, estimates
+from reason4rec.run import files
+from reason4rec.systems import costs
+from reason4rec.systems.reason4rec import artifacts
 from reason4rec.systems.reason4rec import facts as facts_module
 from reason4rec.systems.reason4rec.experts import EXPERTS
-from reason4rec.systems.reason4rec.pipeline import PIPELINE
+from reason4rec.training import gpu_memory
 
 BASE = "reason4rec/demo/base"
 
 
-class Planned:
-    """A dry run of some steps: the lines, and what they were counted with."""
-
-    def __init__(self, words):
-        words = ["--system", "reason4rec", *words]
-        given, command = run.parse(PIPELINE, words)
-        steps = run.selected(PIPELINE, given)
-        self.survey = cost.Survey(PIPELINE, steps, lambda step: run.handed_on(PIPELINE, step, command, given))
-        self.plan = PIPELINE.plan(self.survey)
-        self.assumed = self.plan.assumed
-
-    def lines(self):
-        return cost.lines(self.survey, self.plan)
-
-    @property
-    def notes(self):
-        return self.survey.notes + self.plan.notes
-
-    def text(self):
-        return cost.as_text(self.survey, self.plan)
-
-
 def plan_of(root, *words, dataset="Demo_data"):
     places = ["--data_root", str(root / "data"), "--checkpoint_root", str(root / "checkpoints")]
-    return Planned(["--dataset", dataset, *places, *words])
+    return Planned("reason4rec", ["--dataset", dataset, *places, *words])
 
 
 def by_step(plan):
@@ -108,7 +86,7 @@ def test_a_teacher_whose_price_is_not_known_costs_unknown_and_not_nothing(tmp_pa
 
 def test_hours_are_tokens_by_the_rates_of_the_file(tmp_path):
     lines = by_step(plan_of(tmp_path, dataset="Music_data"))
-    rates = {name: rate["value"] for name, rate in json.loads(estimates.RATES.read_text())["rates"].items()}
+    rates = {name: rate["value"] for name, rate in json.loads(costs.RATES.read_text())["rates"].items()}
     training, writing = lines["1/3"], lines["2/7"]
     assert training.hours * 3600 == pytest.approx(rates["loading"] + training.tokens_in / rates["training Summarizer"])
     seconds = rates["loading"] + writing.tokens_in / rates["reading"] + writing.tokens_out / rates["writing"]
@@ -117,12 +95,40 @@ def test_hours_are_tokens_by_the_rates_of_the_file(tmp_path):
 
 
 def test_the_assumed_rates_follow_from_the_arithmetic_beside_them():
-    rates = json.loads(estimates.RATES.read_text())
+    rates = json.loads(costs.RATES.read_text())
     assert rates["parameters"] == shape.Shape().multiplied
     for name, passes in (("training Summarizer", 3), ("reading", 1)):
         if rates["rates"][name]["origin"].startswith("assumed"):
             arithmetic = 0.35 * 790e12 / (2 * passes * rates["parameters"])
             assert rates["rates"][name]["value"] == pytest.approx(arithmetic, rel=0.01)
+
+
+def test_a_training_by_a_reward_counts_every_draw_at_its_longest_and_tells_its_memory(tmp_path):
+    plan = plan_of(tmp_path, "--only", "2/8", dataset="Music_data")
+    lines = {line.what: line for line in plan.lines()}
+    draws, updates = lines["draws of 40 steps"], lines["updates"]
+    assert draws.rows == 2_000 and draws.requests == 40 * 12 * 8
+    assert draws.tokens_out == draws.requests * 256
+    assert updates.tokens_in == lines["reference pass"].tokens_in == draws.tokens_in + draws.tokens_out
+    rates = {name: rate["value"] for name, rate in json.loads(costs.RATES.read_text())["rates"].items()}
+    writing = max(draws.tokens_out / rates["writing"], 40 * 256 * rates["a token of a batch"])
+    assert draws.hours * 3600 == pytest.approx(rates["loading"] + draws.tokens_in / rates["reading"] + writing)
+    assert "2/8 takes about" in plan.text() and "GB of GPU memory" in plan.text()
+    fewer = plan_of(tmp_path, "--only", "2/8", "--group", "4", "--beta", "0", "--watched", "0", dataset="Music_data")
+    assert [line.what for line in fewer.lines()] == ["draws of 40 steps", "updates", "rewards by the Predictor"]
+    assert fewer.lines()[0].requests == draws.requests / 2
+
+
+def test_draws_for_all_targets_that_the_predictor_has_not_learned(toy):
+    lines = by_step(plan_of(toy, "--only", "2/8", "--reason_targets", "20"))
+    assert lines["2/8"].rows == by_step(plan_of(toy, "--only", "2/8", "--reason_targets", "30"))["2/8"].rows + 10
+    assert lines["2/8"].hours is None
+
+
+@pytest.mark.parametrize(("rank", "head", "tokens", "measured"), [(16, False, 541, 10.7), (8, True, 1_701, 25.8)])
+def test_the_memory_of_a_training_is_that_which_was_measured(rank, head, tokens, measured):
+    eight = shape.Shape()
+    assert gpu_memory.supervised(eight, eight.trained(rank, head), 16 * tokens) / 1e9 == pytest.approx(measured, 0.07)
 
 
 def test_a_smaller_base_model_takes_less_time(tmp_path):
