@@ -79,6 +79,14 @@ def lists(candidates: pd.DataFrame, split: str) -> dict[str, tuple[str, ...]]:
     return {user: tuple(items[start:end]) for user, start, end in zip(users, starts, [*starts[1:], len(items)])}
 
 
+def numbered_lists(candidates: pd.DataFrame, split: str, users: Sequence[str], item_ids: Sequence[str]) -> np.ndarray:
+    """(users, n) the candidates of a split in numbers from 1, their places in `item_ids`, for users in this order."""
+    of_split = candidates[candidates["split"] == split]
+    n = int(of_split["place"].max()) + 1
+    numbers = pd.Index(item_ids).get_indexer(pd.Index(of_split["item_id"])).reshape(-1, n) + 1
+    return numbers[pd.Index(of_split["user_id"].iloc[::n]).get_indexer(pd.Index(users))]
+
+
 def check_candidates(candidates: pd.DataFrame, sequences: pd.DataFrame, where: str) -> None:
     """InputError unless each user has one list in each split, with the target once and none of the user's other items.
 

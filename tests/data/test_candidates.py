@@ -55,6 +55,16 @@ def test_a_user_is_given_the_same_lists_among_others_alone_and_in_another_order(
     assert negatives[0] != negatives[1] != negatives[2]
 
 
+def test_lists_in_numbers_are_those_of_the_users_that_are_named():
+    rng = np.random.default_rng(0)
+    frame = frame_of({f"u{k}": rng.permutation(ITEMS)[:5].tolist() for k in range(6)})
+    drawn = candidates.draw(frame, ITEMS, 7)
+    for split in SPLITS:
+        found, users = candidates.lists(drawn, split), ["u4", "u0", "u5"]
+        numbers = candidates.numbered_lists(drawn, split, users, ITEMS)
+        assert [[ITEMS[number - 1] for number in row] for row in numbers] == [list(found[user]) for user in users]
+
+
 def p_of(counts, taken):
     """The p of the chi-square test that `counts` of items, of which each draw took `taken` at once, are even."""
     n = len(counts)
