@@ -17,6 +17,7 @@ from reason4rec.systems.twice_rec.catalogue import Catalogue, Item
 from reason4rec.systems.twice_rec.replies import INFO, ITEM_ID, THINK, TITLE
 
 FOLDER = Path(__file__).parent
+ABOUT = "about"  # what is said of reviews and ratings
 DESCRIBE, ITEM_ONLY, RATIONALE_FIRST = "describe", "item_only", "rationale_first"  # the tasks 1, 2 and 3
 CUT = 300  # characters of a description, of details and of a review; released code
 FIELDS = ("description", "details", "review", "rating")  # what is shown of an item beside its title and its id
@@ -53,7 +54,10 @@ def recommend(
     listed = _Block([_shown(catalogue[item_id], fields, cut) for item_id in candidates], fields)
     texts = [("candidates", span) for name in LONG for span in listed.texts(name)]
     newest = [("history", span) for name in LONG for span in past.texts(name)[:1] if span[0] > past.starts[-1]]
-    return _filled(task, {"history": past, "candidates": listed}, [*_oldest(past), *texts, *newest], folder)
+    # Nothing is said of reviews and ratings where none are shown.
+    about = f"\n{fill(ABOUT, {}, folder)[0]}" if {"review", "rating"}.intersection(fields) else ""
+    blocks = {"about": about, "history": past, "candidates": listed}
+    return _filled(task, blocks, [*_oldest(past), *texts, *newest], folder)
 
 
 def teacher(
