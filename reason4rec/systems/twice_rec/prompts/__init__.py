@@ -24,6 +24,7 @@ FIELDS = ("description", "details", "review", "rating")  # what is shown of an i
 LONG = ("details", "description", "review")  # the texts among them, in the order in which they are cut
 RATINGS = ("Terrible", "Bad", "Okay", "Good", "Excellent")  # for 1 to 5; released code
 NO_HISTORY = "(none)"
+SHORT = 100  # characters of a description that stands on one line with its title
 BETWEEN = " | "  # where an item is one line
 
 _HTML = re.compile(r"</?[a-zA-Z][^<>]*>")
@@ -46,12 +47,12 @@ def recommend(
     """Asks for the best of some candidates, by their ids: task 2 (`ITEM_ONLY`) or task 3 (`RATIONALE_FIRST`).
 
     Of each item its title, its id and those of `fields` are shown that it has, texts up to `cut` characters; reviews
-    and ratings stand in the history alone. Without any text among the fields an item is one line. What may be cut
-    where the prompt is too long: the history but for its newest entry, the oldest first; then the details and after
-    them the descriptions of the candidates, the last candidate first; then the texts of the newest entry.
+    and ratings stand in the history alone. An item with little to show is one line, as `is_one_line` says. What may be
+    cut where the prompt is too long: the history but for its newest entry, the oldest first; then the details and
+    after them the descriptions of the candidates, the last candidate first; then the texts of the newest entry.
     """
     past = _history(catalogue, history, fields, cut)
-    listed = _Block([_shown(catalogue[item_id], fields, cut) for item_id in candidates], fields)
+    listed = _Block([_shown(catalogue[item_id], fields, cut) for item_id in candidates], fields, cut)
     texts = [("candidates", span) for name in LONG for span in listed.texts(name)]
     newest = [("history", span) for name in LONG for span in past.texts(name)[:1] if span[0] > past.starts[-1]]
     # Nothing is said of reviews and ratings where none are shown.
@@ -138,20 +139,27 @@ def items_in(text: str) -> list[dict[str, str]]:
         return [dict(line.split(": ", 1) for line in block) for block in blocks]
     found = []
     for line in text.split("\n"):
-        title, _, rating = line.rpartition(BETWEEN)
-        found.append({"title": title, "rating": rating} if title and rating in RATINGS else {"title": line})
+        title, *others = line.split(BETWEEN)
+        rating = others.pop() if others and others[-1] in RATINGS else ""
+        told = {"description": BETWEEN.join(others), "rating": rating}
+        found.append({"title": title} | {name: value for name, value in told.items() if value})
     return found
+
+
+def is_one_line(fields: Sequence[str], cut: int) -> bool:
+    """Whether an item is shown on one line: where no text but a short description is shown. Our decision."""
+    texts = set(LONG).intersection(fields)
+    return not texts or (texts == {"description"} and cut <= SHORT)
 
 
 class _Block:
     """Items as the text of a field, and where in it each item and each of its lines stands.
 
-    An item has a line with its name for each of its fields, and an empty line after it. Where no texts are among the
-    fields, it is one line without names.
+    An item has a line with its name for each of its fields, and an empty line after it, or is one line without names.
     """
 
-    def __init__(self, items: Sequence[dict[str, str]], fields: Sequence[str]):
-        named = bool(set(LONG).intersection(fields))
+    def __init__(self, items: Sequence[dict[str, str]], fields: Sequence[str], cut: int):
+        named = not is_one_line(fields, cut)
         self.starts: list[int] = []
         self._lines: dict[str, list[tuple[int, int]]] = {}
         text = ""
@@ -171,7 +179,7 @@ class _Block:
 
 
 def _history(catalogue: Catalogue, history: Sequence[Event], fields: Sequence[str], cut: int) -> _Block:
-    return _Block([_event(catalogue, one, fields, cut) for one in history], fields)
+    return _Block([_event(catalogue, one, fields, cut) for one in history], fields, cut)
 
 
 def _untold(
@@ -181,7 +189,7 @@ def _untold(
     shown = [*(_event(catalogue, one, fields, cut) for one in history), _shown(catalogue[item_id], fields, cut)]
     for item in shown:
         del item["item_id"]
-    return _Block(shown[:-1], fields), _Block(shown[-1:], fields)
+    return _Block(shown[:-1], fields, cut), _Block(shown[-1:], fields, cut)
 
 
 def _shown(item: Item, fields: Sequence[str], cut: int) -> dict[str, str]:
