@@ -52,7 +52,7 @@ def recommend(
     after them the descriptions of the candidates, the last candidate first; then the texts of the newest entry.
     """
     past = _history(catalogue, history, fields, cut)
-    listed = _Block([_shown(catalogue[item_id], fields, cut) for item_id in candidates], fields, cut)
+    listed = _Block([_shown(catalogue[item_id], fields, cut) for item_id in candidates], not is_one_line(fields, cut))
     texts = [("candidates", span) for name in LONG for span in listed.texts(name)]
     newest = [("history", span) for name in LONG for span in past.texts(name)[:1] if span[0] > past.starts[-1]]
     # Nothing is said of reviews and ratings where none are shown.
@@ -139,10 +139,8 @@ def items_in(text: str) -> list[dict[str, str]]:
         return [dict(line.split(": ", 1) for line in block) for block in blocks]
     found = []
     for line in text.split("\n"):
-        title, *others = line.split(BETWEEN)
-        rating = others.pop() if others and others[-1] in RATINGS else ""
-        told = {"description": BETWEEN.join(others), "rating": rating}
-        found.append({"title": title} | {name: value for name, value in told.items() if value})
+        title, _, rating = line.rpartition(BETWEEN)
+        found.append({"title": title, "rating": rating} if title and rating in RATINGS else {"title": line})
     return found
 
 
@@ -158,8 +156,7 @@ class _Block:
     An item has a line with its name for each of its fields, and an empty line after it, or is one line without names.
     """
 
-    def __init__(self, items: Sequence[dict[str, str]], fields: Sequence[str], cut: int):
-        named = not is_one_line(fields, cut)
+    def __init__(self, items: Sequence[dict[str, str]], named: bool):
         self.starts: list[int] = []
         self._lines: dict[str, list[tuple[int, int]]] = {}
         text = ""
@@ -179,7 +176,7 @@ class _Block:
 
 
 def _history(catalogue: Catalogue, history: Sequence[Event], fields: Sequence[str], cut: int) -> _Block:
-    return _Block([_event(catalogue, one, fields, cut) for one in history], fields, cut)
+    return _Block([_event(catalogue, one, fields, cut) for one in history], not is_one_line(fields, cut))
 
 
 def _untold(
@@ -189,7 +186,8 @@ def _untold(
     shown = [*(_event(catalogue, one, fields, cut) for one in history), _shown(catalogue[item_id], fields, cut)]
     for item in shown:
         del item["item_id"]
-    return _Block(shown[:-1], fields, cut), _Block(shown[-1:], fields, cut)
+    named = bool(set(LONG).intersection(fields))  # so that a rule can read them back
+    return _Block(shown[:-1], named), _Block(shown[-1:], named)
 
 
 def _shown(item: Item, fields: Sequence[str], cut: int) -> dict[str, str]:
