@@ -269,7 +269,7 @@ def chosen_records(n_users: int, n_items: int, seed: int) -> tuple[list[dict], l
 def describe(world: World, item: int) -> str:
     """What a shop says of an item: the aspects that it does well, and none of the others."""
     first, second, third = (ASPECTS[a] for a in world.strong[item])
-    return f"Known for {first}, {second} and {third}."
+    return f"{first}, {second} and {third}"
 
 
 def as_frame(reviews: list[dict], metadata: list[dict]) -> pd.DataFrame:

@@ -16,7 +16,8 @@ class Dataset:
     `n_candidates` are the items in a list, the target among them; `fields` what prompts show of an item beside its
     title and id, up to `cut` characters of a text. `train_cases` and `rationale_targets` are the training cases that
     are learned from and that get a rationale, `cases` those of a split that are judged (None: all). `rl_steps` and
-    `rl_targets` are the steps of the training by a reward and the training cases it draws from. `recipes` overrides
+    `rl_targets` are the steps of the training by a reward and the training cases it draws from, `prompts_a_step` of
+    them in a step; `watched` validation cases it is measured on. `recipes` overrides
     training settings by adapter. `released` counts the users and items of data that is published with the paper.
     """
 
@@ -30,6 +31,8 @@ class Dataset:
     rl_steps: int = 200
     rl_targets: int = 1_700  # released code: 15% of Grocery's training cases
     completion_tokens: int = 300
+    prompts_a_step: int = 8  # released code
+    watched: int = 48
     recipes: dict[str, dict] = field(default_factory=dict)
     released: dict[str, int] = field(default_factory=dict)
 
@@ -43,10 +46,12 @@ KNOWN = {
         cut=60,
         train_cases=300,
         rationale_targets=300,
-        cases=300,
-        rl_steps=30,
+        cases=200,
+        rl_steps=12,
         rl_targets=300,
-        completion_tokens=100,
+        prompts_a_step=4,
+        watched=24,
+        completion_tokens=80,
         recipes={"Recommender": {"lr": 2e-3, "epochs": 3, "batch_size": 16, "warmup": 0.1, "rank": 16, "alpha": 32}},
     ),
     "Grocery": Dataset(released={"users": 11_334, "items": 6_149}),

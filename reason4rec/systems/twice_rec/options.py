@@ -124,7 +124,9 @@ class Reinforcement(PolicyOptions):
 
     rl_targets: Positive = option(1_700, "training cases to draw completions for", fact="rl_targets")
     rl_steps: Positive = option(200, "steps", fact="rl_steps")
-    prompts_a_step: Positive = option(8, "prompts in a step")  # released code
+    prompts_a_step: Positive = option(8, "prompts in a step", fact="prompts_a_step")  # released code
+    watched: int = option(48, "validation cases on which the greedy reward is measured; 0: none", fact="watched")
+    watch_every: Positive = option(6, "steps between two such measurements")
     beta: Number = option(0.04, "weight of the KL divergence from the adapter that it starts from")  # released code
     temperature: Number = option(0.9, "of the draws")  # released code
     completion_tokens: Positive = option(300, "tokens of the longest draw", fact="completion_tokens")  # released code

@@ -17,12 +17,14 @@ from reason4rec.systems.twice_rec.catalogue import Catalogue, Item
 from reason4rec.systems.twice_rec.replies import INFO, ITEM_ID, THINK, TITLE
 
 FOLDER = Path(__file__).parent
+ABOUT = "about"  # what is said of reviews and ratings
 DESCRIBE, ITEM_ONLY, RATIONALE_FIRST = "describe", "item_only", "rationale_first"  # the tasks 1, 2 and 3
 CUT = 300  # characters of a description, of details and of a review; released code
 FIELDS = ("description", "details", "review", "rating")  # what is shown of an item beside its title and its id
 LONG = ("details", "description", "review")  # the texts among them, in the order in which they are cut
 RATINGS = ("Terrible", "Bad", "Okay", "Good", "Excellent")  # for 1 to 5; released code
 NO_HISTORY = "(none)"
+SHORT = 100  # characters of a description that stands on one line with its title
 BETWEEN = " | "  # where an item is one line
 
 _HTML = re.compile(r"</?[a-zA-Z][^<>]*>")
@@ -45,15 +47,18 @@ def recommend(
     """Asks for the best of some candidates, by their ids: task 2 (`ITEM_ONLY`) or task 3 (`RATIONALE_FIRST`).
 
     Of each item its title, its id and those of `fields` are shown that it has, texts up to `cut` characters; reviews
-    and ratings stand in the history alone. Without any text among the fields an item is one line. What may be cut
-    where the prompt is too long: the history but for its newest entry, the oldest first; then the details and after
-    them the descriptions of the candidates, the last candidate first; then the texts of the newest entry.
+    and ratings stand in the history alone. An item with little to show is one line, as `is_one_line` says. What may be
+    cut where the prompt is too long: the history but for its newest entry, the oldest first; then the details and
+    after them the descriptions of the candidates, the last candidate first; then the texts of the newest entry.
     """
     past = _history(catalogue, history, fields, cut)
-    listed = _Block([_shown(catalogue[item_id], fields, cut) for item_id in candidates], fields)
+    listed = _Block([_shown(catalogue[item_id], fields, cut) for item_id in candidates], not is_one_line(fields, cut))
     texts = [("candidates", span) for name in LONG for span in listed.texts(name)]
     newest = [("history", span) for name in LONG for span in past.texts(name)[:1] if span[0] > past.starts[-1]]
-    return _filled(task, {"history": past, "candidates": listed}, [*_oldest(past), *texts, *newest], folder)
+    # Nothing is said of reviews and ratings where none are shown.
+    about = f"\n{fill(ABOUT, {}, folder)[0]}" if {"review", "rating"}.intersection(fields) else ""
+    blocks = {"about": about, "history": past, "candidates": listed}
+    return _filled(task, blocks, [*_oldest(past), *texts, *newest], folder)
 
 
 def teacher(
@@ -139,15 +144,19 @@ def items_in(text: str) -> list[dict[str, str]]:
     return found
 
 
+def is_one_line(fields: Sequence[str], cut: int) -> bool:
+    """Whether an item is shown on one line: where no text but a short description is shown. Our decision."""
+    texts = set(LONG).intersection(fields)
+    return not texts or (texts == {"description"} and cut <= SHORT)
+
+
 class _Block:
     """Items as the text of a field, and where in it each item and each of its lines stands.
 
-    An item has a line with its name for each of its fields, and an empty line after it. Where no texts are among the
-    fields, it is one line without names.
+    An item has a line with its name for each of its fields, and an empty line after it, or is one line without names.
     """
 
-    def __init__(self, items: Sequence[dict[str, str]], fields: Sequence[str]):
-        named = bool(set(LONG).intersection(fields))
+    def __init__(self, items: Sequence[dict[str, str]], named: bool):
         self.starts: list[int] = []
         self._lines: dict[str, list[tuple[int, int]]] = {}
         text = ""
@@ -167,7 +176,7 @@ class _Block:
 
 
 def _history(catalogue: Catalogue, history: Sequence[Event], fields: Sequence[str], cut: int) -> _Block:
-    return _Block([_event(catalogue, one, fields, cut) for one in history], fields)
+    return _Block([_event(catalogue, one, fields, cut) for one in history], not is_one_line(fields, cut))
 
 
 def _untold(
@@ -177,7 +186,8 @@ def _untold(
     shown = [*(_event(catalogue, one, fields, cut) for one in history), _shown(catalogue[item_id], fields, cut)]
     for item in shown:
         del item["item_id"]
-    return _Block(shown[:-1], fields), _Block(shown[-1:], fields)
+    named = bool(set(LONG).intersection(fields))  # so that a rule can read them back
+    return _Block(shown[:-1], named), _Block(shown[-1:], named)
 
 
 def _shown(item: Item, fields: Sequence[str], cut: int) -> dict[str, str]:
