@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Self
 from reason4rec.data.sequences import Case, Event
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
+from reason4rec.run import records
 from reason4rec.run.options import Options, Parser, option, resolve, with_facts
-from reason4rec.run.step import Common, guarded
+from reason4rec.run.step import Place, guarded
+from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import recommending, replies
 from reason4rec.systems.twice_rec.options import Models, Prompts
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
@@ -99,7 +101,9 @@ class Recommender:
             )
         if model and model not in there:
             raise InputError(f"--model {model}: not trained for {dataset}; there are {', '.join(there)}")
-        return cls(step, there[model] if model else list(there.values())[-1])
+        chosen = there[model] if model else list(there.values())[-1]
+        _check_prompts(step, chosen)
+        return cls(step, chosen)
 
     def explain(self, user_id: str, candidates: Sequence[str] = ()) -> Answer:
         """The rationale for a user and the candidates in their order; InputError for an unknown user or item."""
@@ -155,6 +159,17 @@ class Recommender:
         return Answer(user, said.think or "", named, ranked, history, tuple(notes))
 
 
+def _check_prompts(step: RecommenderStep, model: recommending.Model) -> None:
+    """InputError where the tables rank with other prompts than those that a question would have."""
+    ranks = step.path(a.ranked(model.name, "test"))
+    record = records.read_record(ranks)
+    then = record["made_from"]["settings"] if record else {}
+    for name, value in step[Prompts].recorded().items():
+        if then.get(name, value) != value:
+            shown = "" if name == "prompts" else f" ({then[name]})"
+            raise InputError(f"{ranks} was made with other --{name}{shown}: give the same here, or run T/8 again")
+
+
 def as_text(answer: Answer) -> str:
     """An answer for a terminal."""
     lines = [f"User {answer.user_id} took, oldest first: {'; '.join(answer.history)}", "", answer.rationale, ""]
@@ -166,7 +181,7 @@ def as_text(answer: Answer) -> str:
 
 def ask(words: Sequence[str]) -> None:
     """Answers the question of a command line."""
-    groups = (Question, Common, Prompts, Model)
+    groups = (Question, Place, Prompts, Model)
     command = vars(Parser(__doc__, groups, command="python -m reason4rec.systems.twice_rec.asking").parse_args(words))
     question = resolve((Question,), command, {})[Question]
     dataset = str(command.get("dataset", ""))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reason4rec.data.sequences import SPLITS, Case, cases, numbered
-from reason4rec.systems.twice_rec.artifacts import CASE_COLUMNS
+from reason4rec.systems.twice_rec import tables
 
 if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.sasrec import SasRec
@@ -60,10 +60,14 @@ def table(
     return pd.concat(found, ignore_index=True)
 
 
-def of_cases(frame: pd.DataFrame, split: str, asked: Sequence[Case], lists: Mapping[str, Sequence[str]]) -> Scores:
-    """The scores of the candidates of cases, in the order of their lists, from such a table."""
-    rows = frame[frame["split"] == split].set_index(list(CASE_COLUMNS[::2]))
-    keys = pd.MultiIndex.from_tuples([(case.user_id, item) for case in asked for item in lists[case.user_id]])
+def of_cases(
+    frame: pd.DataFrame, split: str, asked: Sequence[Case], lists: Mapping[str, Sequence[str]], where: str
+) -> Scores:
+    """The scores of the candidates of cases, in the order of their lists, from such a table in a file.
+
+    InputError where it is of other lists.
+    """
+    rows = tables.rows_of(frame[frame["split"] == split], asked, lists, where, "run TWiCE_Rec/3_sasrec.py again")
     shape = len(asked), len(lists[asked[0].user_id])
-    columns = rows.loc[keys, ["logit", "item_mean", "count"]].to_numpy(dtype=float)
+    columns = rows[["logit", "item_mean", "count"]].to_numpy(dtype=float)
     return Scores(*(columns[:, k].reshape(shape) for k in range(3)))

@@ -18,13 +18,14 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking, statistics
 from reason4rec.run import markdown
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import collaborative, recommending, replies
+from reason4rec.systems.twice_rec import collaborative, recommending, replies, tables
 from reason4rec.systems.twice_rec.options import Evaluation, Split
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 
 if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
+RANK_AGAIN = "run TWiCE_Rec/8_rank_candidates.py again, with the same --limit and --cases"
 CHANCE, POPULARITY, UNPOPULARITY, SASREC = "chance", "popularity", "anti-popularity", "SASRec"
 
 
@@ -47,7 +48,8 @@ def judged(step: "RecommenderStep", split: str) -> Judged:
     """The cases of a split, with what all models are judged by."""
     cases, lists = step.judged_cases(split), step.candidates(split)
     targets = np.array([lists[case.user_id].index(case.target.item_id) for case in cases])
-    return Judged(cases, lists, targets, collaborative.of_cases(step.read(a.SCORES), split, cases, lists))
+    scores = collaborative.of_cases(step.read(a.SCORES), split, cases, lists, str(step.path(a.SCORES)))
+    return Judged(cases, lists, targets, scores)
 
 
 def evaluate(step: "RecommenderStep") -> dict:
@@ -91,14 +93,7 @@ def scores_of(step: "RecommenderStep", on: Judged) -> dict[str, np.ndarray]:
 
 def weighed(frame: pd.DataFrame, on: Judged, scored: str, where: str) -> np.ndarray:
     """(cases, candidates) log-probabilities of the candidates, over their tokens if `scored` is mean."""
-    rows = frame.set_index(["user_id", "item_id"])
-    keys = pd.MultiIndex.from_tuples([(case.user_id, item) for case in on.cases for item in on.lists[case.user_id]])
-    if absent := next((key for key in keys[~keys.isin(rows.index)]), None):
-        raise InputError(
-            f"{where}: candidate {absent[1]} of user {absent[0]} is not in it; run TWiCE_Rec/8_rank_candidates.py "
-            f"again, with the same --limit"
-        )
-    values = rows.loc[keys]
+    values = tables.rows_of(frame, on.cases, on.lists, where, RANK_AGAIN)
     found = values["log_likelihood"] / values["tokens"] if scored == "mean" else values["log_likelihood"]
     return found.to_numpy(dtype=float).reshape(on.scores.logits.shape)
 
@@ -121,14 +116,18 @@ def places_of_first(scores: np.ndarray, on: Judged) -> np.ndarray:
 
 def named_by(step: "RecommenderStep", name: str, split: str, on: Judged) -> dict:
     """What a recommender names itself: how often the target, greedily and in any of its draws, and what is wrong."""
+    target = {case.user_id: case.target.item_id for case in on.cases}
     frame = step.read(a.written(name, split))
+    frame = frame[frame["user_id"].isin(target)]
     rationale = recommending.MODELS[name].task == RATIONALE_FIRST
     read = [replies.read(text, rationale) for text in frame["reply"]]
-    target = {case.user_id: case.target.item_id for case in on.cases}
-    right = np.array([one.item_id == target.get(user) for one, user in zip(read, frame["user_id"])])
-    listed = [one.item_id in on.lists.get(user, ()) for one, user in zip(read, frame["user_id"])]
+    right = np.array([one.item_id == target[user] for one, user in zip(read, frame["user_id"])])
+    listed = [one.item_id in on.lists[user] for one, user in zip(read, frame["user_id"])]
     fits = [one.title is not None and step.catalogue.is_title_of(one.title, one.item_id or "") for one in read]
     greedy = (frame["draw"] == 0).to_numpy()
+    if greedy.sum() != len(on.cases):
+        where = step.path(a.written(name, split))
+        raise InputError(f"{where}: {greedy.sum()} greedy replies to {len(on.cases)} cases; {RANK_AGAIN}")
     found = {
         "model": name,
         "greedy": statistics.mean(right[greedy].astype(float), on.users, step.common.seed),

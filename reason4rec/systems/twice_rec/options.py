@@ -53,11 +53,18 @@ class Collaborative(Options):
 
 @dataclass(frozen=True)
 class Prompts(Options):
-    """prompts"""
+    """prompts
+
+    InputError for a field that no item has.
+    """
 
     prompts: Path | None = option(None, "folder of prompt templates to use (default: those that are shipped)")
     fields: tuple[str, ...] = option(FIELDS, f"what is shown of an item: some of {', '.join(FIELDS)}", fact="fields")
     cut: Positive = option(300, "characters of a text that are shown", fact="cut")
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.fields) - set(FIELDS)):
+            raise InputError(f"--fields {unknown[0]}: no such field; there are {', '.join(FIELDS)}")
 
     @property
     def folder(self) -> Path:
@@ -66,8 +73,6 @@ class Prompts(Options):
 
     def recorded(self) -> dict[str, object]:
         """The templates by what they say, wherever they lie, and what is shown of an item."""
-        if unknown := sorted(set(self.fields) - set(FIELDS)):
-            raise InputError(f"--fields {unknown[0]}: no such field; there are {', '.join(FIELDS)}")
         templates = sorted(self.folder.glob("*.txt"))
         if not templates:
             raise InputError(f"--prompts {self.folder}: no templates (*.txt) there; copy those of {TEMPLATES}")
@@ -136,7 +141,13 @@ class Split(Options):
     """the cases that are asked about"""
 
     split: Literal["test", "valid"] = option("test", "which: valid is for choosing settings")
-    cases: Positive | None = option(None, "how many, drawn at random (default: all)", fact="cases")
+
+
+@dataclass(frozen=True)
+class Cases(Options):
+    """how many cases are asked about"""
+
+    cases: Positive | None = option(None, "drawn at random (default: all)", fact="cases")
 
 
 @dataclass(frozen=True)

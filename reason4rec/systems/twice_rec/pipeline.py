@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from reason4rec.data.sequences import SPLITS
-from reason4rec.llm.options import Batch, Model, Teacher
+from reason4rec.llm.options import RULES, Batch, Model, Teacher
 from reason4rec.llm.usage import STAND_IN
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Resolved
@@ -73,6 +73,11 @@ def shown(step: RecommenderStep) -> Sequence[Artifact]:
     """What a page of case studies reads: the ranks and replies that there are."""
     found = [of(name, "test") for name in a.MODEL_NAMES for of in (a.ranked, a.written)]
     return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
+
+
+def compared(step: RecommenderStep) -> Sequence[Artifact]:
+    """What the comparison of rewards reads: the ranks of the supervised recommender too."""
+    return [*step.spec.reads, a.ranked("recommender", "test")]
 
 
 STEPS = (
@@ -169,7 +174,7 @@ STEPS = (
         reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.RECOMMENDER),
         reads_if_there=tuple(a.BY_REWARD.values()),
         also_writes=(a.RANKED,),
-        options=(o.Models, o.Split, o.Prompts, Model),
+        options=(o.Models, o.Split, o.Cases, o.Prompts, Model),
         parts=ranking_runs.parts,
         estimate=estimates.ranks,
     ),
@@ -181,7 +186,7 @@ STEPS = (
         reads_if_there=(a.RANKED,),
         writes=(a.METRICS,),
         elsewhere={a.VALID_METRICS: a.ON_VALID},
-        options=(o.Evaluation, o.Split),
+        options=(o.Evaluation, o.Split, o.Cases),
         reads_with=evaluated,
         writes_with=metrics_of,
         estimate=rows(lambda work: work.n_judged),
@@ -205,7 +210,7 @@ STEPS = (
         reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES),
         reads_if_there=(a.RANKED,),
         writes=(a.CASE_STUDY,),
-        options=(o.CaseStudy, o.Split),
+        options=(o.CaseStudy, o.Cases),
         reads_with=shown,
         estimate=rows(lambda work: work.n_judged),
     ),
@@ -216,7 +221,8 @@ STEPS = (
         reads=(a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.SCORES, a.SASREC, a.RECOMMENDER),
         reads_if_there=(a.RANKED,),
         writes=(a.COMPARISON,),
-        options=(o.Comparison, o.Evaluation, o.Split, o.Reward, o.Reinforcement, o.Models, RunsOn, o.Prompts, Model),
+        reads_with=compared,
+        options=(o.Comparison, o.Evaluation, o.Cases, o.Reward, o.Reinforcement, o.Models, RunsOn, o.Prompts, Model),
         runs=never,
         estimate=estimates.comparison,
     ),
@@ -233,6 +239,8 @@ def refused(options: Resolved) -> str:
     """Why a run with these options makes no sense, or nothing."""
     if is_own_demo(options) and options.origins["teacher_model"] == "command line":
         return "--teacher_model needs --dataset: the demo has its own teacher"
+    if options[Teacher].teacher_model == RULES and options[o.Quality].judge:
+        return f"--judge: --teacher_model {RULES} does not judge; run T/10 with another teacher afterwards"
     return ""
 
 

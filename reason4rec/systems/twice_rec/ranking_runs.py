@@ -7,7 +7,7 @@ from reason4rec.llm.options import Model
 from reason4rec.run.files import adapter
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import recommending
-from reason4rec.systems.twice_rec.options import Models, Prompts, Split
+from reason4rec.systems.twice_rec.options import Cases, Models, Prompts, Split
 
 if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.step import RecommenderStep
@@ -39,6 +39,6 @@ def part_of(step: "RecommenderStep", model: recommending.Model) -> "RecommenderS
     return step.part(
         [a.SEQUENCES, a.ITEMS, a.CANDIDATES, adapter(model.adapter)],
         [a.ranked(model.name, split), a.written(model.name, split)],
-        {"task": model.task, "split": split, "cases": step[Split].cases} | step[Models].recorded(),
+        {"task": model.task, "split": split, "cases": step[Cases].cases} | step[Models].recorded(),
         (Prompts, Model),
     )

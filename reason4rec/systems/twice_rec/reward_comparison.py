@@ -20,7 +20,7 @@ from reason4rec.run.options import Resolved
 from reason4rec.run.step import Common
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import evaluation, recommending, rl_train
-from reason4rec.systems.twice_rec.options import Comparison, Evaluation, Models, Prompts, Reward, Split
+from reason4rec.systems.twice_rec.options import Cases, Comparison, Evaluation, Models, Prompts, Reward
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def train_and_rank(step: "RecommenderStep", reward: str, seed: int) -> None:
         step.options,
         [a.SEQUENCES, a.ITEMS, a.CANDIDATES, folder],
         rank_files(step, reward, seed),
-        {"task": RATIONALE_FIRST, "split": "test", "cases": step[Split].cases} | step[Models].recorded(),
+        {"task": RATIONALE_FIRST, "split": "test", "cases": step[Cases].cases} | step[Models].recorded(),
         (Prompts, Model),
     )
     if ranks.done():

@@ -65,7 +65,7 @@ def targets_of(step: RecommenderStep, split: str, wanted: int) -> list[Case]:
 def evidence_of(step: RecommenderStep, split: str, cases: Sequence[Case]) -> tuple[rewards.Evidence, np.ndarray]:
     """What the rewards of cases are computed from, and the (cases, candidates) counts of their candidates."""
     lists = step.candidates(split)
-    scores = collaborative.of_cases(step.read(SCORES), split, cases, lists)
+    scores = collaborative.of_cases(step.read(SCORES), split, cases, lists, str(step.path(SCORES)))
     listed = [lists[case.user_id] for case in cases]
     means = dict(zip((item for of_case in listed for item in of_case), scores.item_means.ravel()))
     everything = collaborative_runs.catalogue_logits(step, cases)

@@ -17,7 +17,7 @@ from reason4rec.run.files import Artifact
 from reason4rec.systems.twice_rec import facts, prompts, tables
 from reason4rec.systems.twice_rec.artifacts import CANDIDATES, ITEMS, METRICS, RANK_COLUMNS, SEQUENCES, VALID_METRICS
 from reason4rec.systems.twice_rec.catalogue import Catalogue
-from reason4rec.systems.twice_rec.options import Prompts, Split
+from reason4rec.systems.twice_rec.options import Cases, Prompts, Split
 
 if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.rule_rationales import RuleRationales
@@ -55,7 +55,7 @@ class RecommenderStep(ModelStep):
 
     def judged_cases(self, split: str) -> list[Case]:
         """The cases of a split that all models are judged on."""
-        return self.drawn(split, self[Split].cases)
+        return self.drawn(split, self[Cases].cases)
 
     def on(self, artifact: Artifact) -> Artifact:
         """The artifact of the split that --split names, in the place of that of the test."""
@@ -64,7 +64,13 @@ class RecommenderStep(ModelStep):
 
     def candidates(self, split: str) -> Mapping[str, tuple[str, ...]]:
         """The list of each user in a split, in the order in which prompts show it."""
-        return candidates.lists(self.read(CANDIDATES), split)
+        return candidates.lists(self._lists, split)
+
+    @cached_property
+    def _lists(self) -> pd.DataFrame:
+        frame = self.read(CANDIDATES)
+        tables.check_lists(frame, self.sequences, str(self.path(CANDIDATES)))
+        return frame
 
     def read_file(self, path: Path) -> pd.DataFrame:
         """The table of ranks in a file that is no artifact of the dataset; InputError if it cannot be used."""

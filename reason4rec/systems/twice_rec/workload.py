@@ -22,7 +22,7 @@ from reason4rec.systems.counting import CHAT_TOKENS, Counting
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import facts, prompts, sequence_data
 from reason4rec.systems.twice_rec.catalogue import Catalogue
-from reason4rec.systems.twice_rec.options import Candidates, Models, Prompts, RationaleTargets, Split, Tasks
+from reason4rec.systems.twice_rec.options import Candidates, Cases, Models, Prompts, RationaleTargets, Tasks
 from reason4rec.systems.twice_rec.prompts import DESCRIBE, ITEM_ONLY, RATIONALE_FIRST
 from reason4rec.training.options import Training
 
@@ -103,7 +103,7 @@ class Texts(Counting):
     @cached_property
     def n_judged(self) -> int:
         """Cases of a split that are judged."""
-        return min(self.n_cases, self.survey.step("T/8")[Split].cases or self.n_cases)
+        return min(self.n_cases, self.survey.step("T/8")[Cases].cases or self.n_cases)
 
     @cached_property
     def n_described(self) -> int:

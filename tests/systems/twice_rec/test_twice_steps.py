@@ -1,0 +1,482 @@
+"""The steps of TWiCE-Rec on a few dozen users: their files, what a change redoes, kills, leaks and bad input."""
+
+import contextlib
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import served
+import toy_run
+from helpers import Planned, files_in, serving
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_kill import CountingServer, Fuse, the_forks
+
+from reason4rec.data import candidates, sequences
+from reason4rec.data.sequences import ITEM_COLUMNS, SEQUENCE_COLUMNS
+from reason4rec.errors import InputError
+from reason4rec.llm.options import RULE_TEACHER
+from reason4rec.run import files, records
+from reason4rec.run.step import guarded
+from reason4rec.systems.twice_rec import artifacts as a
+from reason4rec.systems.twice_rec import asking, distillation, instruct_rows, rl_train
+from reason4rec.systems.twice_rec.pipeline import PIPELINE
+from reason4rec.systems.twice_rec.prompts import ITEM_ONLY, RATIONALE_FIRST
+
+CONFIG = """
+teacher_model: rules
+cases: 6
+steps:
+  T/8: {fields: [rating], max_new_tokens: 6, device: cpu}
+"""
+STEPS = ("T/1", "T/2", "T/4", "T/5", "T/8", "T/9", "T/10", "T/11")
+RANKED = tuple(of(name, "test") for name in ("item_only", "recommender") for of in (a.ranked, a.written))
+
+
+def run(name, root, *words):
+    """Runs a step with the options of the run's file."""
+    toy_run.run(name, root, "--config", root / "config.yaml", *words)
+
+
+def outputs_of(name, root):
+    """The paths of what a step writes."""
+    step = toy_run.step_of(name, root)
+    return [step.path(one) for one in RANKED] if name == "T/8" else step.outputs
+
+
+def to_do(root, *words):
+    """The steps that a run would do, of those that this file runs and of the trainings."""
+    only = ["--only", *STEPS, "T/3", "T/6"]
+    places = [*toy_run.places(root), "--config", str(root / "config.yaml")]
+    return Planned("twice_rec", [*places, *only, *words]).survey.to_do
+
+
+def put_scores(root):
+    """Puts logits drawn at random in the place of the collaborative model's, as if by hand."""
+    step = toy_run.step_of("T/9", root)
+    lists, rng = step.read(a.CANDIDATES), np.random.default_rng(0)
+    found = lists[["user_id", "split", "item_id"]].assign(logit=rng.normal(size=len(lists)), item_mean=0.0)
+    files.write_pickle(step.path(a.SCORES), found.assign(count=rng.integers(0, 9, len(lists))))
+    files.write_text(step.path(a.SASREC) / "card.json", "{}")
+
+
+@pytest.fixture(scope="module")
+def made(base, tmp_path_factory):
+    """A root in which all steps but the trainings have run; adapters and logits are put there."""
+    root = tmp_path_factory.mktemp("made") / "root"
+    toy_run.put_choices(root)
+    files.write_text(root / "config.yaml", CONFIG)
+    for name in ("T/1", "T/2"):
+        run(name, root)
+    put_scores(root)
+    served.put_adapter(root / "checkpoints" / toy_run.DATASET / "Recommender", base, lm_head=False)
+    for name in STEPS[2:]:
+        run(name, root)
+    return root
+
+
+@pytest.fixture
+def root(made, tmp_path):
+    """A copy of that root, to be changed."""
+    return shutil.copytree(made, tmp_path / "root")
+
+
+def changed(root, artifact, change):
+    """Writes a table again with a change, as somebody might by hand."""
+    path = toy_run.step_of("T/9", root).path(artifact)
+    files.write_pickle(path, change(files.read_pickle(path)))
+
+
+def complaint(capsys, call):
+    """The one line in which a call in this process ends, with exit code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        call()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert ended.value.code == 2, lines[-3:]
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+    return lines[-1].removeprefix("error: ")
+
+
+def refused(capsys, name, root, *words):
+    """The one line in which a step ends."""
+    return complaint(capsys, lambda: run(name, root, *words))
+
+
+# What the steps write, and what follows from a change
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_writes_its_files_with_records_and_is_complete_after_that(name, made, capsys):
+    before = files_in(made)
+    for path in outputs_of(name, made):
+        record = records.read_record(path)
+        assert record["sha256"] == files.sha256(path), path
+        assert record["made_from"]["inputs"] and record["made_from"]["settings"]["seed"] == 42
+    capsys.readouterr()
+    run(name, made)
+    assert "complete: " in capsys.readouterr().out
+    assert files_in(made) == before
+
+
+def test_the_files_hold_what_they_should(made):
+    step = toy_run.step_of("T/9", made, "--cases", 6)
+    users, items = (len(step.cases("test")), len(step.catalogue))
+    kept = step.read(a.RATIONALES)
+    assert len(step.read(a.CANDIDATES)) == 3 * users * 10
+    assert 0 < len(kept) < users
+    assert len(step.read(a.INSTRUCT_ROWS)) == items + users + len(kept)
+    ranks, said = step.read(a.ranked("recommender", "test")), step.read(a.written("recommender", "test"))
+    judged = [case.user_id for case in step.judged_cases("test")]
+    assert ranks["user_id"].drop_duplicates().tolist() == said["user_id"].tolist() == judged
+    assert (ranks["log_likelihood"] < 0).all() and len(ranks) == 60
+    metrics = json.loads(step.path(a.METRICS).read_text())
+    assert metrics["settings"]["cases"] == 6
+    assert [row["model"] for row in metrics["top"]][-2:] == ["item_only", "recommender"]
+    assert set(json.loads(step.path(a.QUALITY).read_text())["writers"]) == {"teacher (training cases)", "recommender"}
+    assert all(user in step.path(a.CASE_STUDY).read_text() for user in judged)
+    assert records.read_record(step.path(a.RATIONALES))["made_from"]["settings"]["teacher_server"].startswith(
+        RULE_TEACHER
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "redone"),
+    [
+        ((), ""),
+        (("--n_candidates", "8"), "T/2 T/5 T/8 T/9 T/10 T/11"),
+        (("--rationale_targets", "20"), "T/4 T/5 T/10"),
+        (("--tasks", "item_only"), "T/5"),
+        (("--max_new_tokens", "7"), "T/8 T/9 T/10 T/11"),
+        (("--scored", "sum"), "T/9"),
+        (("--rows", "3"), "T/11"),
+        (("--longest", "19"), "T/1 T/2 T/4 T/5 T/8 T/9 T/10 T/11"),
+        (("--cases", "5"), "T/8 T/9 T/10 T/11"),
+        (("--limit", "9"), "T/4 T/5 T/8 T/9 T/10 T/11"),
+    ],
+)
+def test_a_changed_option_redoes_exactly_what_follows(words, redone, made):
+    assert to_do(made, *words) == set(redone.split())
+
+
+def test_the_steps_do_what_a_dry_run_says_of_a_change(root, capsys):
+    run("T/4", root, "--rationale_targets", 20)
+    capsys.readouterr()
+    for name in STEPS:
+        run(name, root, *(("--rationale_targets", 20) if name == "T/4" else ()))
+        again = "out of date (twice_rec/rationales.pkl changed)" in capsys.readouterr().out
+        assert again == (name in ("T/5", "T/10")), name
+
+
+def test_another_adapter_is_ranked_again_and_nothing_else(root, base):
+    folder = root / "checkpoints" / toy_run.DATASET / "Recommender"
+    shutil.rmtree(folder)
+    served.put_adapter(folder, base, lm_head=False, size=0.03)
+    assert to_do(root) == {"T/8", "T/9", "T/10", "T/11"}
+
+
+def test_a_teacher_at_a_server_is_asked_once_for_each_case(root, monkeypatch, capsys):
+    step = toy_run.step_of("T/4", root)
+    path = step.path(a.RATIONALES)
+    monkeypatch.setenv("OPENAI_API_KEY", "none-needed")
+    words = ("--teacher_model", "stand-in", "--overwrite")
+    with serving(CountingServer()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.address)
+        run("T/4", root, *words)
+        asked = len(server.asked)
+        assert asked == len(step.cases("train"))
+        kept = files.read_pickle(path)
+        run("T/4", root, *words)
+        assert len(server.asked) == asked
+        assert files.read_pickle(path).equals(kept)
+        run("T/4", root, *words[:2])
+        assert "complete: " in capsys.readouterr().out
+    targets = {case.user_id: case.target.item_id for case in step.cases("train")}
+    assert 0 < len(kept) < asked
+    assert [targets[user] for user in kept["user_id"]] == kept["item_id"].tolist()
+
+
+# Kills
+
+
+def cut_off(root, name, words, fuses, log, server=None):
+    """Kills a step at each of some moments and lets it end; the files below the root, and how often one was changed."""
+    script, flags = PIPELINE[name].script, [*toy_run.places(root), *words]
+    address = {"OPENAI_API_KEY": "none-needed", "OPENAI_BASE_URL": server.address} if server else {}
+    for fuse in [*fuses, Fuse()]:
+        process = the_forks().start(script, *flags, log=log, env=address, fuse=fuse, watched=root)
+        if server:
+            server.victim = process.kill
+        code, changes = the_forks().wait(process, fuse)
+        assert code in (0, -9), log.read_text(errors="replace")[-3_000:]
+    assert code == 0
+    return {k: b"" if k.endswith(".sqlite") else v for k, v in files_in(root).items()}, changes
+
+
+def without(made, root, name):
+    """A copy of a root without the outputs of a step and the replies that are kept."""
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(made, root)
+    for path in outputs_of(name, root):
+        path.unlink()
+        records.record_path(path).unlink()
+    for store in root.rglob("*.sqlite"):
+        store.unlink()
+    return root
+
+
+@pytest.mark.slow
+def test_ranks_that_were_killed_go_on_and_end_as_unbroken_ones(made, tmp_path):
+    log = tmp_path / "log"
+    words = ("--config", str(made / "config.yaml"), "--models", "recommender")
+    whole, changes = cut_off(without(made, tmp_path / "whole", "T/8"), "T/8", words, (), log)
+    fuses = (Fuse(seconds=1.5), Fuse(event=changes // 2), Fuse(event=changes - 2))
+    found, _ = cut_off(without(made, tmp_path / "cut", "T/8"), "T/8", words, fuses, log)
+    assert found == whole
+
+
+@pytest.mark.slow
+def test_a_teacher_that_was_cut_off_is_asked_for_the_rest_alone(made, tmp_path):
+    log, words = tmp_path / "log", ("--teacher_model", "stand-in", "--requests_at_once", "2")
+    with serving(CountingServer()) as server:
+        whole, changes = cut_off(without(made, tmp_path / "whole", "T/4"), "T/4", words, (), log, server)
+        server.asked.clear()
+        server.fatal = 12
+        root = without(made, tmp_path / "cut", "T/4")
+        found, _ = cut_off(root, "T/4", words, (Fuse(), Fuse(event=changes - 1)), log, server)
+        assert found == whole
+        assert 30 <= len(server.asked) <= 30 + 2 * 2
+
+
+# Leaks
+
+
+def put_tables(folder, chosen):
+    """Writes sequences of items by number, their lists, and a rationale for each case; each text is one of its own."""
+    ids = [f"I{k:02d}" for k in range(24)]
+    items = pd.DataFrame([(one, f"title {one}", f"about {one}", f"made of {one}") for one in ids], columns=ITEM_COLUMNS)
+    rows = [
+        (f"U{user}", ids[item], place, 1.0 + place % 5, f"said by U{user} of {ids[item]}")
+        for user, of_user in enumerate(chosen)
+        for place, item in enumerate(of_user)
+    ]
+    frame = pd.DataFrame(rows, columns=SEQUENCE_COLUMNS).astype({"user_id": "str", "item_id": "str", "reviews": "str"})
+    written = [(case.user_id, case.target.item_id, "Suits.") for case in sequences.cases(frame, "train")]
+    lists = candidates.draw(frame, ids, 6)
+    tables = (frame, items, lists, pd.DataFrame(written, columns=a.RATIONALES.columns))
+    for artifact, table in zip((a.SEQUENCES, a.ITEMS, a.CANDIDATES, a.RATIONALES), tables):
+        files.write_pickle(folder / artifact.path, table)
+    return frame
+
+
+def check_shown(root):
+    """AssertionError where a training row or prompt shows what its user chose later, or a review of it or its target.
+
+    The teacher's prompts, those of the training by a reward, and the instruct rows of both tasks with users.
+    """
+    words = ("--fields", "description", "details", "review", "rating", "--cut", 300)
+    steps = {name: toy_run.step_of(name, root, *words) for name in ("T/4", "T/5", "T/7")}
+    cases, frame = steps["T/5"].cases("train"), files.read_pickle(root / "data" / toy_run.DATASET / a.SEQUENCES.path)
+    rows = instruct_rows.of_tasks(steps["T/5"])
+    asked = rl_train.targets_of(steps["T/7"], "train", len(cases))
+    lists = steps["T/7"].candidates("train")
+    shown = [
+        *zip(cases, (one.text for one in distillation.prompts_of(steps["T/4"], cases))),
+        *zip(asked, (one.text for one in steps["T/7"].prompts_of(asked, lists, RATIONALE_FIRST))),
+        *((case, json.dumps(row)) for task in (ITEM_ONLY, RATIONALE_FIRST) for case, row in zip(cases, rows[task])),
+    ]
+    assert len(shown) == 4 * frame["user_id"].nunique()
+    chosen = {user: of_user["item_id"].tolist() for user, of_user in frame.groupby("user_id")}
+    for case, text in shown:
+        *history, target, valid, test = chosen[case.user_id]
+        for later in (valid, test):
+            assert f"title {later}" not in text and f"about {later}" not in text and f"of {later}" not in text
+        said = {item for item in chosen[case.user_id] if f"said by {case.user_id} of {item}" in text}
+        assert said <= set(history)
+        assert f"title {target}" in text
+        assert not any(f"said by U{k} " in text for k in range(len(chosen)) if f"U{k}" != case.user_id)
+
+
+choices = st.lists(st.lists(st.integers(0, 23), min_size=4, max_size=9, unique=True), min_size=1, max_size=4)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(choices)
+def test_no_training_row_and_no_prompt_shows_what_its_user_chose_later(tmp_path_factory, chosen):
+    root = tmp_path_factory.mktemp("leak")
+    put_tables(root / "data" / toy_run.DATASET, chosen)
+    check_shown(root)
+
+
+@pytest.mark.parametrize("mistake", ["a history that ends one later", "targets of the validation", "lists with others"])
+def test_a_leak_would_be_caught(mistake, tmp_path, monkeypatch):
+    chosen = [[0, 1, 2, 3, 4, 5], [6, 3, 0, 8, 9, 1, 2]]
+    frame = put_tables(tmp_path / "data" / toy_run.DATASET, chosen)
+    check_shown(tmp_path)
+    cases = sequences.cases
+    if mistake == "a history that ends one later":
+
+        def late(of, split):
+            return [type(c)(c.user_id, (*c.history, c.target), c.target) for c in cases(of, split)]
+
+        monkeypatch.setattr(sequences, "cases", late)
+    elif mistake == "targets of the validation":
+        monkeypatch.setattr(sequences, "cases", lambda of, split: cases(of, "valid" if split == "train" else split))
+    else:
+        later = frame.groupby("user_id")["item_id"].last()
+
+        def leaking(table, split):
+            return {user: (*of[:-1], later[user]) for user, of in drawn(table, split).items()}
+
+        drawn = candidates.lists
+        monkeypatch.setattr(candidates, "lists", leaking)
+    with pytest.raises((AssertionError, InputError)):
+        check_shown(tmp_path)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("artifact", "script", "reading"),
+    [
+        (a.SEQUENCES, "TWiCE_Rec/1_sequences.py", STEPS[1:]),
+        (a.ITEMS, "TWiCE_Rec/1_sequences.py", STEPS[1:]),
+        (a.CANDIDATES, "TWiCE_Rec/2_candidates.py", ("T/5", "T/8", "T/9", "T/10", "T/11")),
+        (a.SCORES, "TWiCE_Rec/3_sasrec.py", ("T/9", "T/11")),
+        (a.RATIONALES, "TWiCE_Rec/4_distil_rationales.py", ("T/5",)),
+        (a.RECOMMENDER, "TWiCE_Rec/6_recommender_train.sh", ("T/8",)),
+    ],
+    ids=lambda value: getattr(value, "path", None),
+)
+def test_a_missing_file_is_named_with_who_writes_it(artifact, script, reading, root, capsys):
+    path = toy_run.step_of("T/9", root).path(artifact)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in reading:
+        assert refused(capsys, name, root) == f"{path} is missing: {script} writes it", name
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("T/4", ("--fields", "colour"), "--fields colour: no such field; there are description, details, review"),
+        ("T/8", ("--models", "gpt"), "--models gpt: no such model; there are item_only, recommender, rl_mended"),
+        ("T/8", ("--models", "rl_match"), "7_recommender_rl.sh --reward match writes it"),
+        ("T/9", ("--against", "nobody"), "--against nobody: no such row; there are chance, popularity"),
+        ("T/1", ("--sequences", "x.jsonl"), "--sequences and --items belong together"),
+        ("T/2", ("--n_candidates", "1"), "1 candidates are no list to choose from"),
+        ("T/2", ("--n_candidates", "60"), "ask for"),
+        ("T/9", ("--cases", "7"), "run TWiCE_Rec/8_rank_candidates.py again, with the same --limit and --cases"),
+    ],
+)
+def test_an_option_that_cannot_be_is_told_in_one_line(name, words, message, root, capsys):
+    assert message in refused(capsys, name, root, *words)
+
+
+def repeated(frame):
+    return frame.assign(item_id=[frame["item_id"][0], *frame["item_id"][:1], *frame["item_id"][2:]])
+
+
+def of_others(frame):
+    return frame.assign(user_id="X" + frame["user_id"])
+
+
+def moved(frame):
+    """Each item in the place of another one of the catalogue."""
+    ids = sorted(frame["item_id"].unique())
+    return frame.assign(item_id=frame["item_id"].map(dict(zip(ids, [*ids[1:], ids[0]]))))
+
+
+@pytest.mark.parametrize(
+    ("artifact", "change", "message", "reading"),
+    [
+        (a.SEQUENCES, repeated, "stands in that user's sequence already", STEPS[1:]),
+        (a.CANDIDATES, of_others, "is of a user that has no sequence; run TWiCE_Rec/2", STEPS[3:]),
+        (a.CANDIDATES, moved, "run TWiCE_Rec/2_candidates.py again", STEPS[3:]),
+        (a.SCORES, of_others, "is not in it; run TWiCE_Rec/3_sasrec.py again", ("T/9", "T/11")),
+        (a.SCORES, lambda frame: pd.concat([frame, frame]), "is in it twice; run TWiCE_Rec/3", ("T/9", "T/11")),
+        (a.SCORES, lambda frame: frame.assign(logit=np.nan), "logit in row 0 is no finite number", ("T/9", "T/11")),
+        (a.ranked("recommender", "test"), of_others, "is not in it; run TWiCE_Rec/8", ("T/9", "T/11")),
+        (a.written("recommender", "test"), lambda frame: frame.assign(reply=None), "column reply", STEPS[5:]),
+        (a.written("recommender", "test"), lambda frame: frame[1:], "5 greedy replies to 6 cases; run", ("T/9",)),
+        (a.RATIONALES, moved, "run TWiCE_Rec/4_distil_rationales.py again", ("T/5",)),
+    ],
+    ids=lambda value: getattr(value, "path", getattr(value, "__name__", None)),
+)
+def test_a_table_of_other_data_is_told_in_one_line(artifact, change, message, reading, root, capsys):
+    changed(root, artifact, change)
+    for name in reading:
+        assert message in refused(capsys, name, root), name
+
+
+def ask(root, *words):
+    guarded(lambda: asking.ask([*toy_run.places(root), *map(str, words)]))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--user", "nobody"), "--user 'nobody': not a user of this run, whose users are such as U0000"),
+        ((), "--dataset NAME and --user ID say"),
+        (("--user", "U0001", "--candidates", "B001"), "name two or more different items"),
+        (("--user", "U0001", "--candidates", "B001", "B999"), "'B999' is no item of this dataset"),
+        (("--user", "U0001", "--model", "rl_match"), "--model rl_match: not trained"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_told_in_one_line(words, message, made, capsys):
+    assert message in complaint(capsys, lambda: ask(made, "--fields", "rating", *words))
+
+
+def test_a_question_is_answered_by_the_tables(made, capsys):
+    step = toy_run.step_of("T/9", made, "--cases", 6)
+    user = step.judged_cases("test")[0].user_id
+    capsys.readouterr()
+    with contextlib.suppress(SystemExit):
+        ask(made, "--user", user, "--fields", "rating", "--json", "--model", "recommender")
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    ranks = step.read(a.ranked("recommender", "test"))
+    assert {one["item_id"] for one in answer["ranked"]} == set(ranks.loc[ranks["user_id"] == user, "item_id"])
+    assert [one["log_likelihood"] for one in answer["ranked"]] == sorted(
+        (one["log_likelihood"] for one in answer["ranked"]), reverse=True
+    )
+
+
+# What went wrong once
+
+
+def test_an_evaluation_of_fewer_cases_than_were_ranked_failed(root, capsys):
+    step = toy_run.step_of("T/9", root)
+    for artifact in RANKED:
+        step.path(artifact).unlink()
+    lists = step.candidates("test")
+    rows = [(user, item, -1.0, 3) for user, listed in lists.items() for item in listed]
+    files.write_pickle(step.path(RANKED[2]), pd.DataFrame(rows, columns=RANKED[2].columns))
+    said = [(user, 0, "none") for user in lists]
+    files.write_pickle(step.path(RANKED[3]), pd.DataFrame(said, columns=RANKED[3].columns))
+    run("T/9", root, "--cases", 4)
+    assert "4 cases of test" in capsys.readouterr().out
+
+
+def test_a_question_with_other_prompts_than_the_tables_was_answered_as_if_they_were_the_same(made, capsys):
+    message = complaint(capsys, lambda: ask(made, "--user", "U0001"))
+    assert "item_only_test.pkl" in message or "recommender_test.pkl" in message
+    assert "other --fields" in message
+    assert "no such field" in complaint(capsys, lambda: ask(made, "--user", "U0001", "--fields", "colour"))
+
+
+def test_a_page_of_test_cases_called_itself_one_of_the_validation(root, capsys):
+    assert "unknown option --split" in complaint(capsys, lambda: run("T/11", root, "--split", "valid"))
+
+
+def test_the_comparison_of_rewards_found_only_after_its_trainings_that_ranks_were_missing(root, capsys):
+    path = toy_run.step_of("T/9", root).path(a.ranked("recommender", "test"))
+    path.unlink()
+    (root / "checkpoints" / toy_run.DATASET / "SASRec" / "x").write_text("")
+    assert f"{path} is missing: TWiCE_Rec/8_rank_candidates.py writes it" == refused(capsys, "T/12", root)
+
+
+def test_a_rule_teacher_that_was_to_judge_was_found_out_at_the_end_of_a_run(root):
+    with pytest.raises(InputError, match="--judge: --teacher_model rules does not judge"):
+        to_do(root, "--judge")
