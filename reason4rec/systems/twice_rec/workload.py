@@ -43,8 +43,8 @@ ASSUMED = {
 }
 
 
-class Texts(Counting):
-    """Rows and tokens of a run; `assumed` and `notes` collect what a reader has to know."""
+class Rows(Counting):
+    """The rows of a run; `assumed` and `notes` collect what a reader has to know."""
 
     def __init__(self, survey: Survey):
         step, training = survey.step("T/1"), survey.step("T/6")[Training]
@@ -134,6 +134,10 @@ class Texts(Counting):
     def n_candidates(self) -> int:
         """Items in a list."""
         return self.survey.step("T/2")[Candidates].n_candidates
+
+
+class Texts(Rows):
+    """The tokens of a run beside its rows."""
 
     @cached_property
     def users(self) -> list[str]:
