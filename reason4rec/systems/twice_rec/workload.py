@@ -43,8 +43,8 @@ ASSUMED = {
 }
 
 
-class Texts(Counting):
-    """Rows and tokens of a run; `assumed` and `notes` collect what a reader has to know."""
+class Rows(Counting):
+    """How many rows each step of a run would have; `assumed` and `notes` collect what a reader has to know."""
 
     def __init__(self, survey: Survey):
         step, training = survey.step("T/1"), survey.step("T/6")[Training]
@@ -79,11 +79,6 @@ class Texts(Counting):
             f"{step.path(absent)} is missing, of which {step.spec.script} makes the sequences; pass --sequences and "
             f"--items or prepare the reviews; only {known} can be told without"
         )
-
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """The items that can be recommended."""
-        return Catalogue(self.items)
 
     @cached_property
     def n_users(self) -> int:
@@ -134,6 +129,15 @@ class Texts(Counting):
     def n_candidates(self) -> int:
         """Items in a list."""
         return self.survey.step("T/2")[Candidates].n_candidates
+
+
+class Texts(Rows):
+    """How many tokens the prompts of a run would have."""
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The items that can be recommended."""
+        return Catalogue(self.items)
 
     @cached_property
     def users(self) -> list[str]:
