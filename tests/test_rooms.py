@@ -26,7 +26,7 @@ LARGE = {
     # Its threads, its lock and what they guard stand together: taken apart, no reader could check them.
     "llm/teacher.py Teacher": 215,
     # The two ways of asking, by token ids and by text, share all that surrounds a request.
-    "llm/server.py ServedModel": 178,
+    "llm/server.py ServedModel": 179,
     # One command from beginning to end, run once in the life of the demo's model.
     "demo/pretrain.py main": 60,
     # Three models in memory, one after the other, each let go before the next.

@@ -6,6 +6,7 @@ Servers differ in the form of their answers; those that are understood are named
 import json
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from reason4rec.llm.usage import REPLY_TOKENS
@@ -57,6 +58,11 @@ def answer_of(text: str) -> str:
     fenced = FENCED.fullmatch(text.strip())
     text = fenced[1] if fenced and "```" not in fenced[1] else text
     return text.replace("\r\n", "\n").strip()
+
+
+def answers_of(texts: Iterable[str], thoughts: bool = False) -> list[str]:
+    """What a model answers in each of its texts; with its thoughts where they belong to the answer."""
+    return [text.strip() for text in texts] if thoughts else list(map(answer_of, texts))
 
 
 def refused_for_length(limit: int) -> str:

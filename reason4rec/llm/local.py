@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS
-from reason4rec.llm.answers import answer_of
+from reason4rec.llm.answers import answers_of
 from reason4rec.llm.attention import attend_in_groups, is_padded_exactly, shares_beginnings
 from reason4rec.llm.base_files import length_that_fits, read_config
 from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, logits_of, merged, unpacked, with_adapter
@@ -77,8 +77,7 @@ class LocalModel(LikelihoodReader):
             check(self.tokenizer, prompt, self.max_length - max_new_tokens)
         settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, **finish_name(finish)}
         texts = self._answers(len(prompts), rows_of, settings, what, batches, are_texts=True)
-        whole = kept(texts, finish, self.stopped)
-        return [text.strip() for text in whole] if thoughts else list(map(answer_of, whole))
+        return answers_of(kept(texts, finish, self.stopped), thoughts)
 
     def _replies(
         self,

@@ -18,7 +18,7 @@ import openai
 
 from reason4rec.errors import InputError, ServerAway
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
-from reason4rec.llm.answers import answer_of
+from reason4rec.llm.answers import answers_of
 from reason4rec.llm.base import AWAY, progress, windows
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.client import address_of, key_in
@@ -81,8 +81,7 @@ class ServedModel(ServedPrompts):
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         # Kept as the server wrote it, cut where a model in this process is stopped.
         replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
-        whole = kept(replies, finish, self.stopped)
-        return [text.strip() for text in whole] if thoughts else list(map(answer_of, whole))
+        return answers_of(kept(replies, finish, self.stopped), thoughts)
 
     def choice_probabilities(
         self,
