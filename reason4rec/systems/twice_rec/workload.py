@@ -44,7 +44,7 @@ ASSUMED = {
 
 
 class Rows(Counting):
-    """The rows of a run; `assumed` and `notes` collect what a reader has to know."""
+    """How many rows each step of a run would have; `assumed` and `notes` collect what a reader has to know."""
 
     def __init__(self, survey: Survey):
         step, training = survey.step("T/1"), survey.step("T/6")[Training]
@@ -79,11 +79,6 @@ class Rows(Counting):
             f"{step.path(absent)} is missing, of which {step.spec.script} makes the sequences; pass --sequences and "
             f"--items or prepare the reviews; only {known} can be told without"
         )
-
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """The items that can be recommended."""
-        return Catalogue(self.items)
 
     @cached_property
     def n_users(self) -> int:
@@ -137,7 +132,12 @@ class Rows(Counting):
 
 
 class Texts(Rows):
-    """The tokens of a run beside its rows."""
+    """How many tokens the prompts of a run would have."""
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The items that can be recommended."""
+        return Catalogue(self.items)
 
     @cached_property
     def users(self) -> list[str]:
