@@ -154,6 +154,22 @@ def judge(review: str, reason: str) -> str:
     return f"Why: The reason names {len(named)} of {len(aspects)} aspects, and {verdicts}.\nScore: {round(score)}"
 
 
+def grade(history: Sequence[Mapping[str, str]], item: Mapping[str, str], reasons: str) -> str:
+    """Two lines on how good the reasons for an item are: why, and a score of 0 to 3.
+
+    A point each where they name the item by its title, an aspect that it is known for, and one that an item of the
+    history is known for.
+    """
+    named = set(WORD.findall(reasons.lower()))
+    points = {
+        "the item": item["title"].lower() in reasons.lower(),
+        "what it is known for": bool(named.intersection(_known_for(item))),
+        "what the user's items are known for": bool(named.intersection(a for one in history for a in _known_for(one))),
+    }
+    there = [name for name, has in points.items() if has]
+    return f"Why: The reasons name {_enumerate(there)}.\nScore: {len(there)}"
+
+
 def _known_for(item: Mapping[str, str]) -> list[str]:
     """The aspects in the description of an item."""
     return [word for word in WORD.findall(item.get("description", "").lower()) if word in ASPECTS]

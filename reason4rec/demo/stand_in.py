@@ -2,8 +2,9 @@
 
     python -m reason4rec.demo.stand_in --port 8377
 
-It answers the default prompts of the Summarizer, of the Reasoner, hinted or not, of the judge of reasons, and of the
-teacher of rationales, for any review text. It is for the demo and the tests; no step ever turns to it by itself.
+It answers the default prompts of the Summarizer, of the Reasoner, hinted or not, of the teacher of rationales, and of
+the judges of reasons and of rationales, for any review text. It is for the demo and the tests; no step ever turns to
+it by itself.
 """
 
 import argparse
@@ -43,13 +44,16 @@ def answer(prompt: str, temperature: float, seed: int) -> str:
         (item,) = items_in(recommended["item"])
         text, connected = rules.rationale(items_in(recommended["history"]), item, _rng(prompt, seed))
         return f"Rationale: {text}\nConnection: {'yes' if connected else 'no'}"
+    if graded := read_back("judge", prompt, RATIONALES):
+        (item,) = items_in(graded["item"])
+        return rules.grade(items_in(graded["history"]), item, graded["rationale"])
     review = REVIEW.search(prompt)
     if review:
         return rules.summarize(review[1])
     histories = HISTORIES.search(prompt)
     if not histories:
         raise ValueError(
-            "the stand-in answers only the default prompts of the Summarizer, the Reasoner, the judge and rationales"
+            "the stand-in answers only the default prompts of the Summarizer, the Reasoner, rationales and judges"
         )
     rng = _rng(prompt, seed)
     hint = HINT.search(prompt)

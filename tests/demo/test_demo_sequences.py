@@ -56,7 +56,7 @@ def test_a_finished_run_answers_about_a_user(ran):
     root = ran[0]
     words = [sys.executable, "-m", "reason4rec.systems.twice_rec.asking", "--dataset", "Demo_sequences"]
     words += ["--data_root", str(root / "data"), "--checkpoint_root", str(root / "checkpoints"), "--json"]
-    words += ["--user", "U0003", "--limit", "24"]
+    words += ["--user", "U0003"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])

@@ -198,6 +198,24 @@ def test_a_teacher_at_a_server_is_asked_once_for_each_case(root, monkeypatch, ca
     assert [targets[user] for user in kept["user_id"]] == kept["item_id"].tolist()
 
 
+def test_the_stand_in_of_the_demo_refused_to_judge_rationales(root, monkeypatch):
+    step = toy_run.step_of("T/10", root)
+    rows = files.read_pickle(step.path(RANKED[3]))
+    lists = step.candidates("test")
+    said = [
+        f"<think> Warm. </think> <item_nm> x </item_nm> <item_id> {lists[user][0]} </item_id>"
+        for user in rows["user_id"]
+    ]
+    changed(root, RANKED[3], lambda frame: frame.assign(reply=said))
+    monkeypatch.setenv("OPENAI_API_KEY", "none-needed")
+    with serving(CountingServer()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.address)
+        run("T/10", root, "--judge", "--teacher_model", "stand-in")
+        assert len(server.asked) == len(rows)
+    grades = json.loads(step.path(a.QUALITY).read_text())["writers"]["recommender"]["grade"]
+    assert grades["n"] == len(rows) and 0 <= grades["value"] <= 3
+
+
 # Kills
 
 
