@@ -23,7 +23,7 @@ from reason4rec.systems.twice_rec.pipeline import PIPELINE
 FOLDER = ROOT / "results" / "twice_rec"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKS = re.compile(r"(<!-- twice_rec (\w+) -->\n).*?(<!-- /twice_rec -->)", re.DOTALL)
-CARD = "collaborative.json"
+CARD = "card.json"
 SHOWN = ("HR@1", "HR@5", "NDCG@5", "NDCG@10", "MRR")
 
 
@@ -43,12 +43,11 @@ def run(args: argparse.Namespace) -> None:
 def publish(folder: Path, adapters: Path, name: str, minutes: float | None) -> None:
     """Copies what there is of a dataset's results to `results/twice_rec/NAME`; InputError without any evaluation."""
     found = [folder / one.path for one in (METRICS, QUALITY, COMPARISON) if (folder / one.path).exists()]
-    card = adapters / SASREC.path / "card.json"
-    if not found and not card.exists():
+    card = adapters / SASREC.path / CARD
+    found += [card] if card.exists() else []
+    if not found:
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
-    published.publish(found or [card], FOLDER / name, minutes)
-    if card.exists():
-        write_text(FOLDER / name / CARD, card.read_text(encoding="utf-8"))
+    published.publish(found, FOLDER / name, minutes)
 
 
 def with_tables(text: str) -> str:
