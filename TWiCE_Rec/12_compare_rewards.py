@@ -1,10 +1,10 @@
 """See what each reward teaches: train by all of them, with several seeds, from the same recommender.
 
-    python TWiCE_Rec/12_compare_rewards.py --dataset Demo_data
+    python TWiCE_Rec/12_compare_rewards.py --dataset Demo_sequences
 
 Reads  twice_rec/sequences.pkl, items.pkl, candidates.pkl, collaborative_scores.pkl, checkpoints/DATASET/SASRec,
        checkpoints/DATASET/Recommender
-Writes results/twice_rec_rewards.json, figs/DATASET_twice_rec_rewards.png with --figure
+Writes results/twice_rec_rewards.json, which figs/draw_rewards.py draws
 Each policy ranks the test cases afterwards. The file has, over all seeds, the ranks with paired tests against the
 supervised recommender and against the reward of the match alone, how popular the items are that each recommends, and
 hits and popularity of the draws by step. A run goes on where it was cut off: each policy and its ranks are kept.

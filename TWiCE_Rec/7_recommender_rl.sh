@@ -3,7 +3,8 @@
 #
 #     bash TWiCE_Rec/7_recommender_rl.sh --dataset Grocery
 #
-# Reads  twice_rec/sequences.pkl, items.pkl, candidates.pkl, collaborative_scores.pkl, checkpoints/DATASET/Recommender
+# Reads  twice_rec/sequences.pkl, items.pkl, candidates.pkl, collaborative_scores.pkl,
+#        checkpoints/DATASET/SASRec, checkpoints/DATASET/Recommender
 # Writes checkpoints/DATASET/Recommender_REWARD, for --reward mended (default), faithful or match
 # Any other option goes to the trainer: bash TWiCE_Rec/7_recommender_rl.sh --help
 set -euo pipefail

@@ -1,11 +1,11 @@
 """Draw what each reward of TWiCE-Rec teaches: hits against the popularity of what is recommended.
 
-    python figs/draw_rewards.py --dataset Demo_data
+    python figs/draw_rewards.py --dataset Demo_sequences
 
 Reads  results/twice_rec_rewards.json of the dataset, which TWiCE_Rec/12_compare_rewards.py writes
 Writes results/figures/DATASET_twice_rec_rewards.png
-The published picture comes from the published file: `--dataset Demo_data --results results/Demo_data_twice_rec --out
-figs`.
+The published picture comes from the published file: `--dataset Demo_sequences --results
+results/twice_rec/Demo_sequences --out figs`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--dataset", default="Demo_data", help="folder of the dataset in the data root")
+    parser.add_argument("--dataset", default="Demo_sequences", help="folder of the dataset in the data root")
     parser.add_argument("--data_root", type=Path, default=own("0_Data"), help="folder of all datasets")
     parser.add_argument("--results", type=Path, help="folder of the result file (default: results/ of the dataset)")
     parser.add_argument("--out", type=Path, help="folder to write to (default: results/figures/ of the dataset)")

@@ -90,6 +90,10 @@ def texts_of_items(path: Path) -> pd.DataFrame:
         found = extracted(columns(names, dump, "item_id", "description", "details"))
         query = f"SELECT item_id, raw_description, raw_details FROM ({found}) WHERE item_id IS NOT NULL ORDER BY number"
         rows = db.execute(query).fetchall()
+    if not rows:
+        raise InputError(
+            f"{dump.name}: no items in it by a known name ({', '.join(names['item_id'])}); name another file"
+        )
     return pd.DataFrame(
         [(item, _plain(description), _plain(details)) for item, description, details in rows],
         columns=["item_id", "description", "details"],

@@ -99,13 +99,19 @@ class BatchRunner:
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def _split(self, items: list, room: float, more: int = 0, size: Callable = length) -> list[list]:
-        """Items in batches, the largest first, each with at most `room` tokens and `more` a row; always the same."""
+    def _split(
+        self, items: list, room: float, more: int = 0, size: Callable = length, most: float = math.inf
+    ) -> list[list]:
+        """Items in batches, the largest first, each with at most `room` tokens and `more` a row; always the same.
+
+        By `size` a batch has at most `most` together, such as tokens whose logits are wanted.
+        """
         items, batches, start = sorted(items, key=lambda item: (-size(item), item)), [], 0
         # The most tokens of an item from each place on.
         longest = list(itertools.accumulate(map(length, reversed(items)), max))[::-1]
         while start < len(items):
-            fit = (self.prompts_at_once or max(1, min(ROWS, int(room / (longest[start] + more))))) if self.pads else 1
+            fit = self.prompts_at_once or max(1, min(ROWS, int(room / (longest[start] + more))))
+            fit = max(1, int(min(fit, most / size(items[start])))) if self.pads else 1
             batches.append(items[start : start + fit])
             start += fit
         return batches

@@ -17,6 +17,11 @@ from reason4rec.llm.tokens import head_length
 CPU_TOKENS_READ = 4096  # in a batch that is weighed: keys and values of more do not stay in its caches
 
 
+def after_prefix(row: Row) -> int:
+    """How many token ids a row has after its prefix."""
+    return length(row.ids) - length(row.prefix)
+
+
 class BeginningReader(BatchRunner):
     """A model that reads beginnings of rows; its fields are those of `BatchRunner`."""
 
@@ -97,22 +102,25 @@ class BeginningReader(BatchRunner):
         return {"input_ids": ids, "attention_mask": mask, "position_ids": places, **before}
 
     def _batches_to_weigh(
-        self, given: PrefixCache | None, weigh: Callable, rows: list[Row], room: float = math.inf
+        self, given: PrefixCache | None, weigh: Callable, rows: list[Row], most: float = math.inf
     ) -> Iterator[tuple[list[Row], Answer]]:
-        """Batches of at most `room` tokens: of the rows with each prefix that is read once, then of the others."""
-        room = min(room, CPU_TOKENS_READ if self._on_cpu else self._room_to_read)
+        """Batches of the rows with each prefix that is read once, then of the others.
+
+        Of at most `most` tokens after their prefixes in each.
+        """
+        room = CPU_TOKENS_READ if self._on_cpu else self._room_to_read
         times = Counter(row.prefix for row in rows) if self.shares else {}
         recurring = [prefix for prefix, n in times.items() if prefix and n > 1]
         for prefixes in [given] if given else self._blocks(recurring):
             names = {prefix for batch in prefixes.batches for prefix in batch}
             members = [row for row in rows if row.prefix in names]
             answer = partial(weigh, prefixes=prefixes)
-            for batch in self._split(members, room, size=lambda row: length(row.ids) - length(row.prefix)):
+            for batch in self._split(members, room, size=after_prefix, most=most):
                 yield batch, partial(_one_by_one, answer) if self._reads_alone else answer
             rows = [row for row in rows if row.prefix not in names]
         alone = self._reads_alone or (self._on_cpu and not self.prompts_at_once)
         answer = partial(_one_by_one, weigh) if alone else weigh
-        for batch in self._split(rows, room):
+        for batch in self._split(rows, room, most=most):
             yield batch, answer
 
 

@@ -10,7 +10,7 @@ from reason4rec.llm.bases import logits_of
 from reason4rec.llm.beginnings import BeginningReader
 from reason4rec.llm.prefix_cache import PrefixCache
 from reason4rec.llm.prompt import Prompt
-from reason4rec.llm.rows import ID_BYTES, Row, length, packed
+from reason4rec.llm.rows import ID_BYTES, Row, length, packed, unpacked
 from reason4rec.llm.tokens import check, common, plain_ids
 
 BYTES_OF_LOGITS = 2**30  # of a batch; three copies are in memory at one time
@@ -33,24 +33,24 @@ class LikelihoodReader(BeginningReader):
         """
         begun = [""] * len(prompts) if reply_prefixes is None else reply_prefixes
         asked = [(k, reply) for k, of_prompt in enumerate(replies) for reply in of_prompt]
-        tails = {(k, reply): plain_ids(self.tokenizer, begun[k] + reply) for k, reply in asked}
+        tails = {(k, reply): packed(plain_ids(self.tokenizer, begun[k] + reply)) for k, reply in asked}
         heads = [plain_ids(self.tokenizer, text) for text in begun]
-        longest = [max((len(tails[k, one]) for one in of), default=0) for k, of in enumerate(replies)]
+        longest = [max((length(tails[k, one]) for one in of), default=0) for k, of in enumerate(replies)]
         for prompt, of_prompt, text in zip(prompts, replies, begun, strict=True):
             check(self.tokenizer, prompt, self.max_length, text + max(of_prompt, key=len, default=""))
-        encoded = self._encode_all(prompts, [self.max_length - most for most in longest])
+        encoded = self._encode_all(prompts, [self.max_length - most for most in longest], count=False)
 
         def row(k: int, reply: str) -> Row:
             tail = tails[k, reply]
             # The token before the reply is read with it, since it is what gives the first one's probability.
-            known = encoded[k] + packed(tail[: common(heads[k], tail)])
-            return Row(encoded[k] + packed(tail), known[:-ID_BYTES])
+            known = encoded[k] + tail[: common(heads[k], unpacked(tail)) * ID_BYTES]
+            return Row(encoded[k] + tail, known[:-ID_BYTES])
 
         def rows_of(window: slice) -> list[Row]:
             return [row(*one) for one in asked[window]]
 
         room = BYTES_OF_LOGITS / (4 * self.model.get_output_embeddings().weight.shape[0])
-        batches = partial(self._batches_to_weigh, None, self._weigh_tokens, room=room)
+        batches = partial(self._batches_to_weigh, None, self._weigh_tokens, most=room)
         found = self._answers(
             len(asked), rows_of, {"what": "likelihood"}, what, batches, of_row=lambda row: {"after": length(row.prefix)}
         )

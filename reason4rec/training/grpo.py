@@ -162,7 +162,7 @@ def kept_of(trainer: "GroupTrainer", validation: Validation | None, folder: Path
     kept = measured[-1]
     if validation.keep == "best":
         kept = best_of(measured)
-        take_best(trainer.accelerator.unwrap_model(trainer.model), folder)
+        take_best(trainer.accelerator.unwrap_model(trainer.model), folder, kept["step"])
     first, last = measured[0][REWARD], kept[REWARD]
     return {"kept_step": kept["step"], "watched_first": round(first, 4), "watched_kept": round(last, 4)}
 

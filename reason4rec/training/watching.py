@@ -20,7 +20,6 @@ from reason4rec.training.rollouts import Part, scores_of, total
 if TYPE_CHECKING:
     from reason4rec.training.group_trainer import GroupTrainer
 
-BEST = "best.safetensors"
 REWARD = "watched/reward"
 AT_ONCE = 16  # prompts
 
@@ -64,7 +63,7 @@ class Watch(TrainerCallback):
         named = {f"watched/{part.name}": float(scores[:, k].mean()) for k, part in enumerate(self.watched.parts)}
         state.log_history.append({"step": state.global_step, REWARD: reward, **named})
         if self.watched.keep == "best" and (best is None or reward > best[REWARD]):
-            keep_best(self.trainer.accelerator.unwrap_model(self.trainer.model), self.folder)
+            keep_best(self.trainer.accelerator.unwrap_model(self.trainer.model), self.folder, state.global_step)
 
     def _written(self) -> list[list[int]]:
         """The token ids of the greedy completion of each prompt, with the end of the turn where it came to one."""
@@ -98,13 +97,21 @@ def best_of(log: Sequence[Mapping]) -> Mapping | None:
     return max((entry for entry in log if REWARD in entry), key=lambda entry: entry[REWARD], default=None)
 
 
-def keep_best(model: object, folder: Path) -> None:
-    """Writes the weights of an adapter beside its checkpoints, whole or not at all."""
+def keep_best(model: object, folder: Path, step: int) -> None:
+    """Writes the weights of an adapter after a step beside its checkpoints, whole or not at all.
+
+    Each step has a file of its own: a training that goes on from an earlier checkpoint may take another path.
+    """
     weights = {name: weight.detach().cpu().contiguous() for name, weight in get_peft_model_state_dict(model).items()}
-    with files.atomic_write(folder / BEST) as staged:
+    with files.atomic_write(best_path(folder, step)) as staged:
         save_file(weights, staged)
 
 
-def take_best(model: object, folder: Path) -> None:
-    """Gives an adapter the weights that `keep_best` wrote."""
-    set_peft_model_state_dict(model, load_file(folder / BEST))
+def take_best(model: object, folder: Path, step: int) -> None:
+    """Gives an adapter the weights that `keep_best` wrote after a step."""
+    set_peft_model_state_dict(model, load_file(best_path(folder, step)))
+
+
+def best_path(folder: Path, step: int) -> Path:
+    """Where the weights of a step lie that was the best so far."""
+    return folder / f"best-{step}.safetensors"

@@ -1,7 +1,7 @@
 """Asking a finished run: what suits a user next, out of a list of candidates, with the rationale.
 
-    python -m reason4rec.systems.twice_rec.asking --dataset Demo_data --user ID
-    python -m reason4rec.systems.twice_rec.asking --dataset Demo_data --user ID --candidates ID ID ...
+    python -m reason4rec.systems.twice_rec.asking --dataset Demo_sequences --user ID
+    python -m reason4rec.systems.twice_rec.asking --dataset Demo_sequences --user ID --candidates ID ID ...
 
 The history is all that the user chose. Without --candidates they are those of the user's test case, ranked as the
 tables rank them; the target of that case is left out of the history then.

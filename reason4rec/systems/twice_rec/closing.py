@@ -3,13 +3,15 @@
 from reason4rec.run.options import Resolved
 from reason4rec.run.step import Common
 from reason4rec.systems.twice_rec import evaluation
-from reason4rec.systems.twice_rec.artifacts import CASE_STUDY, METRICS, QUALITY
+from reason4rec.systems.twice_rec.artifacts import CASE_STUDY, METRICS, QUALITY, VALID_METRICS
+from reason4rec.systems.twice_rec.options import Split
 
 
 def closing(options: Resolved) -> str:
     """The lines at the end of a run; nothing where there is no evaluation."""
     common = options[Common]
-    metrics = common.folder / METRICS.path
+    on_valid = Split in options and options[Split].split == "valid"
+    metrics = common.folder / (VALID_METRICS if on_valid else METRICS).path
     if not metrics.exists():
         return ""
     places = {"table": metrics, "rationales": common.folder / QUALITY.path, "page": common.folder / CASE_STUDY.path}

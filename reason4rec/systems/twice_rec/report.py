@@ -1,7 +1,7 @@
 """Publish the results of a dataset in `results/twice_rec/`, and write the tables of the docs from what is there.
 
     python -m reason4rec.systems.twice_rec.report
-    python -m reason4rec.systems.twice_rec.report --publish --dataset Demo_data --minutes 12
+    python -m reason4rec.systems.twice_rec.report --publish --dataset Demo_sequences --minutes 12
 
 Reads  results/twice_rec/DATASET/*.json, and for --publish the results of the dataset
 Writes docs/*.md and README.md between their marks `<!-- twice_rec NAME -->` and `<!-- /twice_rec -->`; --publish also
@@ -142,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--dataset", default="Demo_data", help="folder of the dataset in the data root")
+    parser.add_argument("--dataset", default="Demo_sequences", help="folder of the dataset in the data root")
     parser.add_argument("--data_root", type=Path, default=own("0_Data"), help="folder of all datasets")
     parser.add_argument("--checkpoint_root", type=Path, default=own("checkpoints"), help="folder of all adapters")
     parser.add_argument("--publish", action="store_true", help="first copy the results of --dataset to results/")

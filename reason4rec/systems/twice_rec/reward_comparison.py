@@ -149,7 +149,9 @@ def as_text(result: dict) -> str:
     ]
     if watched:
         header = ["reward", "seed", "hits of greedy replies", "their popularity"]
-        parts.append("On the watched validation cases, before and after:\n" + markdown.table(header, watched))
+        parts.append(
+            "On the watched validation cases, before and at the last step:\n" + markdown.table(header, watched)
+        )
     return "\n\n".join(parts)
 
 

@@ -15,6 +15,7 @@ stage 3.
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -28,6 +29,7 @@ from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 from reason4rec.systems.twice_rec.replies import read
 from reason4rec.systems.twice_rec.step import RecommenderStep
 from reason4rec.training import grpo, trackers
+from reason4rec.training.adapters import sha256_of_weights
 from reason4rec.training.options import RunsOn
 from reason4rec.training.policy import Policy
 from reason4rec.training.rollouts import Part, Rollout
@@ -53,6 +55,17 @@ def settings(step: RecommenderStep) -> Mapping[str, object]:
         weights,
         watched=watched if options.watched else None,
     )
+
+
+def of_all_rewards(step: RecommenderStep) -> Mapping[str, object]:
+    """All that decides the weights of policies of several rewards, beside the cases and what each reward is."""
+    options = step[Reinforcement]
+    watched = {"prompts": options.watched, "every": options.watch_every, "keep": options.keep}
+    return {
+        "policy": asdict(policy_of(step)),
+        "watched": watched,
+        "started_from": sha256_of_weights(step.path(RECOMMENDER)),
+    }
 
 
 def targets_of(step: RecommenderStep, split: str, wanted: int) -> list[Case]:

@@ -56,6 +56,8 @@ def read(step: "RecommenderStep") -> tuple[pd.DataFrame, pd.DataFrame]:
 def _described(titles: pd.DataFrame, texts: pd.DataFrame | None) -> pd.DataFrame:
     if texts is None:
         return titles.assign(description="", details="").reset_index(drop=True)
+    if not titles["item_id"].isin(texts["item_id"]).any():
+        raise InputError("--metadata: it has none of the items of the reviews; name the file of the same dataset")
     return titles.merge(texts, on="item_id", how="left").fillna({"description": "", "details": ""})
 
 

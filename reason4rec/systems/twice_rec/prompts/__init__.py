@@ -56,7 +56,7 @@ def recommend(
     texts = [("candidates", span) for name in LONG for span in listed.texts(name)]
     newest = [("history", span) for name in LONG for span in past.texts(name)[:1] if span[0] > past.starts[-1]]
     # Nothing is said of reviews and ratings where none are shown.
-    about = f"\n{fill(ABOUT, {}, folder)[0]}" if {"review", "rating"}.intersection(fields) else ""
+    about = f"\n{fill(ABOUT, {}, folder)[0]}" if past.texts("review") or past.texts("rating") else ""
     blocks = {"about": about, "history": past, "candidates": listed}
     return _filled(task, blocks, [*_oldest(past), *texts, *newest], folder)
 
