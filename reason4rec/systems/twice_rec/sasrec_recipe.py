@@ -20,7 +20,7 @@ class Recipe:
     width: int = 64
     blocks: int = 2
     heads: int = 2
-    dropout: float = 0.3
+    dropout: float = 0.5
     longest: int = 20
     lr: float = 1e-3
     weight_decay: float = 0.0
