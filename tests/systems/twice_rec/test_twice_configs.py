@@ -14,8 +14,9 @@ from reason4rec.training.options import Training
 
 CONFIGS = sorted((ROOT / "configs" / "twice_rec").glob("*.yaml"))
 # Where things lie and what is asked for in one call alone.
-NOT_SHOWN = {"data_root", "checkpoint_root", "limit", "overwrite", "config", "sequences", "items", "metadata", "prompts"}
-NOT_SHOWN |= {"base_url", "served_model", "api", "top_logprobs", "batch_export", "batch_import", "models", "against"}
+NOT_SHOWN = {"data_root", "checkpoint_root", "limit", "overwrite", "config", "sequences", "items", "metadata"}
+NOT_SHOWN |= {"prompts", "base_url", "served_model", "api", "top_logprobs", "batch_export", "batch_import"}
+NOT_SHOWN |= {"models", "against"}
 
 
 def resolved(spec, *words):
