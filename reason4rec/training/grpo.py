@@ -6,7 +6,7 @@ A training that is cut off goes on from its last complete checkpoint and ends as
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run import files
 from reason4rec.training import trackers
 from reason4rec.training.adapters import keep_updates, save, sha256_of_weights, start_from, trained_weights
-from reason4rec.training.policy import SCHEDULE, Policy
+from reason4rec.training.policy import SCHEDULE, Policy, recorded
 from reason4rec.training.processes import is_launched
 from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, Recipe
 from reason4rec.training.rollouts import Advantages, Part, z_scores
@@ -82,8 +82,11 @@ def settings_of(
 
     `reward` has the weight of each part, `watched` what `Validation.recorded` gives.
 
-    InputError if `start` is no trained adapter, or one that a policy cannot begin from.
+    InputError if `start` is no trained adapter, or one that a policy cannot begin from, and where groups are compared
+    by a part that the reward lacks.
     """
+    if policy.spread_of is not None and policy.spread_of not in reward:
+        raise InputError(f"spread_of {policy.spread_of!r}: the reward has no such part; there are {', '.join(reward)}")
     was = adapter_settings(start)
     if missing := [name for name in OF_START if name not in was]:
         raise InputError(f"{start}: its settings lack {', '.join(missing)}; train it again")
@@ -96,7 +99,7 @@ def settings_of(
         )
     return (
         {name: was[name] for name in OF_START}
-        | asdict(policy)
+        | recorded(policy)
         | {"adapter": adapter, "started_from": sha256_of_weights(start)}
         | {"reward": dict(reward), "advantages": advantages.__name__, "optimizer": OPTIMIZER, "schedule": SCHEDULE}
         | ({"watched": dict(watched)} if watched else {})
