@@ -16,7 +16,6 @@ from safetensors import numpy as safetensors
 
 from reason4rec.errors import InputError
 from reason4rec.llm.encoders import folder_of
-from reason4rec.run import files
 from reason4rec.run.progress import progress
 
 if TYPE_CHECKING:
@@ -63,13 +62,13 @@ def without_description(descriptions: Sequence[str]) -> int:
     return sum(not text.strip() for text in descriptions)
 
 
-def write(path: Path, vectors: np.ndarray, encoder: str, item_ids: Sequence[str]) -> None:
-    """Writes (n, d) vectors of items, whole or not at all; the same vectors give the same bytes.
+def as_bytes(vectors: np.ndarray, encoder: str, item_ids: Sequence[str]) -> bytes:
+    """(n, d) vectors of items as safetensors; the same vectors give the same bytes.
 
     The metadata name the encoder, and hold the sha256 of the ids, in the order of the rows.
     """
     about = {"encoder": encoder, "item_ids": _sha256(item_ids)}
-    files.write_bytes(path, safetensors.save({VECTORS: np.ascontiguousarray(vectors, dtype=np.float32)}, about))
+    return safetensors.save({VECTORS: np.ascontiguousarray(vectors, dtype=np.float32)}, about)
 
 
 def read(path: Path, item_ids: Sequence[str]) -> tuple[np.ndarray, str]:

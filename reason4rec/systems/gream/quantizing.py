@@ -12,13 +12,11 @@ within a per cent of that of the package.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from safetensors import numpy as safetensors
 
 from reason4rec.errors import InputError
-from reason4rec.run import files
 from reason4rec.run.progress import progress
 
 STARTS = 3  # of each k-means, of which the best is kept; iterations of each; both as in the released code
@@ -76,10 +74,11 @@ def balanced_kmeans(vectors: np.ndarray, k: int, rng: np.random.Generator) -> tu
     return min((_run(vectors, k, rng) for _ in range(STARTS)), key=lambda run: run[0])[1:]
 
 
-def write_codebooks(path: Path, codebooks: Sequence[np.ndarray]) -> None:
-    """Writes the centroids of each level as `level_1`, `level_2`, ..., whole or not at all."""
-    tensors = {f"level_{number}": np.ascontiguousarray(one) for number, one in enumerate(codebooks, start=1)}
-    files.write_bytes(path, safetensors.save(tensors))
+def as_bytes(codebooks: Sequence[np.ndarray]) -> bytes:
+    """The centroids of each level as safetensors, as `level_1`, `level_2`, ...; the same ones give the same bytes."""
+    return safetensors.save(
+        {f"level_{number}": np.ascontiguousarray(one) for number, one in enumerate(codebooks, start=1)}
+    )
 
 
 def _check(vectors: np.ndarray, k: int) -> None:

@@ -16,7 +16,6 @@ from string import ascii_lowercase
 import numpy as np
 
 from reason4rec.errors import InputError
-from reason4rec.run import files
 
 TOKEN = re.compile(r"<\|([a-z])_([1-9][0-9]{0,5})\|>")
 MOST_LEVELS = len(ascii_lowercase) - 1  # each has a letter, and one is for items with the same codes
@@ -112,10 +111,10 @@ class SemanticIds:
         rows = [[int(TOKEN.fullmatch(token)[2]) for token in one[: self.levels]] for one in self.by_item.values()]
         return np.array(rows, dtype=np.int64).reshape(len(rows), self.levels)
 
-    def write(self, path: Path) -> None:
-        """Writes the ids as JSON, whole or not at all."""
+    def as_dict(self) -> dict[str, object]:
+        """The ids as `read` reads them from a JSON file."""
         items = {item: "".join(tokens) for item, tokens in self.by_item.items()}
-        files.write_bytes(path, files.as_bytes(path, {"levels": self.levels, "codes": self.codes, "items": items}))
+        return {"levels": self.levels, "codes": self.codes, "items": items}
 
     @cached_property
     def _items(self) -> dict[tuple[str, ...], str]:

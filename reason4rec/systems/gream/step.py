@@ -1,6 +1,6 @@
 """A step of GREAM: the semantic ids of the catalogue, the training parts of users, and the prompts on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +93,10 @@ class GeneratorStep(RecommenderStep):
     def prompts_of(self, cases: Sequence[Case], lists: Mapping[str, tuple[str, ...]], task: str) -> Sequence[Prompt]:
         """The question for the next item of each case, in the mode `task`; there are no lists of candidates here."""
         return self.next_item([case.history for case in cases], task, wording=0)
+
+    def asked(self, make: Callable[..., Sequence[Prompt]], *of: object) -> Sequence[Prompt]:
+        """The teacher's prompts that a function makes, as the options of prompts say."""
+        return make(*of, cut=self[Prompts].cut, folder=self.templates)
 
     def rule_teacher(self) -> "RuleTexts":
         """The rules that write texts and reasonings."""
