@@ -67,6 +67,7 @@ def train(step: "Step", recipe: Recipe, rows: Artifact, own: Mapping[str, object
                 options.padding_free,
                 options.gradient_checkpointing,
                 step[Training].start_from,
+                recipe.new_tokens,
             ),
         )
         if (factor := rate_factor_of(step, own or {})) > 1:
