@@ -22,7 +22,7 @@ from reason4rec.errors import InputError
 from reason4rec.llm import adapters
 from reason4rec.llm.base_files import DAMAGED, read_config, refused
 from reason4rec.llm.known_bases import located
-from reason4rec.llm.tokens import chat_ids, end_of_turn
+from reason4rec.llm.tokens import chat_ids, end_of_turn, new_tokens
 
 LEAST_BF16_WIDTH = 512  # hidden size
 
@@ -108,6 +108,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         tokenizer.pad_token = tokenizer.eos_token
     used = {id_ for id_ in tokenizer.get_vocab().values() if id_ not in added}
     used |= {*chat_ids(tokenizer, "text"), end_of_turn(tokenizer), tokenizer.pad_token_id}
+    used |= set(new_tokens(tokenizer).values())
     if max(used) >= room:
         raise InputError(
             f"base model {base_model}: has weights for {room} tokens, its tokenizer knows {max(used) + 1}; fetch both "

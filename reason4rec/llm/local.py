@@ -26,9 +26,9 @@ from reason4rec.llm.attention import attend_in_groups, is_padded_exactly, shares
 from reason4rec.llm.base_files import length_that_fits, read_config
 from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, logits_of, merged, unpacked, with_adapter
 from reason4rec.llm.batches import Answer
+from reason4rec.llm.beams import BeamSearcher
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.known_bases import sha256_of
-from reason4rec.llm.likelihood import LikelihoodReader
 from reason4rec.llm.prefix_cache import (
     PrefixCache,
     numbers_of_a_token,
@@ -43,7 +43,7 @@ from reason4rec.llm.writing import Draw, Replies, write
 from reason4rec.run import files
 
 
-class LocalModel(LikelihoodReader):
+class LocalModel(BeamSearcher):
     """A language model in this process; its fields are those of `BatchRunner`."""
 
     def generate(

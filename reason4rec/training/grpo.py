@@ -4,6 +4,7 @@ A training that is cut off goes on from its last complete checkpoint and ends as
 """
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ def settings_of(
         )
     return (
         {name: was[name] for name in OF_START}
+        | {name: was[name] for name in ("new_tokens",) if name in was}
         | recorded(policy)
         | {"adapter": adapter, "started_from": sha256_of_weights(start)}
         | {"reward": dict(reward), "advantages": advantages.__name__, "optimizer": OPTIMIZER, "schedule": SCHEDULE}
@@ -246,11 +248,12 @@ def policy_model(
     print(f"loading base model {base} in {own['dtype']}", flush=True)
     torch.manual_seed(seed)
     shape = {name: settings[name] for name in ("rank", "alpha", "dropout", "lm_head")}
+    shape["new_tokens"] = settings.get("new_tokens", False)
     recipe = Recipe(**shape, lr=policy.lr, warmup=0, epochs=1, batch_size=1)
     model = model_to_train(recipe, own, seed)
     check_vocabulary(model, tokenizer, base)
     model.generation_config = greedy(model, tokenizer)
-    return get_peft_model(model, adapter_config(recipe, model, own)), tokenizer
+    return get_peft_model(model, adapter_config(recipe, model, own, tokenizer)), tokenizer
 
 
 def dtype_of(device: str) -> str:
@@ -261,5 +264,6 @@ def dtype_of(device: str) -> str:
 def copy_to_reference(model: object) -> None:
     """Gives the frozen copy that the divergence is from the weights that the policy begins with."""
     for name, parameter in model.named_parameters():
-        if ".ref." in name:
-            parameter.data = model.get_parameter(name.replace(".ref.", ".default.")).detach().clone()
+        # The rows of new tokens have the name of their adapter at the end.
+        if "ref" in name.split("."):
+            parameter.data = model.get_parameter(re.sub(r"\.ref\b", ".default", name)).detach().clone()
