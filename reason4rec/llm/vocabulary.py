@@ -32,7 +32,8 @@ def extend(
     The weights are those of the base, in its own type; a new token's are drawn by `seed` with the mean and the spread
     of those that are there, in the embedding and in an output head of its own (our decision: no new word is then
     likelier than the others, and they differ from the first step of a training on). `record` is called with the staged
-    folder just before it takes its place. InputError for a token that cannot be added, that the tokenizer does not read and write as it is, or a base that was published in 4 bits.
+    folder just before it takes its place. InputError for a token that cannot be added, that the tokenizer does not read
+    and write as it is, or a base that was published in 4 bits.
     """
     config = read_config(base_model)
     if getattr(config, "quantization_config", None):

@@ -12,9 +12,10 @@ from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.run.files import Artifact, adapter
-from reason4rec.systems.gream import facts, pasts, prompts
+from reason4rec.systems.gream import facts, prompts
 from reason4rec.systems.gream.artifacts import BASE, ITEM_TEXTS, METRICS, SEMANTIC_IDS, VALID_METRICS
 from reason4rec.systems.gream.options import Prompts, TextUsers
+from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
 from reason4rec.systems.twice_rec.artifacts import ITEMS
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.options import Split
@@ -35,11 +36,11 @@ class GeneratorStep(RecommenderStep):
         return facts.get(self.common.dataset)
 
     @cached_property
-    def pasts(self) -> list[pasts.Past]:
+    def pasts(self) -> list[Past]:
         """The training parts of all users, only those of the first `--limit` users in a trial."""
-        return pasts.training_parts(self.sequences)[: self.common.limit]
+        return training_parts(self.sequences)[: self.common.limit]
 
-    def text_pasts(self) -> list[pasts.Past]:
+    def text_pasts(self) -> list[Past]:
         """The training parts of the users who get texts: as many as are asked for, drawn at random."""
         every, wanted = self.pasts, self[TextUsers].text_users
         if wanted is None or wanted >= len(every):
@@ -83,7 +84,7 @@ class GeneratorStep(RecommenderStep):
         n = len(prompts.wordings(prompts.SEQREC, self.templates))
         drawn = np.random.default_rng(self.common.seed).integers(n, size=len(histories)).tolist()
         ask = partial(prompts.next_item, mode=mode, folder=self.templates)
-        shown = [[self.id_texts[event.item_id] for event in of[-pasts.LONGEST :]] for of in histories]
+        shown = [[self.id_texts[event.item_id] for event in of[-LONGEST :]] for of in histories]
         return OnDemand(
             lambda history, number: ask(history, wording=number),
             shown,

@@ -16,8 +16,9 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run.cost import Survey
 from reason4rec.systems.counting import CHAT_TOKENS, Counting
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import facts, pasts, prompts, reasoning, tasks, texts
+from reason4rec.systems.gream import facts, prompts, reasoning, tasks, texts
 from reason4rec.systems.gream.options import Ids, Models, Prompts, Reasonings, Rows, TextUsers
+from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
 from reason4rec.systems.gream.prompts import DIRECT, REASONED, SEQREC, TASKS
 from reason4rec.systems.gream.semantic_ids import TOKEN
 from reason4rec.systems.twice_rec.catalogue import Catalogue
@@ -86,9 +87,9 @@ class Work(Counting):
         return (options.levels + 1) * options.codes
 
     @cached_property
-    def pasts(self) -> list[pasts.Past]:
+    def pasts(self) -> list[Past]:
         """The training parts of the users; InputError without sequences, which the callers look for first."""
-        return pasts.training_parts(self.sequences)[: self.common.limit]
+        return training_parts(self.sequences)[: self.common.limit]
 
     @cached_property
     def n_targets(self) -> int:
@@ -136,7 +137,7 @@ class Work(Counting):
         return Catalogue(self.items)
 
     @cached_property
-    def some(self) -> list[pasts.Past]:
+    def some(self) -> list[Past]:
         """Some users, drawn at random."""
         drawn = np.random.default_rng(42).permutation(len(self.pasts))[:SAMPLE]
         return [self.pasts[k] for k in drawn]
@@ -155,7 +156,7 @@ class Work(Counting):
         if self.sequences is None:
             return np.array([self.assume("tokens of a question")])
         folder = self.survey.step("G/9")[Prompts].folder
-        shown = [[self._id] * min(len(past.events), pasts.LONGEST) for past in self.some]
+        shown = [[self._id] * min(len(past.events), LONGEST) for past in self.some]
         return self.lengths([prompts.next_item(one, mode, 0, folder).text for one in shown])
 
     @property
