@@ -7,6 +7,7 @@ description is its title alone, and a small encoder may stand in for the base mo
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,22 +40,17 @@ def embed(
     """
     if encoder not in ENCODERS:
         raise InputError(f"--encoder {encoder}: there is no such encoder; pass one of {', '.join(ENCODERS)}")
-    if len(titles) != len(descriptions):
+    if not len(titles) == len(descriptions) > 0:
         raise InputError(f"{len(titles)} titles and {len(descriptions)} descriptions: pass one of each for every item")
     for what, texts in (("title", titles), ("description", descriptions)):
         _check_texts(texts, what)
     if blank := [row for row, title in enumerate(titles) if not title.strip()]:
         raise InputError(f"items: the title in row {blank[0]} is blank; fill it, if need be with the item's id")
-    # Shops repeat texts, and each one has to be read once only.
-    place: dict[str, int] = {}
-    rows = np.array([[place.setdefault(text.strip(), len(place)) for text in both] for both in zip(titles, descriptions)])
-    described = np.array([bool(text.strip()) for text in descriptions])
-    texts = [text for text in place if text]
-    known = np.zeros(len(place), dtype=np.int64)
-    known[[place[text] for text in texts]] = np.arange(len(texts))
-    read = _read(texts, *_loaded(encoder, base_model, device))
-    of_titles, of_descriptions = (read[known[column]] for column in rows.reshape(-1, 2).T)
-    return np.where(described[:, None], (of_titles + of_descriptions) / 2, of_titles)
+    # A title in place of the description leaves the mean at the title. Shops repeat texts, and each is read once.
+    both = [(title.strip(), text.strip() or title.strip()) for title, text in zip(titles, descriptions)]
+    place = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(both)))}
+    read = _read(list(place), *_loaded(encoder, base_model, device))
+    return read[[[place[text] for text in texts] for texts in both]].mean(axis=1)
 
 
 def without_description(descriptions: Sequence[str]) -> int:
@@ -144,8 +140,6 @@ def _read(texts: Sequence[str], model: "PreTrainedModel", tokenizer: "PreTrained
     from reason4rec.llm.base_files import length_that_fits
 
     found = np.zeros((len(texts), model.config.get_text_config().hidden_size), dtype=np.float32)
-    if not texts:
-        return found
     longest = length_that_fits(LONGEST, model.config, tokenizer, tokenizer.name_or_path)
     # What a shop writes is text: `[SEP]` or `<|im_end|>` in it is no token of that meaning.
     encoded = tokenizer(list(texts), truncation=True, max_length=longest, split_special_tokens=True)["input_ids"]

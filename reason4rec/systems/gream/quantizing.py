@@ -2,12 +2,12 @@
 
 Source: RQ-KMeans of GREAM, whose released code balances each level with the package k-means-constrained (Levy-Kramer),
 which is Lloyd's algorithm with a minimum-cost flow for the assignment. The assignment here is our own. The package
-installs, with ortools, but at 6,149 vectors of 384 numbers and 256 clusters one of its iterations takes as long as a
-whole run here, and four levels with three starts each would take most of an hour on two cores. Instead of the exact
-flow, each cluster has a price that rises while the cluster is too large and falls while it is too small, and every
-vector goes to the cluster where distance plus price is least; the few that are over when the prices stop moving go
-where this costs least. The price is the dual variable of the same linear program, and the sum of squares comes out
-within a per cent of that of the package.
+needs ortools, of some 90 MB, and one run took 16.5 s of a CPU for 4,170 vectors of 384 numbers and 256 clusters, where
+a run here took 2.7 s and ended with a slightly smaller sum of squares; each level has three runs. Instead of the flow,
+each cluster has a price that rises while the cluster is too large and falls while it is too small, and every vector
+goes to the cluster where distance plus price is least. The few that are over when the prices have settled go where
+that costs least. Without those, the assignment is the cheapest one of its sizes: prices are the dual variables of the
+same linear program.
 """
 
 from collections.abc import Sequence

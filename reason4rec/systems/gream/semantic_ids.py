@@ -6,7 +6,7 @@ same codes get one token more, each of them.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -132,7 +132,7 @@ def read(path: Path) -> SemanticIds:
         levels, codes, items = found["levels"], found["codes"], found["items"]
         if not (type(levels) is type(codes) is int and isinstance(items, dict)):
             raise TypeError("levels and codes are whole numbers, and items a table")
-        by_item = {item: tuple(_tokens(text)) for item, text in items.items()}
+        by_item = {item: _tokens(text) for item, text in items.items()}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make the semantic ids first") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -144,9 +144,9 @@ def read(path: Path) -> SemanticIds:
         raise InputError(f"{path}: {error}; make the semantic ids again") from error
 
 
-def _tokens(text: str) -> Iterator[str]:
+def _tokens(text: str) -> tuple[str, ...]:
     """The tokens that a text consists of."""
-    found = [match[0] for match in TOKEN.finditer(text)]
+    found = tuple(match[0] for match in TOKEN.finditer(text))
     if "".join(found) != text:
         raise ValueError(f"{text[:60]!r} is no run of tokens")
     return found

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 from scipy.optimize import linear_sum_assignment
 
 from reason4rec.errors import InputError
-from reason4rec.systems.gream.quantizing import balanced_kmeans, residual, write_codebooks
+from reason4rec.systems.gream.quantizing import _assigned, balanced_kmeans, residual, write_codebooks
 
 
 def groups(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -18,13 +18,13 @@ def groups(n: int, d: int, seed: int = 0) -> np.ndarray:
     return centres[rng.integers(0, 5, n) * rng.integers(0, 2, n)] + rng.normal(size=(n, d))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
-    n=st.integers(2, 90),
+    n=st.integers(2, 60),
     d=st.integers(1, 6),
     share=st.floats(0, 1),
     seed=st.integers(0, 99),
-    different=st.integers(1, 90),
+    different=st.integers(1, 60),
 )
 def test_every_cluster_has_about_as_many_vectors_as_any_other(n, d, share, seed, different):
     k = 2 + round(share * (n - 2))
@@ -44,13 +44,14 @@ def test_clusters_are_found_where_they_are_balanced_already():
     assert np.abs(means[labels[::10]] - centres).max() < 1.5
 
 
-def test_the_assignment_costs_hardly_more_than_the_least_possible():
+def test_the_assignment_is_the_cheapest_one_of_its_sizes():
     vectors, k = groups(240, 8), 12
-    labels, means = balanced_kmeans(vectors, k, np.random.default_rng(0))
+    means = np.random.default_rng(0).permutation(vectors)[:k]
     costs = np.square(vectors[:, None] - means).sum(axis=2)
-    slots = np.repeat(costs, 240 // k + 1, axis=1)  # the least with sizes of any smallness, which is no more
+    labels, _ = _assigned(costs, np.zeros(k), 240)
+    slots = np.repeat(costs, np.bincount(labels, minlength=k), axis=1)
     least = slots[linear_sum_assignment(slots)].sum()
-    assert least <= costs[np.arange(240), labels].sum() <= 1.03 * least
+    assert least <= costs[np.arange(240), labels].sum() <= 1.01 * least
 
 
 def test_codes_begin_at_1_and_stand_for_centroids_that_add_up_to_the_vectors():
@@ -73,9 +74,8 @@ def test_a_seed_decides_the_codes_and_a_level_does_not_depend_on_those_that_foll
 
 def test_vectors_that_are_all_the_same_are_dealt_out():
     found = residual(np.ones((20, 3), dtype=np.float32), 2, 4, seed=0)
-    assert [np.bincount(codes)[1:].tolist() for codes in found.codes.T] == [
-        sorted_sizes for sorted_sizes in (np.bincount(codes)[1:].tolist() for codes in found.codes.T)
-    ]
+    sizes = [np.bincount(codes, minlength=5)[1:] for codes in found.codes.T]
+    assert all(one.min() >= 4 and one.max() <= 6 and one.sum() == 20 for one in sizes)
     assert found.left == [0.0, 0.0]
 
 
