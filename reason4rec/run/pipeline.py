@@ -232,6 +232,12 @@ def load(system: str) -> Pipeline:
     return importlib.import_module(f"reason4rec.systems.{system}.pipeline").PIPELINE
 
 
+def borrowers(pipeline: Pipeline) -> list[Pipeline]:
+    """The tables in which steps of this one stand too."""
+    own = {step.script for step in pipeline if not step.borrowed}
+    return [one for one in map(load, systems()) if any(step.borrowed and step.script in own for step in one)]
+
+
 def of_script(path: Path) -> tuple[Pipeline, StepSpec]:
     """The table that a script is of, and its row there; InputError if it is of none."""
     for system in systems():
