@@ -17,6 +17,7 @@ from safetensors import numpy as safetensors
 
 from reason4rec.errors import InputError
 from reason4rec.llm.encoders import folder_of
+from reason4rec.llm.known_bases import located
 from reason4rec.run.progress import progress
 
 if TYPE_CHECKING:
@@ -104,10 +105,10 @@ def _loaded(encoder: str, base_model: str | Path, device: str) -> tuple["PreTrai
     from transformers import AutoModel, AutoTokenizer
 
     from reason4rec.llm.base_files import DAMAGED, read_config
-    from reason4rec.llm.bases import dtype_on
-    from reason4rec.llm.known_bases import located
 
     if encoder == "base":
+        from reason4rec.llm.bases import dtype_on  # imports what trains adapters, which a small encoder can spare
+
         folder, dtype = located(base_model), dtype_on(device, read_config(base_model))
     else:
         folder, dtype = folder_of(Path(encoder)), torch.float32

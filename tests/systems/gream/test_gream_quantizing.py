@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 from scipy.optimize import linear_sum_assignment
 
 from reason4rec.errors import InputError
-from reason4rec.systems.gream.quantizing import _assigned, balanced_kmeans, residual, write_codebooks
+from reason4rec.systems.gream.quantizing import _assigned, as_bytes, balanced_kmeans, residual
 
 
 def groups(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -96,7 +96,7 @@ def test_a_vector_with_what_is_no_number_is_named():
 
 def test_codebooks_are_read_again(tmp_path):
     found = residual(groups(30, 3), 2, 4, seed=0)
-    write_codebooks(tmp_path / "codebooks.safetensors", found.codebooks)
+    (tmp_path / "codebooks.safetensors").write_bytes(as_bytes(found.codebooks))
     read = load_file(tmp_path / "codebooks.safetensors")
     assert list(read) == ["level_1", "level_2"]
     assert all(np.array_equal(one, other) for one, other in zip(read.values(), found.codebooks))

@@ -69,7 +69,7 @@ def test_codes_that_are_not_of_the_items_are_refused():
 
 def test_ids_are_read_as_they_were_written(tmp_path):
     ids = ids_of((1, 2), (1, 2), (3, 4))
-    ids.write(tmp_path / "ids.json")
+    files.write_bytes(tmp_path / "ids.json", files.as_bytes(tmp_path / "ids.json", ids.as_dict()))
     assert read(tmp_path / "ids.json") == ids
 
 
@@ -160,7 +160,7 @@ def test_minilm_puts_items_of_a_kind_side_by_side():
 
 def test_vectors_are_read_as_they_were_written_and_only_for_their_items(tmp_path):
     path, vectors = tmp_path / "embeddings.safetensors", np.arange(6, dtype=np.float32).reshape(3, 2)
-    embedding.write(path, vectors, "minilm", ["A", "B", "C"])
+    path.write_bytes(embedding.as_bytes(vectors, "minilm", ["A", "B", "C"]))
     read, encoder = embedding.read(path, ["A", "B", "C"])
     assert np.array_equal(read, vectors) and encoder == "minilm"
     with pytest.raises(InputError, match="vectors of other items"):
@@ -168,7 +168,7 @@ def test_vectors_are_read_as_they_were_written_and_only_for_their_items(tmp_path
     with pytest.raises(InputError, match="no such file"):
         embedding.read(tmp_path / "none", ["A"])
     vectors[1, 0] = np.inf
-    embedding.write(path, vectors, "minilm", ["A", "B", "C"])
+    path.write_bytes(embedding.as_bytes(vectors, "minilm", ["A", "B", "C"]))
     with pytest.raises(InputError, match="row 1"):
         embedding.read(path, ["A", "B", "C"])
     path.write_bytes(b"{}")
