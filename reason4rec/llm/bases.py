@@ -9,7 +9,7 @@ from pathlib import Path
 import bitsandbytes
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
-from peft.utils import ModulesToSaveWrapper
+from peft.utils import ModulesToSaveWrapper, TrainableTokensWrapper
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
@@ -175,6 +175,16 @@ def unpacked(model: PreTrainedModel, room: float) -> tuple[PreTrainedModel, bool
         return model, False
     logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
     return model.dequantize(), True
+
+
+def settle_new_rows(model: PeftModel) -> None:
+    """Writes the trained rows of new tokens into the base that they stand beside, which computes the same.
+
+    Else the embedding and the output head are copied with them at every use.
+    """
+    for module in model.modules():
+        if isinstance(module, TrainableTokensWrapper):
+            module.token_adapter.merge()
 
 
 @contextmanager

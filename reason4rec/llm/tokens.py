@@ -86,7 +86,9 @@ def new_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """
     words, known = tokenizer.init_kwargs.get(NEW, []), tokenizer.get_added_vocab()
     if not isinstance(words, list) or not all(isinstance(word, str) and word in known for word in words):
-        raise InputError(f"{tokenizer.name_or_path}: {NEW} in tokenizer_config.json names no added tokens; extend again")
+        raise InputError(
+            f"{tokenizer.name_or_path}: {NEW} in tokenizer_config.json names no added tokens; extend again"
+        )
     return {word: known[word] for word in words}
 
 

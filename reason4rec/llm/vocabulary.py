@@ -37,7 +37,9 @@ def extend(
     """
     config = read_config(base_model)
     if getattr(config, "quantization_config", None):
-        raise InputError(f"base model {base_model}: was published in 4 bits, which get no new tokens; use 16-bit weights")
+        raise InputError(
+            f"base model {base_model}: was published in 4 bits, which get no new tokens; use 16-bit weights"
+        )
     tokenizer = load_tokenizer(base_model)
     known = len(tokenizer)
     add(tokenizer, tokens, base_model)
@@ -88,7 +90,9 @@ def check(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> None:
     ids = [plain_ids(tokenizer, token) for token in tokens]
     for token, found in zip(tokens, ids, strict=True):
         if len(found) != 1 or tokenizer.decode(found, skip_special_tokens=True) != token:
-            raise InputError(f"new token {token!r}: this tokenizer does not read and write it as it is; use another base")
+            raise InputError(
+                f"new token {token!r}: this tokenizer does not read and write it as it is; use another base"
+            )
     joined = "".join(tokens)
     if plain_ids(tokenizer, joined) != [one for (one,) in ids] or joined != tokenizer.decode(
         [one for (one,) in ids], skip_special_tokens=True

@@ -66,11 +66,10 @@ def start_from(model: "PeftModel", folder: Path, settings: dict) -> None:
 
     was = adapters.adapter_settings(folder)
     for name in ("base_sha256", "base_model", "rank", "alpha", "lm_head", "new_tokens"):
+        then, now = was.get(name), settings.get(name)
         # The name of a base that lies in a folder says nothing.
-        if was.get(name) != settings.get(name) and not (name == "base_model" and settings["base_sha256"]):
-            raise InputError(
-                f"--start_from {folder}: was trained with {name} {was.get(name)}, this training has {settings.get(name)}"
-            )
+        if then != now and not (name == "base_model" and settings["base_sha256"]):
+            raise InputError(f"--start_from {folder}: was trained with {name} {then}, this training has {now}")
     try:
         weights = load_peft_weights(folder, device="cpu")
     except SafetensorError as error:

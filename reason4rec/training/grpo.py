@@ -233,7 +233,6 @@ def policy_model(
     settings: dict, policy: Policy, seed: int, device: str
 ) -> tuple["PeftModel", "PreTrainedTokenizerBase"]:
     """The base in 4 bits with a new adapter of the shape in `settings`, and its tokenizer."""
-    import torch
     from peft import get_peft_model
 
     from reason4rec.llm.bases import check_vocabulary
@@ -246,7 +245,6 @@ def policy_model(
     own |= {"padding_free": False, "dtype": dtype_of(device)}
     tokenizer = load_tokenizer(base)
     print(f"loading base model {base} in {own['dtype']}", flush=True)
-    torch.manual_seed(seed)
     shape = {name: settings[name] for name in ("rank", "alpha", "dropout", "lm_head")}
     shape["new_tokens"] = settings.get("new_tokens", False)
     recipe = Recipe(**shape, lr=policy.lr, warmup=0, epochs=1, batch_size=1)

@@ -87,7 +87,9 @@ def rows_of_new_tokens(
     head = model.get_output_embeddings()
     head_name = head_of(model, base_model)
     if getattr(head, "bias", None) is not None:
-        raise InputError(f"--new_tokens: the output head of {base_model} has a bias, which peft drops; use another base")
+        raise InputError(
+            f"--new_tokens: the output head of {base_model} has a bias, which peft drops; use another base"
+        )
     rows = {_name_of(model, model.get_input_embeddings()): ids}
     return rows if model.config.tie_word_embeddings else rows | {head_name: ids}
 

@@ -71,7 +71,6 @@ def build_trainer(
     if settings["engine"] == "unsloth":
         # It patches trl and transformers at import, so it must come first, and only where it is used.
         import unsloth  # noqa: F401
-    import torch
     from accelerate import PartialState
     from datasets import Dataset, disable_progress_bars
 
@@ -90,7 +89,6 @@ def build_trainer(
     at_once = rows_at_once(recipe.batch_size, settings["gradient_accumulation"], settings["processes"])
     blanks = -len(fitted) % (settings["processes"] * at_once) if settings["processes"] > 1 else 0
     blank = [{"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}] if blanks else []
-    torch.manual_seed(seed)
     model = model_to_train(recipe, settings, seed)
     check_vocabulary(model, tokenizer, settings["base_model"])
     trainer = trainer_class(len(fitted), blanks, settings["device"] == "cpu", recipe.in_order)(
@@ -196,7 +194,10 @@ def adapter_config(
 
 
 def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedModel":
-    """The base model in 4 bits; with unsloth, its adapter is on it already."""
+    """The base model in 4 bits; with unsloth, its adapter is on it already. What is drawn from here on has the seed."""
+    import torch
+
+    torch.manual_seed(seed)
     if settings["engine"] == "unsloth":
         from unsloth import FastLanguageModel
 
@@ -208,7 +209,6 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
         return FastLanguageModel.get_peft_model(
             model, **adapter_options(recipe, model, settings["base_model"]), **options
         )
-    import torch
     from accelerate import PartialState
 
     from reason4rec.llm.bases import load_base, unpacked

@@ -77,7 +77,7 @@ def test_a_beam_is_not_wasted_on_a_branch_that_holds_excluded_answers_alone(mode
     by_first = {first: [k for k, text in enumerate(TEXTS) if text.startswith(first)] for first in ("Amber", "Blue")}
     excluded = by_first["Amber"] + by_first["Blue"]
     found = model.beams(PROMPTS, trie, 5, excluded=[excluded] * 3)
-    left = {k for k in range(len(TEXTS))} - set(excluded)
+    left = set(range(len(TEXTS))) - set(excluded)
     assert [{trie.places[path] for path, _ in beams} for beams in found] == [left] * 3
     everything = [list(range(len(TEXTS)))] * 3
     assert model.beams(PROMPTS, trie, 5, excluded=everything) == [[], [], []]
