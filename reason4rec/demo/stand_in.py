@@ -3,8 +3,8 @@
     python -m reason4rec.demo.stand_in --port 8377
 
 It answers the default prompts of the Summarizer, of the Reasoner, hinted or not, of the teachers of rationales and of
-GREAM, and of the judges of reasons and of rationales, for any review text. It is for the demo and the tests; no step ever turns to
-it by itself.
+GREAM, and of the judges of reasons and of rationales, for any review text. It is for the demo and the tests; no step
+ever turns to it by itself.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def answer(prompt: str, temperature: float, seed: int) -> str:
     histories = HISTORIES.search(prompt)
     if not histories:
         raise ValueError(
-            "the stand-in answers only the default prompts of the Summarizer, the Reasoner, rationales, GREAM and judges"
+            "the stand-in answers only the default prompts of the Summarizer, the Reasoner, the teachers and the judges"
         )
     rng = _rng(prompt, seed)
     hint = HINT.search(prompt)

@@ -165,3 +165,11 @@ def test_titles_are_quoted_and_lose_the_stop_at_their_end():
     assert shown["titles"] == [f'"{title(one)}"' for one in ITEMS[:2]]
     dotted = Catalogue(item_table().assign(title=lambda frame: frame["title"] + "..."))
     assert tasks.Material([], dotted, IDS).texts["B00"]["title"] == title("B00")
+
+
+@pytest.mark.parametrize("text", ["Answer.", "{question} {question}"])
+def test_a_mode_asks_its_question_once(tmp_path, text):
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "direct.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"direct\.txt: the field \{question\}"):
+        prompts.check(tmp_path)
