@@ -42,6 +42,7 @@ BRIEF_NAMED = 2
 RECENT = 3  # items that are the last few
 IN_BOTH_TITLES, IN_A_TITLE, IN_TEXTS = 2.0, 1.0, 0.5  # weight of a term that two items share, by where it stands
 PRAISED, WISHED = 1.0, 2.0  # and of one in a review
+LEAST = 1.0  # weight of a term that is named
 KEPT = 10_000  # reviews that are read once: a history comes again with each of its user's targets
 READ = {  # the fields of the templates that an answer is made from
     "teacher_reasoning": {"history", "item"},
@@ -116,8 +117,8 @@ def _reasoning(past: Sequence[Seen], new: Seen, say: "_Say") -> str:
     held = _held(past)
     own = new.text | new.title
     weights = {term: sum(_shared(term, one, new) for one in past) for term in own if term in held}
-    shared = _heaviest(weights, say.most)
-    if not shared or max(weights[term] * _size(term) for term in shared) < CONNECTED:
+    shared = _heaviest({term: weight for term, weight in weights.items() if weight >= LEAST}, say.most)
+    if not shared or weights[shared[0]] * _size(shared[0]) < CONNECTED:
         return "None"
     likes = _heaviest(_support(past), LIKES) or shared[:LIKES]
     themes = shared + [term for term in likes if not _overlaps(term, shared)]
@@ -157,7 +158,7 @@ def _item(fields: Mapping[str, str], say: "_Say") -> str:
     least = min(2, len(reviews))
     terms = _heaviest({term: count for term, count in counts.items() if count >= least}, NAMED)
     if say.brief:
-        shown = terms_of(about) | {term: words[term] for term in terms}
+        shown = _things(about) | {term: words[term] for term in terms}
         return say("praised", terms=listed([shown[term] for term in list(shown)[:NAMED]])) if shown else about
     told = listed([words[term] for term in terms])
     if not terms:
@@ -166,10 +167,13 @@ def _item(fields: Mapping[str, str], say: "_Say") -> str:
 
 
 def _preference(kind: str, past: Sequence[Seen], say: "_Say") -> str:
-    """A sentence on what recurs in all items of a user, or in the last few."""
+    """A sentence on what recurs in all items of a user, in both halves of them, or in the last few."""
     past = past[-RECENT:] if kind == "short_term" else past
-    held = _held(past)
-    terms = _heaviest(_support(past), NAMED) or _heaviest(_support(past, 1), NAMED)
+    held, support = _held(past), _support(past) or _support(past, 1)
+    if kind == "long_term":
+        early, late = (_held(half) for half in (past[: len(past) // 2], past[len(past) // 2 :]))
+        support = {term: weight for term, weight in support.items() if term in early and term in late} or support
+    terms = _heaviest(support, NAMED) or _heaviest(_support(past, 1), NAMED)
     if not terms:
         return ""
     label = "" if kind == "general" else f"{kind.replace('_', '-').capitalize()} preference: "
@@ -178,14 +182,11 @@ def _preference(kind: str, past: Sequence[Seen], say: "_Say") -> str:
 
 def _wish(kind: str, one: Seen, say: "_Say") -> str:
     """What the review of an item wishes for or praises, or what the item has."""
-    order = (one.wished, one.praised, one.text, one.title)
-    if kind == "wish_of_item":
-        order = (one.text, one.praised, one.title)
-    found = next((terms for terms in order if _heaviest(dict.fromkeys(terms, 1.0), NAMED)), {})
-    # Of a title single words alone are taken, so that it is not told.
-    singles = {term: 1.0 for term in found if len(term) == 1 or found is not one.title}
-    terms = _heaviest(singles, NAMED)
-    return say(kind, terms=listed([found[term] for term in terms])) if terms else ""
+    singles = {term: word for term, word in one.title.items() if len(term) == 1}  # so that the title is not told
+    for found in (one.wished, one.praised, singles) if kind == "wish_of_user" else (one.text, one.praised, singles):
+        if terms := _heaviest({term: 1.0 + (term in one.title) for term in found}, NAMED):
+            return say(kind, terms=listed([found[term] for term in terms]))
+    return ""
 
 
 def _seen(text: str, brief: bool) -> list[Seen]:
@@ -194,10 +195,22 @@ def _seen(text: str, brief: bool) -> list[Seen]:
     for item in items_in(text):
         description = item.get("description", "")
         praised, wished = _said(item.get("review", ""))
-        told = {} if description == "N/A" else terms_of(description)
-        title = {} if brief and told else terms_of(item["title"])
+        told = {} if description == "N/A" else _things(description)
+        title = {} if brief and told else _things(item["title"])
         found.append(Seen(short_name(item["title"]), title, told, praised, wished))
     return found
+
+
+@lru_cache(KEPT)
+def _things(text: str) -> dict[Term, str]:
+    """The terms of a text that end in a noun."""
+    return {term: words for term, words in terms_of(text).items() if _is_noun(words.rpartition(" ")[2])}
+
+
+@cache
+def _is_noun(word: str) -> bool:
+    tagged = next(clauses(word), [])
+    return bool(tagged) and tagged[-1].tag in NOUNS and word not in _no_things()
 
 
 @lru_cache(KEPT)
@@ -244,10 +257,10 @@ def _names(term: Term, past: Sequence[Seen], most: int) -> list[str]:
 
 
 def _heaviest(weights: Mapping[Term, float], most: int) -> list[Term]:
-    """Up to `most` terms that tell something and share no word, the heaviest first."""
+    """Up to `most` terms that tell something and share no word, the heaviest first, of equal ones the first."""
     chosen: list[Term] = []
     telling = [term for term, weight in weights.items() if weight and not common_stems().issuperset(term)]
-    for term in sorted(telling, key=lambda one: (-weights[one] * _size(one), one)):
+    for term in sorted(telling, key=lambda one: -weights[one] * _size(one)):
         if len(chosen) < most and not _overlaps(term, chosen):
             chosen.append(term)
     return chosen

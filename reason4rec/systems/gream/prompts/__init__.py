@@ -18,7 +18,7 @@ from typing import NamedTuple
 from reason4rec.data.sequences import Event
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt, fields_of, fill, template
-from reason4rec.systems.gream.pasts import Past
+from reason4rec.systems.gream.pasts import Past, window
 from reason4rec.systems.twice_rec.catalogue import Catalogue, Item
 from reason4rec.systems.twice_rec.prompts import one_line, short
 
@@ -42,6 +42,7 @@ REVIEWS, LEAST_REVIEW = 8, 20  # reviews that a teacher reads of an item, and ch
 BETWEEN = ", "  # items of a history; released code
 ARROW = " => "
 NONE = "(none)"
+_PLACE = "\0"
 
 Values = Mapping[str, str | Sequence[str]]
 
@@ -82,11 +83,9 @@ def ask(wording: Wording, values: Values, mode: str = DIRECT, folder: Path = FOL
     Of such a list all entries but the last may be cut where the prompt is too long, the oldest first.
     """
     text, spans = _filled(wording.question, values)
-    whole, offsets = fill(mode, {"question": text}, folder)
-    if "question" not in offsets:
-        raise InputError(f"{folder / mode}.txt: no field {{question}} in it; put it in")
-    start = offsets["question"]
-    return Prompt(whole, tuple((start + begin, start + end) for begin, end in spans))
+    before, after = _around(mode, folder)
+    start = len(before)
+    return Prompt(f"{before}{text}{after}", tuple((start + begin, start + end) for begin, end in spans))
 
 
 def answer(wording: Wording, values: Values) -> str:
@@ -120,7 +119,7 @@ def preference(kind: str, items: Catalogue, past: Past, cut: int = CUT, folder: 
 
     Descriptions are shown beside the titles: a title alone, as in the released code, often tells of no property.
     """
-    shown = _listed(items, past.events[:-1][-20:], cut, reviews=False)
+    shown = _listed(items, window(past.events, len(past.events) - 1), cut, reviews=False)
     return Prompt(fill(f"teacher_{kind}", {"history": shown}, folder)[0])
 
 
@@ -147,17 +146,33 @@ def review(text: str) -> str:
 
 
 def check(folder: Path = FOLDER) -> None:
-    """InputError unless all wordings can be read and the answer in the mode REASONED has its fields."""
+    """InputError unless all wordings can be read, and both modes and the answer in REASONED have their fields."""
     for task in TASKS:
         wordings(task, folder)
+    for mode in (DIRECT, REASONED):
+        _around(mode, folder)
     if missing := sorted({"steps", "history", "item"} - fields_of("reasoned_answer", folder)):
         raise InputError(f"{folder}/reasoned_answer.txt: no field {{{missing[0]}}} in it; put it in")
+
+
+@cache
+def _around(mode: str, folder: Path) -> tuple[str, str]:
+    """What a mode writes before a question and after it."""
+    before, place, after = fill(mode, {"question": _PLACE}, folder)[0].partition(_PLACE)
+    if not place or _PLACE in after:
+        raise InputError(f"{folder / mode}.txt: the field {{question}} must be in it, and once")
+    return before, after
+
+
+@cache
+def _pieces(text: str) -> tuple[tuple[str, str | None], ...]:
+    return tuple((literal, name) for literal, name, _, _ in string.Formatter().parse(text))
 
 
 def _filled(text: str, values: Values) -> tuple[str, list[tuple[int, int]]]:
     """A filled wording, and the spans in it that may be cut."""
     filled, spans = "", []
-    for literal, name, _, _ in string.Formatter().parse(text):
+    for literal, name in _pieces(text):
         filled += literal
         if name is None:
             continue
