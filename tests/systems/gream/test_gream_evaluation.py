@@ -8,7 +8,8 @@ import pytest
 
 from reason4rec.data.sequences import Case, Event, cases
 from reason4rec.errors import InputError
-from reason4rec.systems.gream import evaluation, full_ranking, item_knn
+from reason4rec.evaluation.figures import save
+from reason4rec.systems.gream import evaluation, figures, full_ranking, item_knn
 from reason4rec.systems.gream.evaluation import Judged, evaluate, hits_of, listed, pass_at
 from reason4rec.systems.gream.full_ranking import baselines, rank, training_part
 
@@ -234,6 +235,16 @@ def test_a_result_is_shown_with_each_of_its_rows(result):
     assert "Pass@5" not in text
     without = evaluation.as_text(result | {"draws": []})
     assert "Pass@" not in without
+
+
+def test_the_picture_shows_each_model_at_its_value(result, tmp_path):
+    figure = figures.recalls(result, "Toy")
+    models = list(dict.fromkeys(row["model"] for row in result["ranks"]))
+    for panel, metric in zip(figure.axes, figures.DRAWN):
+        found = {models[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in panel.get_lines()}
+        assert found == {row["model"]: row["value"] for row in result["ranks"] if row["metric"] == metric}
+    save(figure, tmp_path / "toy.png")
+    assert [one.get_text() for one in figure.axes[0].get_yticklabels()] == models
 
 
 def test_a_row_that_is_not_there_cannot_be_compared_with():
