@@ -20,7 +20,7 @@ from reason4rec.data.sequences import Case
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking, statistics
 from reason4rec.run import markdown
-from reason4rec.systems.gream.full_ranking import LISTED, Ranked
+from reason4rec.systems.gream.full_ranking import CHANCE, LISTED, Ranked
 
 METRICS = ("Recall@1", "Recall@5", "Recall@10", "NDCG@5", "NDCG@10")
 PASS_AT = (1, 5, 10)
@@ -56,12 +56,13 @@ def evaluate(
     draws: Mapping[str, tuple[pd.DataFrame, str]],
     against: str,
     seed: int,
+    settings: Mapping[str, object],
 ) -> dict:
     """The ranks' table, what is in the lists, and what the draws hit.
 
     `lists` has for each model and mode, by its name in the tables, its table with LIST_COLUMNS and the file that it
-    comes from; `draws` the same with DRAW_COLUMNS. Differences are from the row `against`. InputError where there is no
-    such row, or a table does not fit the cases.
+    comes from; `draws` the same with DRAW_COLUMNS. Differences are from the row `against`, and `settings` is told with
+    the result, such as the split. InputError where there is no such row, or a table does not fit the cases.
     """
     read = {name: listed(frame, on, where) for name, (frame, where) in lists.items()}
     models = dict(baselines) | {name: ranked for name, (ranked, _) in read.items()}
@@ -71,9 +72,13 @@ def evaluate(
     written = {name: shares for name, (_, shares) in read.items()}
     return {
         "ranks": ranking.table(ranks, on.users, against, seed, METRICS),
-        "lists": [content_of(name, one, on, seed) | written.get(name, {}) for name, one in models.items()],
+        # Of equal items a list holds the first in the catalogue, which says nothing of chance.
+        "lists": [
+            content_of(name, one, on, seed) | written.get(name, {}) for name, one in models.items() if name != CHANCE
+        ],
         "draws": [hits_of(name, frame, on, where, seed) for name, (frame, where) in draws.items()],
-        "settings": {
+        "settings": dict(settings)
+        | {
             "cases": len(on.cases),
             "items": len(on.item_ids),
             "against": against,

@@ -19,6 +19,7 @@ from reason4rec.systems.twice_rec.popularity import popularity
 CHANCE, POPULARITY, ITEM_KNN, SASREC = "chance", "popularity", "item-kNN", "SASRec"
 LISTED = 10  # items of a list, and the most of any metric
 AT_ONCE = 512  # cases that are scored at once
+SHRINKS = (0.0, 10.0, 100.0)  # of item-kNN, to choose from; our decision
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
 """(n, items) scores of the whole catalogue after n histories in numbers from 1; higher is better."""
@@ -63,15 +64,30 @@ def training_part(sequences: pd.DataFrame, item_ids: Sequence[str]) -> list[np.n
     return [one[:-2] for one in numbered(sequences, item_ids)]
 
 
+def best_shrink(training: Sequence[np.ndarray], validation: Sequence[Case], item_ids: Sequence[str]) -> float:
+    """That of SHRINKS with which item-kNN has the highest NDCG@10 on validation cases; of several the first."""
+
+    def value(shrink: float) -> float:
+        similar = item_knn.similarities(training, len(item_ids), shrink)
+        found = rank(lambda histories: item_knn.score(similar, histories), validation, item_ids, f"shrink {shrink:g}")
+        return float(ranking.metrics(found.ranks, ["NDCG@10"])["NDCG@10"].mean())
+
+    return max(SHRINKS, key=value)
+
+
 def baselines(
-    training: Sequence[np.ndarray], cases: Sequence[Case], item_ids: Sequence[str], sasrec: Path | None = None
+    training: Sequence[np.ndarray],
+    cases: Sequence[Case],
+    item_ids: Sequence[str],
+    shrink: float,
+    sasrec: Path | None = None,
 ) -> dict[str, Ranked]:
     """Chance, popularity, item-kNN and, where the folder of a trained one is given, SASRec, by their names.
 
-    `training` is what `training_part` gives, also for cases of the test.
+    `training` is what `training_part` gives, also for cases of the test, and `shrink` what `best_shrink` does.
     """
     counts = popularity(training, len(item_ids))
-    similar = item_knn.similarities(training, len(item_ids))
+    similar = item_knn.similarities(training, len(item_ids), shrink)
     scorers: dict[str, Scorer] = {
         CHANCE: lambda histories: np.zeros((len(histories), len(item_ids))),
         POPULARITY: lambda histories: np.tile(counts, (len(histories), 1)),

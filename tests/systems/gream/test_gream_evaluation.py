@@ -8,7 +8,8 @@ import pytest
 
 from reason4rec.data.sequences import Case, Event, cases
 from reason4rec.errors import InputError
-from reason4rec.systems.gream import evaluation, full_ranking, item_knn
+from reason4rec.evaluation.figures import save
+from reason4rec.systems.gream import evaluation, figures, full_ranking, item_knn
 from reason4rec.systems.gream.evaluation import Judged, evaluate, hits_of, listed, pass_at
 from reason4rec.systems.gream.full_ranking import baselines, rank, training_part
 
@@ -88,6 +89,8 @@ def test_item_knn_is_the_cosine_of_who_chose_both():
     expected[0, 2] = expected[2, 0] = 1 / np.sqrt(3 * 1)
     expected[1, 2] = expected[2, 1] = 1 / np.sqrt(2 * 1)
     assert similar == pytest.approx(expected)
+    shrunk = item_knn.similarities([[1, 2], [1, 2, 3], [1], [4]], 5, shrink=2).toarray()
+    assert shrunk[0, 1] == pytest.approx(2 / (np.sqrt(3 * 2) + 2))
     scores = item_knn.score(item_knn.similarities([[1, 2], [1, 2, 3], [1], [4]], 5), [[1, 2], [5]])
     assert scores == pytest.approx(np.stack([expected[0] + expected[1], np.zeros(5)]))
 
@@ -125,11 +128,23 @@ def test_the_baselines_are_made_from_the_training_part_and_find_a_ring():
     training = training_part(frame, ITEMS)
     assert all(len(one) == 4 for one in training)
     asked = cases(frame, "test")
-    found = baselines(training, asked, ITEMS)
+    found = baselines(training, asked, ITEMS, shrink=0)
     assert list(found) == ["chance", "popularity", "item-kNN"]
     of = {name: evaluation.ranking.metrics(one.ranks, ["Recall@5"])["Recall@5"].mean() for name, one in found.items()}
     assert of["chance"] == pytest.approx(0.5)
     assert of["item-kNN"] > 0.9 > 0.65 > of["popularity"]
+
+
+def test_the_shrinkage_is_the_best_on_validation_cases():
+    """Two rare items that one user chose both had a cosine of 1, more than two that forty of fifty users chose both."""
+    together = [np.array([1, 2])] * 40 + [np.array([1, 3])] * 10 + [np.array([1, 4])]
+    asked = [case("u", ["I1"], "I2")]
+    lonely = [np.array([one, 2 + one % 3]) for one in range(6, 15)]
+    assert full_ranking.best_shrink([*together, *lonely], asked, ITEMS) == 0
+    rare = [np.array([5, 6]), np.array([7, 8])]
+    common = [np.array([1, 2, 9 + k % 4]) for k in range(40)] + [np.array([2, 13])] * 60
+    asked = [case("u", ["I1", "I5"], "I2")]
+    assert full_ranking.best_shrink([*common, *rare], asked, ITEMS) == 10
 
 
 def test_sasrec_stands_beside_them_where_it_is_trained(tmp_path):
@@ -140,7 +155,7 @@ def test_sasrec_stands_beside_them_where_it_is_trained(tmp_path):
     sasrec.save(model, tmp_path)
     frame = world(users=5)
     asked = cases(frame, "test")
-    found = baselines(training_part(frame, ITEMS), asked, ITEMS, tmp_path)["SASRec"]
+    found = baselines(training_part(frame, ITEMS), asked, ITEMS, 10, tmp_path)["SASRec"]
     histories = [[int(event.item_id[1:]) for event in one.history] for one in asked]
     scores = sasrec.catalogue_scores(model, histories)
     for one, of_case, ranks in zip(asked, scores, found.ranks):
@@ -186,7 +201,7 @@ def result():
     half = {user: items if k % 2 else ["I99", *items] for k, (user, items) in enumerate(right.items())}
     tables = {"direct": (lists(**right), "a"), "reasoned": (lists(**half), "b")}
     drawn = {"reasoned": (draws(**right), "c")}
-    return evaluate(on, baselines(training, asked, ITEMS), tables, drawn, "direct", 1)
+    return evaluate(on, baselines(training, asked, ITEMS, 0), tables, drawn, "direct", 1, {"split": "test"})
 
 
 def test_a_result_has_rows_with_intervals_and_tests_that_are_corrected(result):
@@ -207,7 +222,9 @@ def test_a_result_has_rows_with_intervals_and_tests_that_are_corrected(result):
     assert "invalid" not in contents["popularity"]
     assert contents["direct"]["length"] == 1
     assert contents["popularity"]["first"]["value"] > 0.9
-    assert contents["chance"]["length"] == 10
+    assert "chance" not in contents
+    assert contents["item-kNN"]["length"] == 10
+    assert result["settings"]["split"] == "test"
 
 
 def test_a_result_is_shown_with_each_of_its_rows(result):
@@ -220,6 +237,16 @@ def test_a_result_is_shown_with_each_of_its_rows(result):
     assert "Pass@" not in without
 
 
+def test_the_picture_shows_each_model_at_its_value(result, tmp_path):
+    figure = figures.recalls(result, "Toy")
+    models = list(dict.fromkeys(row["model"] for row in result["ranks"]))
+    for panel, metric in zip(figure.axes, figures.DRAWN):
+        found = {models[int(line.get_ydata()[0])]: line.get_xdata()[0] for line in panel.get_lines()}
+        assert found == {row["model"]: row["value"] for row in result["ranks"] if row["metric"] == metric}
+    save(figure, tmp_path / "toy.png")
+    assert [one.get_text() for one in figure.axes[0].get_yticklabels()] == models
+
+
 def test_a_row_that_is_not_there_cannot_be_compared_with():
     with pytest.raises(InputError, match="--against nobody"):
-        evaluate(ON, {}, {"direct": (lists(u=["I3"], v=["I5"], w=["I7"]), "a")}, {}, "nobody", 0)
+        evaluate(ON, {}, {"direct": (lists(u=["I3"], v=["I5"], w=["I7"]), "a")}, {}, "nobody", 0, {})
