@@ -108,9 +108,7 @@ class Generator:
         with self._lock:
             if self._loaded is None:
                 self._loaded = self.step.language_model(self.model.adapter)
-            lists, written = recommending.recommended(
-                self.step, self._loaded, cases, self.model, self.step[Models]
-            )
+            lists, written = recommending.recommended(self.step, self._loaded, cases, self.model, self.step[Models])
         by_user = dict(tuple(lists.groupby("user_id")))
         said = dict(written.loc[written["draw"] == 0, ["user_id", "reply"]].itertuples(index=False))
         return [self._answer(case, by_user[case.user_id], said[case.user_id]) for case in cases]

@@ -35,9 +35,7 @@ def page(step: "GeneratorStep", rows: int) -> tuple[str, int]:
             frame = step.read(a.written(name, "test"))
             thoughts[name] = dict(frame.loc[frame["draw"] == 0, ["user_id", "reply"]].itertuples(index=False))
     drawn = np.random.default_rng(step.common.seed).permutation(len(on.cases))[:rows]
-    cases = [
-        _case(step, on.cases[k], {name: of[k] for name, of in lists.items()}, thoughts) for k in map(int, drawn)
-    ]
+    cases = [_case(step, on.cases[k], {name: of[k] for name, of in lists.items()}, thoughts) for k in map(int, drawn)]
     data = {"dataset": step.common.dataset, "seed": step.common.seed, "all": len(on.cases), "cases": cases}
     return html.filled(TEMPLATE.read_text(encoding="utf-8"), data), len(cases)
 

@@ -139,7 +139,9 @@ def embedding(plan: Plan, spec: StepSpec) -> list[Line]:
 def reasonings(plan: Plan, spec: StepSpec) -> list[Line]:
     """One request a training target."""
     work, n = plan.work, plan.work.n_asked
-    return [plan.requested(spec, n, n, n * work.teaching("reasoning").mean(), n * work.assume("tokens of the thoughts"))]
+    return [
+        plan.requested(spec, n, n, n * work.teaching("reasoning").mean(), n * work.assume("tokens of the thoughts"))
+    ]
 
 
 def training(plan: Plan, spec: StepSpec) -> list[Line]:

@@ -43,9 +43,7 @@ def evaluate(step: "GeneratorStep") -> dict:
     for name in found:
         if recommending.MODELS[name].mode == REASONED and len(drawn := drawn_by(step, name, split)):
             draws[name] = (drawn, str(step.path(a.written(name, split))))
-    result = evaluation.evaluate(
-        on, baselines, lists, draws, step[Evaluation].against or POPULARITY, step.common.seed
-    )
+    result = evaluation.evaluate(on, baselines, lists, draws, step[Evaluation].against or POPULARITY, step.common.seed)
     return result | {"settings": result["settings"] | {"split": split}}
 
 

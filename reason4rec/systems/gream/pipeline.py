@@ -22,7 +22,7 @@ from reason4rec.systems.gream.closing import closing
 from reason4rec.systems.gream.step import GeneratorStep
 from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
 from reason4rec.systems.twice_rec.artifacts import ITEMS, SASREC, SEQUENCES
-from reason4rec.systems.twice_rec.options import CaseStudy, Cases, Split
+from reason4rec.systems.twice_rec.options import Cases, CaseStudy, Split
 from reason4rec.systems.twice_rec.pipeline import PIPELINE as TWICE_REC
 from reason4rec.training.options import Execution, RunsOn, Training
 

@@ -76,7 +76,9 @@ class GeneratorStep(RecommenderStep):
         valid = Split in self.options and self[Split].split == "valid"
         return {METRICS: VALID_METRICS}.get(artifact, artifact) if valid else artifact
 
-    def next_item(self, histories: Sequence[Sequence[Event]], mode: str, wording: int | None = None) -> Sequence[Prompt]:
+    def next_item(
+        self, histories: Sequence[Sequence[Event]], mode: str, wording: int | None = None
+    ) -> Sequence[Prompt]:
         """The question for the next item after each history, in a mode of `prompts`.
 
         Without a `wording` each prompt has one of its own, drawn at random.
@@ -84,7 +86,7 @@ class GeneratorStep(RecommenderStep):
         n = len(prompts.wordings(prompts.SEQREC, self.templates))
         drawn = np.random.default_rng(self.common.seed).integers(n, size=len(histories)).tolist()
         ask = partial(prompts.next_item, mode=mode, folder=self.templates)
-        shown = [[self.id_texts[event.item_id] for event in of[-LONGEST :]] for of in histories]
+        shown = [[self.id_texts[event.item_id] for event in of[-LONGEST:]] for of in histories]
         return OnDemand(
             lambda history, number: ask(history, wording=number),
             shown,

@@ -181,7 +181,9 @@ class Work(Counting):
         counts = self.n_by_task | {REASONED: self.n_reasoned}
         whole = sum(counts.values())
         parts = [
-            np.resize(of_tasks[task], max(1, round(200 * n / whole))) for task, n in counts.items() if len(of_tasks[task])
+            np.resize(of_tasks[task], max(1, round(200 * n / whole)))
+            for task, n in counts.items()
+            if len(of_tasks[task])
         ]
         return np.concatenate(parts) + 1
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reason4rec.data.sequences import ITEM_COLUMNS
 from reason4rec.errors import InputError
 from reason4rec.llm.known_bases import located
+from reason4rec.run import files
 from reason4rec.systems.gream import embedding, id_card
 from reason4rec.systems.gream.quantizing import residual
 from reason4rec.systems.gream.semantic_ids import SemanticIds, read

@@ -338,7 +338,11 @@ def test_a_missing_file_is_named_with_who_writes_it(artifact, script, reading, r
         ("G/9", ("--models", "shuffled_direct"), "7_generator_train.sh --order shuffled writes it"),
         ("G/10", ("--against", "nobody"), "--against nobody: no such row; there are chance, popularity"),
         ("G/10", ("--cases", "7"), "run GREAM/9_recommend.py again, with the same --limit and --cases"),
-        ("G/3", ("--codes", "41"), "--codes 41: a level of semantic ids has from 2 codes to as many as there are items"),
+        (
+            "G/3",
+            ("--codes", "41"),
+            "--codes 41: a level of semantic ids has from 2 codes to as many as there are items",
+        ),
         ("G/6", ("--tasks", "poetry"), "--tasks"),
         ("G/4", ("--prompts", "/nowhere"), "--prompts /nowhere: no templates"),
     ],
