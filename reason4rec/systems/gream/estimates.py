@@ -15,7 +15,7 @@ from reason4rec.systems import policy_costs
 from reason4rec.systems.costs import Costs
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import recommending, recommending_runs
-from reason4rec.systems.gream.options import Models, Reinforcement, Reward
+from reason4rec.systems.gream.options import Ids, Models, Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.systems.gream.train import recipe_of
 from reason4rec.systems.reason4rec.facts import DEMO_BASE
@@ -77,18 +77,11 @@ class Plan(Costs):
         """A line of a model that lists items for each case, after its thoughts where it has some."""
         work, options, model = self.work, self.survey.step(spec.name)[Models], recommending.MODELS[name]
         n, prompt = work.n_judged, float(work.asking(model.mode).mean())
-        levels = self.dataset_levels
+        levels = self.survey.step("G/3")[Ids].levels + 1  # and what ends an answer
         thoughts, draws = (work.thoughts, options.draws) if model.mode == REASONED else (0.0, 0)
         read = n * ((1 + draws) * prompt + (prompt + thoughts if thoughts else 0.0) + options.beams * levels)
         written = n * (1 + draws) * thoughts
         return self.wrote(spec, n, n * (1 + draws + (thoughts > 0)), read, written, f"lists by {name}")
-
-    @property
-    def dataset_levels(self) -> int:
-        """Tokens of an item and of what ends its answer."""
-        from reason4rec.systems.gream.options import Ids
-
-        return self.survey.step("G/3")[Ids].levels + 1
 
     def to_list(self) -> list[str]:
         """The models whose lists step G/9 would make: those that it is asked for, or that this run trains or has."""

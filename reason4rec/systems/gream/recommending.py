@@ -1,8 +1,9 @@
-"""A generator at work: it lists items for each case by a beam search along their semantic ids, at once or after thoughts.
+"""A generator at work: it lists items for each case by a beam search along their semantic ids.
 
-In the reasoned mode the thoughts are written greedily up to the answer, and the beams follow them, so that a list is the
-same each time. The released code draws ten whole replies instead; those are there too (`--draws`), and are no list.
-Items of the history are no answers. Source: beams as in the released code, along a trie; the rest is our decision.
+In the reasoned mode the thoughts are written greedily up to the answer, and the beams follow them, so that a list is
+the same each time. The released code draws ten whole replies instead; those are there too (`--draws`), and are no
+list. Items of the history are no answers. Source: beams as in the released code, along a trie; the rest is our
+decision.
 """
 
 from collections.abc import Sequence

@@ -341,7 +341,7 @@ def test_a_missing_file_is_named_with_who_writes_it(artifact, script, reading, r
         (
             "G/3",
             ("--codes", "41"),
-            "--codes 41: a level of semantic ids has from 2 codes to as many as there are items",
+            "--codes 41: a level of semantic ids has from 2 codes to",
         ),
         ("G/6", ("--tasks", "poetry"), "--tasks"),
         ("G/4", ("--prompts", "/nowhere"), "--prompts /nowhere: no templates"),
