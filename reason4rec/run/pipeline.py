@@ -37,7 +37,8 @@ class StepSpec:
     project records are in `optional`. `uses` gives the groups of options that decide something, where not
     all do. `runs` says whether a run of all steps has it, and `not_handed_on` which of its
     options such a run does not give it. `adapter` is the adapter that it trains. `parts` gives the parts of a step that
-    has no output of its own. `estimate` gives its lines of a dry run.
+    has no output of its own. `estimate` gives its lines of a dry run. One that is `borrowed` is another system's,
+    and its script runs as that.
     """
 
     name: str
@@ -60,6 +61,7 @@ class StepSpec:
     adapter: str = ""
     parts: Callable[["Step"], Sequence["Step"]] = lambda step: ()
     estimate: Callable | None = None
+    borrowed: bool = False
 
     @property
     def is_shell(self) -> bool:
@@ -230,10 +232,17 @@ def load(system: str) -> Pipeline:
     return importlib.import_module(f"reason4rec.systems.{system}.pipeline").PIPELINE
 
 
+def borrowers(pipeline: Pipeline) -> list[Pipeline]:
+    """The tables in which steps of this one stand too."""
+    own = {step.script for step in pipeline if not step.borrowed}
+    return [one for one in map(load, systems()) if any(step.borrowed and step.script in own for step in one)]
+
+
 def of_script(path: Path) -> tuple[Pipeline, StepSpec]:
-    """The table that has a script, and its row there; InputError if none has."""
+    """The table that a script is of, and its row there; InputError if it is of none."""
     for system in systems():
         pipeline = load(system)
         with suppress(InputError):
-            return pipeline, pipeline.of_script(path)
+            if not (spec := pipeline.of_script(path)).borrowed:
+                return pipeline, spec
     raise InputError(f"{path}: no step of a system has this script")
