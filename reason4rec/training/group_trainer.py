@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import load_peft_weights, set_peft_model_state_dict
 from trl import GRPOConfig, GRPOTrainer
 
 from reason4rec.training.config import OneDevice
-from reason4rec.training.policy import SCHEDULE, Policy
+from reason4rec.training.policy import SCHEDULE, Policy, prompts_of_each
+from reason4rec.training.processes import together
 from reason4rec.training.recipe import OPTIMIZER
 from reason4rec.training.rollouts import Advantages, Part, Rollout, has_spread, scores_of, total
 
@@ -28,8 +30,9 @@ class GroupTrainer(GRPOTrainer):
     """Draws completions in groups, scores them by the parts of a reward, and learns from their advantages.
 
     `encoded` are the prompts' token ids, `rows` what the reward sees of each, `order` the numbers of the prompts that
-    the steps take one after the other. The methods that are written anew here are those of the trl version that
-    requirements.txt pins.
+    the steps take one after the other. Several processes share the prompts of a step: each draws all completions of
+    its own, from a seed of its own, and the advantages are of the groups of all. The methods that are written anew here
+    are those of the trl version that requirements.txt pins.
     """
 
     def __init__(
@@ -68,7 +71,8 @@ class GroupTrainer(GRPOTrainer):
         self, inputs: list, prompts: list, completions: list, completion_ids_list: list
     ) -> torch.Tensor:
         rollouts = [self.rollout(self.rows[int(row["prompt"])], ids) for row, ids in zip(inputs, completion_ids_list)]
-        scores = torch.tensor(scores_of(self.parts, rollouts), dtype=torch.float32, device=self.accelerator.device)
+        mine = together(PartialState(), lambda: scores_of(self.parts, rollouts))
+        scores = torch.tensor(mine, dtype=torch.float32, device=self.accelerator.device)
         gathered = self.accelerator.gather(scores)
         self._scores = gathered.double().cpu().numpy()
         return gathered
@@ -100,15 +104,20 @@ class GroupTrainer(GRPOTrainer):
         return output
 
 
-def config_of(policy: Policy, parts: Sequence[Part], seed: int, folder: Path, at_once: int, on_cpu: bool) -> GRPOConfig:
-    """trl's configuration of a policy's training, whose steps are computed in parts of `at_once` completions."""
+def config_of(
+    policy: Policy, parts: Sequence[Part], seed: int, folder: Path, at_once: int, on_cpu: bool, processes: int = 1
+) -> GRPOConfig:
+    """trl's configuration of a policy's training, whose steps are computed in parts of `at_once` completions.
+
+    InputError where so many processes cannot share the prompts of a step.
+    """
     return OneDeviceGRPOConfig(
         output_dir=str(folder),
         max_steps=policy.steps,
         # trl's own draws another order in each epoch, and the first one again after a resumption.
         shuffle_dataset=False,
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=policy.prompts_a_step * policy.group // at_once,
+        gradient_accumulation_steps=prompts_of_each(policy, processes) * policy.group // at_once,
         num_generations=policy.group,
         num_iterations=policy.iterations,
         reward_weights=[part.weight for part in parts],
@@ -127,6 +136,7 @@ def config_of(policy: Policy, parts: Sequence[Part], seed: int, folder: Path, at
         # Else what is drawn and what is learned from would be two policies.
         disable_dropout=True,
         gradient_checkpointing=not on_cpu,
+        ddp_find_unused_parameters=False,
         bf16=not on_cpu,
         use_cpu=on_cpu,
         seed=seed,

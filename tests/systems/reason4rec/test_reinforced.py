@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import served
 from helpers import ROOT, complaint, put_toy_dataset, run_script, step_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_policy_processes import launch
 
 from reason4rec.data import schema
 from reason4rec.data.history import Entry, History, HistoryIndex
@@ -312,3 +314,28 @@ def test_the_step_needs_the_predictor_and_says_who_trains_it(root, tmp_path):
         text=True,
     )
     assert "is missing" in complaint(done)
+
+
+def test_two_processes_do_the_step_with_one_voice(root, trained, tmp_path):
+    shutil.copytree(root, tmp_path / "root")
+    roots = ("--data_root", tmp_path / "root/data", "--checkpoint_root", tmp_path / "root/checkpoints")
+    words = (
+        "-m",
+        "reason4rec.systems.reason4rec.reinforced.train",
+        "--dataset",
+        "Demo_data",
+        *roots,
+        "--device",
+        "cpu",
+    )
+    said, codes = launch(*words, *SMALL, "--overwrite")
+    assert codes == [0, 0], said[0][1][-3000:] + said[1][1][-3000:]
+    assert said[1][0] == ""
+    path = tmp_path / "root/checkpoints/Demo_data/Reasoner_rl"
+    assert said[0][0].count("states the true rating") == 1
+    assert records.read_record(path)["sha256"] == files.sha256(path)
+    assert not list(path.parent.glob(".*"))
+    first, second = (records.read_record(one)["made_from"] for one in (trained[0], path))
+    assert second["execution"]["processes"] == 2
+    assert first["settings"] == second["settings"]
+    assert [row["policy"] for row in first["probes"]] == [row["policy"] for row in second["probes"]]

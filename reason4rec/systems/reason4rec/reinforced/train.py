@@ -10,6 +10,11 @@ Targets are training reviews that the Predictor has not learned, with histories 
 training, policies written by hand are scored: where one of them beats the Reasoner's own reasons, the reward can be
 cheated, which is said. While it is trained, the mean reward of greedy reasons for the same validation rows is measured,
 and the weights of the best step are kept. Source: our decision; the paper imitates accepted reasons.
+
+Several processes share the prompts of each step:
+
+    accelerate launch --config_file configs/accelerate/ddp.yaml -m reason4rec.systems.reason4rec.reinforced.train \
+        --dataset Music_data
 """
 
 import sys
@@ -23,7 +28,6 @@ import pandas as pd
 from reason4rec.data.history import History
 from reason4rec.data.schema import VALID
 from reason4rec.errors import InputError
-from reason4rec.llm.base import resolve_device
 from reason4rec.llm.options import Servers
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.files import adapter
@@ -33,8 +37,8 @@ from reason4rec.systems.reason4rec.reinforced import probes
 from reason4rec.systems.reason4rec.reinforced.options import Reinforcement, Reward
 from reason4rec.systems.reason4rec.reinforced.reward import parts_of, weights_of
 from reason4rec.systems.reason4rec.step import ExpertStep
-from reason4rec.training import grpo, trackers
-from reason4rec.training.options import RunsOn
+from reason4rec.training import grpo
+from reason4rec.training import step as training
 from reason4rec.training.policy import Policy
 
 if TYPE_CHECKING:
@@ -110,10 +114,13 @@ def prompts_of(
 
 
 def train(step: ExpertStep) -> None:
-    """Does the step."""
-    options = step[RunsOn]
-    trackers.check(options.report_to)
-    device, policy = resolve_device(options.device), policy_of(step)
+    """Does the step, in this process or in one of several that were launched together."""
+    start = step.path(adapter("Reasoner"))
+    training.train_by_reward(step, start, lambda: policy_of(step), lambda is_main: task_of(step, is_main))
+
+
+def task_of(step: ExpertStep, is_main: bool) -> tuple[grpo.Task, Mapping[str, object]]:
+    """What the policy learns and is measured on; in the main process also what the probes show, and their table."""
     if step[Servers].served_model:
         raise InputError("--served_model names one expert, and this step asks two: serve them as DATASET-EXPERT")
     rows = targets_of(step)
@@ -122,21 +129,10 @@ def train(step: ExpertStep) -> None:
     ratings = rows["ratings"].to_numpy(dtype=float)
     predictor = replace(step.language_model("Predictor"), cache=None)
     parts = parts_of(step[Reward], predictor, question, ratings, histories)
-    probed = probe(step, parts, ratings, histories, asked)
-    found = grpo.train_policy(
-        step.outputs[0],
-        step.provenance,
-        step.path(adapter("Reasoner")),
-        policy,
-        grpo.Task(asked, [{"number": k} for k in range(len(rows))], parts, validation=validation_of(step, predictor)),
-        step.common.seed,
-        device,
-        options.save_minutes,
-        options.report_to,
-        # Computed anew after a kill, perhaps with other last digits: nothing depends on it.
-        {"probes": probed},
-    )
-    step.summary(len(rows), len(rows), **found)
+    # Computed anew after a kill, perhaps with other last digits: nothing depends on it.
+    seen = {"probes": probe(step, parts, ratings, histories, asked)} if is_main else {}
+    numbers = [{"number": number} for number in range(len(rows))]
+    return grpo.Task(asked, numbers, parts, validation=validation_of(step, predictor)), seen
 
 
 def probe(step: ExpertStep, parts: Sequence, ratings: np.ndarray, histories: Sequence, asked: Sequence) -> list[dict]:
