@@ -18,7 +18,7 @@ Several processes share the prompts of each step:
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,9 +33,10 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run.files import adapter
 from reason4rec.systems.reason4rec import prompts, targets
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES
+from reason4rec.systems.reason4rec.reason_checks import vocabulary
 from reason4rec.systems.reason4rec.reinforced import probes
 from reason4rec.systems.reason4rec.reinforced.options import Reinforcement, Reward
-from reason4rec.systems.reason4rec.reinforced.reward import parts_of, weights_of
+from reason4rec.systems.reason4rec.reinforced.reward import faithful_to, parts_of, recorded_weights
 from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training import grpo
 from reason4rec.training import step as training
@@ -57,7 +58,7 @@ def settings(step: ExpertStep) -> Mapping[str, object]:
     """All that decides the weights beside the targets."""
     start, options = step.path(adapter("Reasoner")), step[Reinforcement]
     watched = {"prompts": options.watched, "every": options.watch_every, "keep": options.keep}
-    weights = weights_of(step[Reward])
+    weights = recorded_weights(step[Reward])
     return grpo.settings_of(
         "Reasoner_rl", start, policy_of(step), weights, watched=watched if options.watched else None
     )
@@ -77,10 +78,12 @@ def targets_of(step: ExpertStep) -> pd.DataFrame:
     return new.head(min(options.rl_targets, step.common.limit or options.rl_targets)).reset_index(drop=True)
 
 
-def validation_of(step: ExpertStep, predictor: "LanguageModel") -> grpo.Validation | None:
+def validation_of(
+    step: ExpertStep, predictor: "LanguageModel", known: Collection[tuple[str, ...]]
+) -> grpo.Validation | None:
     """What the policy is measured on: validation rows with a history, drawn at random; None where none are wanted.
 
-    InputError where there are none.
+    `known` is the vocabulary of aspects. InputError where there are none.
     """
     options = step[Reinforcement]
     if not options.watched:
@@ -96,7 +99,8 @@ def validation_of(step: ExpertStep, predictor: "LanguageModel") -> grpo.Validati
     rows = rows.sample(n=min(options.watched, len(rows)), random_state=step.common.seed).reset_index(drop=True)
     histories = step.histories(rows)
     asked, question = prompts_of(step, rows, histories)
-    parts = parts_of(step[Reward], predictor, question, rows["ratings"].to_numpy(dtype=float), histories)
+    ratings, faithful = rows["ratings"].to_numpy(dtype=float), faithful_to(histories, rows["title"].tolist(), known)
+    parts = parts_of(step[Reward], predictor, question, ratings, histories, faithful)
     numbers = [{"number": number} for number in range(len(rows))]
     return grpo.Validation(asked, numbers, parts, options.watch_every, options.keep)
 
@@ -128,11 +132,13 @@ def task_of(step: ExpertStep, is_main: bool) -> tuple[grpo.Task, Mapping[str, ob
     asked, question = prompts_of(step, rows, histories)
     ratings = rows["ratings"].to_numpy(dtype=float)
     predictor = replace(step.language_model("Predictor"), cache=None)
-    parts = parts_of(step[Reward], predictor, question, ratings, histories)
+    known = vocabulary(step.read(SUMMARIES), step.common.seed, quiet=not is_main)
+    faithful = faithful_to(histories, rows["title"].tolist(), known)
+    parts = parts_of(step[Reward], predictor, question, ratings, histories, faithful)
     # Computed anew after a kill, perhaps with other last digits: nothing depends on it.
     seen = {"probes": probe(step, parts, ratings, histories, asked)} if is_main else {}
     numbers = [{"number": number} for number in range(len(rows))]
-    return grpo.Task(asked, numbers, parts, validation=validation_of(step, predictor)), seen
+    return grpo.Task(asked, numbers, parts, validation=validation_of(step, predictor, known)), seen
 
 
 def probe(step: ExpertStep, parts: Sequence, ratings: np.ndarray, histories: Sequence, asked: Sequence) -> list[dict]:
