@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import load_peft_weights, set_peft_model_state_dict
 from trl import GRPOConfig, GRPOTrainer
 
 from reason4rec.training.config import OneDevice
+from reason4rec.training.draw_server import DrawServer, gap, seed_of
 from reason4rec.training.policy import SCHEDULE, Policy, prompts_of_each
 from reason4rec.training.processes import together
 from reason4rec.training.recipe import OPTIMIZER
@@ -31,8 +33,8 @@ class GroupTrainer(GRPOTrainer):
 
     `encoded` are the prompts' token ids, `rows` what the reward sees of each, `order` the numbers of the prompts that
     the steps take one after the other. Several processes share the prompts of a step: each draws all completions of
-    its own, from a seed of its own, and the advantages are of the groups of all. The methods that are written anew here
-    are those of the trl version that requirements.txt pins.
+    its own, from a seed of its own, and the advantages are of the groups of all. With a `server` the completions are
+    drawn there. The methods that are written anew here are those of the trl version that requirements.txt pins.
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class GroupTrainer(GRPOTrainer):
         parts: Sequence[Part],
         advantages: Advantages,
         policy: Policy,
+        server: DrawServer | None = None,
         **given: object,
     ):
         self.encoded, self.rows, self.parts = encoded, rows, parts
-        self.advantages, self.policy = advantages, policy
+        self.advantages, self.policy, self.server = advantages, policy, server
         self._scores = np.zeros((0, len(parts)))
         super().__init__(
             model=model,
@@ -66,6 +69,22 @@ class GroupTrainer(GRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         return [list(self.encoded[int(number)]) for number in prompts], None, {}
+
+    def _generate_single_turn(self, prompt_ids: list, *others: object, **named: object) -> tuple[list, None]:
+        if self.server is None:
+            return super()._generate_single_turn(prompt_ids, *others, **named)
+        return self._drawn_at_server(prompt_ids[:: self.num_generations]), None
+
+    def _drawn_at_server(self, prompts: list[list[int]]) -> list[list[int]]:
+        state, policy, model = PartialState(), self.policy, self.accelerator.unwrap_model(self.model)
+        name = gather_object([together(state, lambda: self.server.give(model) if state.is_main_process else "")])[0]
+        first = state.process_index * len(prompts)
+        seeds = [seed_of(self.args.seed, self.state.global_step, first + k) for k in range(len(prompts))]
+        asked = (self.num_generations, policy.max_new_tokens, policy.temperature, self.eos_token_ids, seeds)
+        drawn = together(state, lambda: self.server.draw(name, prompts, *asked))
+        found = together(state, lambda: self.server.check_gap(gap(model, prompts[0], drawn[0][0])))
+        self._metrics["train"]["draws/gap"].append(found)
+        return [one.ids for of_prompt in drawn for one in of_prompt]
 
     def _calculate_rewards(
         self, inputs: list, prompts: list, completions: list, completion_ids_list: list

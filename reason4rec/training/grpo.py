@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 OF_START = ("base_model", "base_sha256", "max_length", "target_modules", "rank", "alpha", "dropout", "lm_head")
 CURVE = ("step", "reward", "kl", "entropy", "groups/equal", "groups/spread", "grad_norm")
-CURVE += ("completions/mean_length", "completions/clipped_ratio", "clip_ratio/region_mean")
+CURVE += ("draws/gap", "completions/mean_length", "completions/clipped_ratio", "clip_ratio/region_mean")
 
 
 @dataclass(frozen=True)
@@ -114,24 +114,34 @@ def train_policy(
     save_minutes: float = SAVE_MINUTES,
     report_to: Sequence[trackers.Tracker] = (),
     seen: Mapping[str, object] | None = None,
+    draw_at: str = "",
 ) -> dict[str, float] | None:
     """Trains the adapter `start` further and writes the result to `out`; None in all processes but the main one.
 
     Where several were launched together, each of them has to call it: they share the prompts of a step. `seen` goes
-    into the record and decides nothing. Returns `rows_shortened`, `steps`, and the `first_reward` and `last_reward`:
-    means of the first and of the last tenth of the steps, which are of different prompts. With a validation also the
-    `kept_step`, and the mean reward on its prompts before the training and at that step. InputError for what a user can
-    mend; an interrupted training says what is kept of it.
+    into the record and decides nothing; `draw_at` is the address of a server that draws. Returns `rows_shortened`,
+    `steps`, and the `first_reward` and `last_reward`: means of the first and of the last tenth of the steps, which are
+    of different prompts. With a validation also the `kept_step`, and the mean reward on its prompts before the training
+    and at that step. InputError for what a user can mend; an interrupted training says what is kept of it.
     """
     state, folder = started(device), training_folder(out)
-    execution = execution_of(device, state.num_processes)
-    together(state, lambda: check_processes(policy, state.num_processes))
+    execution = execution_of(device, state.num_processes, draw_at)
+    together(state, lambda: check_start(policy, state.num_processes, draw_at))
     together(state, lambda: state.is_main_process and files.check_place(out))
     together(state, lambda: state.is_main_process and prepare_folder(folder, provenance | {"execution": execution}))
 
     def ready() -> tuple["GroupTrainer", int]:
         trainer, shortened = build_trainer(
-            provenance["settings"], start, policy, task, seed, folder, device, save_minutes, state.num_processes
+            provenance["settings"],
+            start,
+            policy,
+            task,
+            seed,
+            folder,
+            device,
+            save_minutes,
+            state.num_processes,
+            draw_at,
         )
         trackers.tell(trainer, report_to, out)
         return trainer, shortened
@@ -142,21 +152,37 @@ def train_policy(
         trainer.train(resume_from_checkpoint=last_complete(folder))
         if not state.is_main_process:
             return None
-        curve = curve_of(trainer)
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        found = kept_of(trainer, task.validation, folder)
-        weights = trained_weights(model)
-        if "ref" in model.peft_config:
-            model.delete_adapter("ref")
-        save(model, weights, trainer.processing_class, out, provenance | dict(seen or {}), execution, curve)
+        found = save_policy(trainer, task.validation, folder, out, provenance | dict(seen or {}), execution)
+    return {"rows_shortened": shortened, "steps": trainer.state.global_step, **found}
+
+
+def save_policy(
+    trainer: "GroupTrainer",
+    validation: Validation | None,
+    folder: Path,
+    out: Path,
+    provenance: dict,
+    execution: dict[str, object],
+) -> dict[str, float]:
+    """Writes the weights that are to be kept to `out`, removes the training's folder, and tells the rewards."""
+    if trainer.server is not None:
+        trainer.server.close()
+    curve = curve_of(trainer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    found = kept_of(trainer, validation, folder)
+    weights = trained_weights(model)
+    if "ref" in model.peft_config:
+        model.delete_adapter("ref")
+    save(model, weights, trainer.processing_class, out, provenance, execution, curve)
     shutil.rmtree(folder)
-    return {"rows_shortened": shortened, "steps": trainer.state.global_step, **ends_of(curve), **found}
+    return ends_of(curve) | found
 
 
-def execution_of(device: str, processes: int) -> dict[str, object]:
+def execution_of(device: str, processes: int, draw_at: str = "") -> dict[str, object]:
     """How a policy is trained, by the names in its record; of processes only where there are several."""
     found = {"device": device, "engine": "transformers", "dtype": dtype_of(device)}
-    return found | ({"processes": processes} if processes > 1 else {})
+    found |= {"processes": processes} if processes > 1 else {}
+    return found | ({"draws": "vllm"} if draw_at else {})
 
 
 def ends_of(curve: Sequence[Mapping]) -> dict[str, float]:
@@ -169,11 +195,15 @@ def ends_of(curve: Sequence[Mapping]) -> dict[str, float]:
     }
 
 
-def check_processes(policy: Policy, processes: int) -> None:
-    """InputError where so many processes, or a launcher that shards the base, cannot train a policy."""
+def check_start(policy: Policy, processes: int, draw_at: str = "") -> None:
+    """InputError where so many processes or a launcher that shards cannot train a policy, or no server draws for it."""
+    from reason4rec.training.draw_server import DrawServer
+
     prompts_of_each(policy, processes)
     if is_sharded():
         raise InputError("a policy needs its base whole in each process: launch it without FSDP, as ddp.yaml does")
+    if draw_at:
+        DrawServer(draw_at, Path()).check()
 
 
 def kept_of(trainer: "GroupTrainer", validation: Validation | None, folder: Path) -> dict[str, float]:
@@ -210,6 +240,7 @@ def build_trainer(
     device: str,
     save_minutes: float = SAVE_MINUTES,
     processes: int = 1,
+    draw_at: str = "",
 ) -> tuple["GroupTrainer", int]:
     """A trainer that is ready to train, in one of so many processes, and how many prompts lost history to fit.
 
@@ -217,6 +248,7 @@ def build_trainer(
     """
     from reason4rec.llm.tokens import encode
     from reason4rec.training.callbacks import MarkComplete, SaveByTime
+    from reason4rec.training.draw_server import DrawServer
     from reason4rec.training.group_trainer import GroupTrainer, config_of, order_of
     from reason4rec.training.trainer import show_progress
     from reason4rec.training.watching import Watch, Watched
@@ -234,6 +266,7 @@ def build_trainer(
         task.parts,
         task.advantages,
         policy,
+        DrawServer(draw_at, folder / "served") if draw_at else None,
         args=config_of(policy, task.parts, seed, folder, policy.group, device == "cpu", processes),
         # A draw that is learned from again cannot be kept.
         callbacks=[MarkComplete(), SaveByTime(save_minutes, epochs_are_saved=False, every=policy.iterations)],

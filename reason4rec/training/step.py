@@ -115,7 +115,7 @@ def train_by_reward(
         if processes.any_is(state, step.done):
             return
         provenance, policy = processes.together(state, lambda: (step.provenance, policy_of()))
-        processes.together(state, lambda: grpo.check_processes(policy, state.num_processes))
+        processes.together(state, lambda: grpo.check_start(policy, state.num_processes, options.draw_at))
         task, seen = processes.together(state, lambda: prepare(state.is_main_process))
         found = grpo.train_policy(
             out,
@@ -128,6 +128,7 @@ def train_by_reward(
             options.save_minutes,
             options.report_to,
             seen,
+            options.draw_at,
         )
         if found:
             step.summary(len(task.prompts), len(task.prompts), **told, **found)
