@@ -5,7 +5,7 @@
 #     bash run_all.sh --dataset Music_data             a real dataset: needs OPENAI_API_KEY, and a GPU in practice
 #     bash run_all.sh --dataset My_data --base_model smollm2-135m --teacher_model rules    on a laptop: no key, no GPU
 #     bash run_all.sh --dataset Music_data --dry_run   what that would cost; nothing is asked or spent
-#     bash run_all.sh --system twice_rec               another system: its demo, or its --dataset
+#     bash run_all.sh --system twice_rec               another system (or gream): its demo, or its --dataset
 #     bash run_all.sh --help                           every option
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

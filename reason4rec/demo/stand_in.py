@@ -2,14 +2,15 @@
 
     python -m reason4rec.demo.stand_in --port 8377
 
-It answers the default prompts of the Summarizer, of the Reasoner, hinted or not, of the teacher of rationales, and of
-the judges of reasons and of rationales, for any review text. It is for the demo and the tests; no step ever turns to
-it by itself.
+It answers the default prompts of the Summarizer, of the Reasoner, hinted or not, of the teachers of rationales and of
+GREAM, and of the judges of reasons and of rationales, for any review text. It is for the demo and the tests; no step
+ever turns to it by itself.
 """
 
 import argparse
 import hashlib
 import json
+import random
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,6 +19,7 @@ import numpy as np
 from reason4rec.demo import rules
 from reason4rec.llm.prompt import read_back
 from reason4rec.llm.usage import STAND_IN
+from reason4rec.systems.gream import rule_texts
 from reason4rec.systems.twice_rec.prompts import FOLDER as RATIONALES
 from reason4rec.systems.twice_rec.prompts import items_in
 
@@ -47,13 +49,15 @@ def answer(prompt: str, temperature: float, seed: int) -> str:
     if graded := read_back("judge", prompt, RATIONALES):
         (item,) = items_in(graded["item"])
         return rules.grade(items_in(graded["history"]), item, graded["rationale"])
+    if (text := rule_texts.answer(prompt, random.Random(_number(prompt, seed)), brief=True)) is not None:
+        return text
     review = REVIEW.search(prompt)
     if review:
         return rules.summarize(review[1])
     histories = HISTORIES.search(prompt)
     if not histories:
         raise ValueError(
-            "the stand-in answers only the default prompts of the Summarizer, the Reasoner, rationales and judges"
+            "the stand-in answers only the default prompts of the Summarizer, the Reasoner, the teachers and the judges"
         )
     rng = _rng(prompt, seed)
     hint = HINT.search(prompt)
@@ -62,7 +66,11 @@ def answer(prompt: str, temperature: float, seed: int) -> str:
 
 
 def _rng(prompt: str, seed: int) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()[:8]))
+    return np.random.default_rng(_number(prompt, seed))
+
+
+def _number(prompt: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()[:8])
 
 
 class _Handler(BaseHTTPRequestHandler):

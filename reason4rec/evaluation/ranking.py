@@ -31,17 +31,18 @@ def ranks(scores: np.ndarray, targets: np.ndarray, where: str = "scores") -> np.
     return np.stack([(scores > of_target).sum(axis=-1) + 1, (scores >= of_target).sum(axis=-1)], axis=-1)
 
 
-def metrics(ranks: np.ndarray) -> dict[str, np.ndarray]:
-    """(..., n) values of each of METRICS, all of 0 to 1, from (..., n, 2) ranks as `ranks` gives them.
+def metrics(ranks: np.ndarray, names: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
+    """(..., n) values of each of some metrics, all of 0 to 1, from (..., n, 2) ranks as `ranks` gives them.
 
-    Hit rate and NDCG are 0 for a rank above their number; a single item is relevant, so that an NDCG is
-    1 / log2(1 + rank). A value is the mean over all ranks from the best to the worst.
+    Hit rate and NDCG are 0 for a rank above their number; a single item is relevant, so that the recall is the hit rate
+    and an NDCG is 1 / log2(1 + rank). A value is the mean over all ranks from the best to the worst.
     """
     best, worst = ranks[..., 0], ranks[..., 1]
     all_ranks = np.arange(1, int(worst.max(initial=1)) + 1)
-    gains = {"HR": np.ones(len(all_ranks)), "NDCG": 1 / np.log2(1 + all_ranks), "MRR": 1 / all_ranks}
+    hit = np.ones(len(all_ranks))
+    gains = {"HR": hit, "Recall": hit, "NDCG": 1 / np.log2(1 + all_ranks), "MRR": 1 / all_ranks}
     found = {}
-    for name in METRICS:
+    for name in names:
         kind, _, most = name.partition("@")
         sums = np.cumsum(np.append(0, np.where(all_ranks <= int(most or len(all_ranks)), gains[kind], 0)))
         found[name] = (sums[worst] - sums[best - 1]) / (worst - best + 1)
@@ -53,17 +54,23 @@ def chance(n_candidates: int) -> dict[str, float]:
     return {name: float(values[0]) for name, values in metrics(np.array([[1, n_candidates]])).items()}
 
 
-def table(models: Mapping[str, np.ndarray], users: np.ndarray, against: str | None = None, seed: int = 0) -> list[dict]:
-    """A row for each of METRICS and each model: its `metric`, and what `statistics.compare` says of it.
+def table(
+    models: Mapping[str, np.ndarray],
+    users: np.ndarray,
+    against: str | None = None,
+    seed: int = 0,
+    names: Sequence[str] = METRICS,
+) -> list[dict]:
+    """A row for each of some metrics and each model: its `metric`, and what `statistics.compare` says of it.
 
     `models` has for each model its (seeds, n, 2) ranks on the same n targets, `users` the (n,) numbers of the users of
     these from 0. Differences are from the model `against`, and p-values are corrected for the number of models, not of
     metrics.
     """
-    values = {model: metrics(of_model) for model, of_model in models.items()}
+    values = {model: metrics(of_model, names) for model, of_model in models.items()}
     return [
         {"metric": name} | row
-        for name in METRICS
+        for name in names
         for row in compare(
             {model: of_model[name] for model, of_model in values.items()}, users, against, seed=seed, what=name
         )
@@ -95,9 +102,10 @@ def _table_cells(rows: Sequence[dict]) -> list[list[str]]:
     found: dict[str, dict] = {}
     for row in rows:
         found.setdefault(row["model"], {"n": f"{row['n']:,}", "seeds": str(row["seeds"])})[row["metric"]] = row["value"]
-    cells = [["model", "n", "seeds", *METRICS]]
+    names = list(dict.fromkeys(row["metric"] for row in rows))
+    cells = [["model", "n", "seeds", *names]]
     for model, of_model in found.items():
-        cells.append([model, of_model["n"], of_model["seeds"], *(_number(of_model[name]) for name in METRICS)])
+        cells.append([model, of_model["n"], of_model["seeds"], *(_number(of_model[name]) for name in names)])
     return cells
 
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.stops import Finish
 from reason4rec.run.progress import Bar
 from reason4rec.run.progress import progress as bar_of
+
+if TYPE_CHECKING:
+    from reason4rec.llm.trie import Trie
 
 WINDOW = 2**13  # prompts; the texts and tokens of two windows at most are in memory at one time
 AWAY = 600.0  # seconds that a server is waited for which cannot be reached any more
@@ -99,6 +102,18 @@ class LanguageModel(Protocol):
         Rows sum to 1 over the choices. `reply_prefixes` is what each reply has before the prefix; `prefix_cache`
         what `read_prefixes` gave for prompts with the same beginning.
         """
+        ...
+
+    def beams(
+        self,
+        prompts: Sequence[Prompt],
+        trie: "Trie",
+        num_beams: int,
+        begun: Sequence[str] | None = None,
+        excluded: Sequence[Sequence[int]] | None = None,
+        what: str = "searching",
+    ) -> list[list[tuple[tuple[int, ...], float]]]:
+        """For each prompt the likeliest answers of a trie with their scores; InputError where a server is asked."""
         ...
 
     def read_prefixes(self, prompts: Sequence[Prompt], at_once: int = 1) -> object | None:

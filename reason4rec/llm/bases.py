@@ -9,7 +9,7 @@ from pathlib import Path
 import bitsandbytes
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
-from peft.utils import ModulesToSaveWrapper
+from peft.utils import ModulesToSaveWrapper, TrainableTokensWrapper
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
@@ -22,7 +22,7 @@ from reason4rec.errors import InputError
 from reason4rec.llm import adapters
 from reason4rec.llm.base_files import DAMAGED, read_config, refused
 from reason4rec.llm.known_bases import located
-from reason4rec.llm.tokens import chat_ids, end_of_turn
+from reason4rec.llm.tokens import chat_ids, end_of_turn, new_tokens
 
 LEAST_BF16_WIDTH = 512  # hidden size
 
@@ -109,6 +109,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         tokenizer.pad_token = tokenizer.eos_token
     used = {id_ for id_ in tokenizer.get_vocab().values() if id_ not in added}
     used |= {*chat_ids(tokenizer, "text"), end_of_turn(tokenizer), tokenizer.pad_token_id}
+    used |= set(new_tokens(tokenizer).values())
     if max(used) >= room:
         raise InputError(
             f"base model {base_model}: has weights for {room} tokens, its tokenizer knows {max(used) + 1}; fetch both "
@@ -175,6 +176,16 @@ def unpacked(model: PreTrainedModel, room: float) -> tuple[PreTrainedModel, bool
         return model, False
     logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
     return model.dequantize(), True
+
+
+def settle_new_rows(model: PeftModel) -> None:
+    """Writes the trained rows of new tokens into the base that they stand beside, which computes the same.
+
+    Else the embedding and the output head are copied with them at every use.
+    """
+    for module in model.modules():
+        if isinstance(module, TrainableTokensWrapper):
+            module.token_adapter.merge()
 
 
 @contextmanager

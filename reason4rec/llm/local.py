@@ -24,11 +24,20 @@ from reason4rec.llm.adapters import ADAPTER_WEIGHTS
 from reason4rec.llm.answers import answers_of
 from reason4rec.llm.attention import attend_in_groups, is_padded_exactly, shares_beginnings
 from reason4rec.llm.base_files import length_that_fits, read_config
-from reason4rec.llm.bases import check_vocabulary, dtype_on, load_base, logits_of, merged, unpacked, with_adapter
+from reason4rec.llm.bases import (
+    check_vocabulary,
+    dtype_on,
+    load_base,
+    logits_of,
+    merged,
+    settle_new_rows,
+    unpacked,
+    with_adapter,
+)
 from reason4rec.llm.batches import Answer
+from reason4rec.llm.beams import BeamSearcher
 from reason4rec.llm.cache import ResponseCache, key_of
 from reason4rec.llm.known_bases import sha256_of
-from reason4rec.llm.likelihood import LikelihoodReader
 from reason4rec.llm.prefix_cache import (
     PrefixCache,
     numbers_of_a_token,
@@ -43,7 +52,7 @@ from reason4rec.llm.writing import Draw, Replies, write
 from reason4rec.run import files
 
 
-class LocalModel(LikelihoodReader):
+class LocalModel(BeamSearcher):
     """A language model in this process; its fields are those of `BatchRunner`."""
 
     def generate(
@@ -181,6 +190,8 @@ def load(
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
         if dtype != torch.float32 and is_unpacked:
             model, about = merged(model), about | {"merged": True}
+        else:
+            settle_new_rows(model)
     name = key_of(name=name, device=device, **about)
     model.eval()
     tokens = tokens_on_a_card(model.config, name, cache) if device == "cuda" else tokens_of_a_batch(model)

@@ -97,6 +97,19 @@ class GrowingCache(Cache):
             layer.keys, layer.values = layer.keys[rows, :, start:], layer.values[rows, :, start:]
             layer.room = None
 
+    def follow(self, rows: torch.Tensor, shared: int) -> None:
+        """Goes on with these rows, which may repeat some; as many as before have what is before `shared` in common.
+
+        Each then stands where a row with the same beginning stood, so that the beginning stays as it lies.
+        """
+        for layer in self.layers:
+            if len(rows) == len(layer.keys):
+                for states in (layer.keys, layer.values):
+                    states[:, :, shared:] = states[rows, :, shared:]
+            else:
+                layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+                layer.room = None
+
 
 def numbers_of_a_token(config: PreTrainedConfig) -> int:
     """How many numbers the keys and values of a token are, over all layers."""

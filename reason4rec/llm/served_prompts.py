@@ -54,6 +54,13 @@ class ServedPrompts:
     altered: int = 0
     stopped: Counter[str] = field(default_factory=Counter)
 
+    def beams(self, *_: object, **__: object) -> None:
+        """InputError: a server chooses its own tokens, and gives no say over each of the steps of a search."""
+        raise InputError(
+            "a beam search along given answers needs the model in this process: leave out --base_url, and unset "
+            "REASON4REC_BASE_URL"
+        )
+
     def _check(self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]) -> None:
         """InputError if a prompt cannot be asked, before any is; says whether the chat API changes any."""
         altered = self.altered

@@ -3,7 +3,8 @@
 What a user wrote is text and nothing else: a review that holds `<|eot_id|>` is encoded letter by letter, so it can
 neither end the turn nor begin another. What stands around it is the chat template's: whether a prompt begins with a
 beginning-of-text token, what is said in a system's name, and which token ends an answer. A template that can let the
-model think is told not to, and one that writes the day always writes the same.
+model think is told not to, and one that writes the day always writes the same. Words that `vocabulary.extend` gave a
+base are found in every text, since they are what such a base reads and writes.
 """
 
 import datetime
@@ -21,6 +22,7 @@ from reason4rec.llm.prompt import Prompt, shorten
 
 TEMPLATE_TOKENS = 256  # more than a chat template has beside the message
 PLACE = "\ue000"  # a character of private use marks where the message stands in the chat template
+NEW = "new_tokens"  # in a tokenizer's settings: the words that the house added to its vocabulary
 DAY = datetime.date(2024, 7, 26)  # that which Llama 3 writes where no day is told
 WITHOUT_THINKING = {"enable_thinking": False, "thinking": False}  # as Qwen and DeepSeek call it
 
@@ -74,6 +76,20 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     pieces = _inside(tokenizer).split(text) if _inside(tokenizer) else [text]
     encoded = tokenizer(pieces, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return [i for ids in encoded for i in ids]
+
+
+@functools.lru_cache(maxsize=8)
+def new_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The ids of the words that `vocabulary.extend` added to a base, in the order in which they were added.
+
+    InputError where the tokenizer names what it has not.
+    """
+    words, known = tokenizer.init_kwargs.get(NEW, []), tokenizer.get_added_vocab()
+    if not isinstance(words, list) or not all(isinstance(word, str) and word in known for word in words):
+        raise InputError(
+            f"{tokenizer.name_or_path}: {NEW} in tokenizer_config.json names no added tokens; extend again"
+        )
+    return {word: known[word] for word in words}
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, message: str) -> list[int]:
@@ -169,8 +185,12 @@ def _utf8(text: str) -> bytes:
 
 @functools.lru_cache(maxsize=8)
 def _inside(tokenizer: PreTrainedTokenizerBase) -> re.Pattern | None:
-    """Where to cut a text so that no token is found in it that was added but is not special, such as `<think>`."""
+    """Where to cut a text so that no token is found in it that was added but is not special, such as `<think>`.
+
+    New tokens are found.
+    """
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    added = [text for text in added if text not in new_tokens(tokenizer)]
     places = [f"(?<={re.escape(text[0])})(?={re.escape(text[1:])})" for text in added if len(text) > 1]
     return re.compile("|".join(places)) if places else None
 

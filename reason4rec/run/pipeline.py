@@ -37,8 +37,9 @@ class StepSpec:
     project records are in `optional`. `uses` gives the groups of options that decide something, where not
     all do. `runs` says whether a run of all steps has it, and `not_handed_on` which of its
     options such a run does not give it. `adapter` is the adapter that it trains. `launched` says that several processes
-    may do it together, which then find out among them whether it is done. `parts` gives the parts of a step that has no
-    output of its own. `estimate` gives its lines of a dry run.
+    may do it together, which then find out among them whether it is done. `parts` gives the parts of a step that
+    has no output of its own. `estimate` gives its lines of a dry run. One that is `borrowed` is another system's,
+    and its script runs as that.
     """
 
     name: str
@@ -62,6 +63,7 @@ class StepSpec:
     launched: bool = False
     parts: Callable[["Step"], Sequence["Step"]] = lambda step: ()
     estimate: Callable | None = None
+    borrowed: bool = False
 
     @property
     def is_shell(self) -> bool:
@@ -232,10 +234,17 @@ def load(system: str) -> Pipeline:
     return importlib.import_module(f"reason4rec.systems.{system}.pipeline").PIPELINE
 
 
+def borrowers(pipeline: Pipeline) -> list[Pipeline]:
+    """The tables in which steps of this one stand too."""
+    own = {step.script for step in pipeline if not step.borrowed}
+    return [one for one in map(load, systems()) if any(step.borrowed and step.script in own for step in one)]
+
+
 def of_script(path: Path) -> tuple[Pipeline, StepSpec]:
-    """The table that has a script, and its row there; InputError if none has."""
+    """The table that a script is of, and its row there; InputError if it is of none."""
     for system in systems():
         pipeline = load(system)
         with suppress(InputError):
-            return pipeline, pipeline.of_script(path)
+            if not (spec := pipeline.of_script(path)).borrowed:
+                return pipeline, spec
     raise InputError(f"{path}: no step of a system has this script")

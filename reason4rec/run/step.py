@@ -23,7 +23,7 @@ from reason4rec.errors import LONGEST, InputError, Pending
 from reason4rec.run import files, locks, options, records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Group, Options, Parser, Resolved, option
-from reason4rec.run.pipeline import Pipeline, StepSpec, load
+from reason4rec.run.pipeline import Pipeline, StepSpec, borrowers, load
 from reason4rec.run.project import own
 from reason4rec.run.records import Provenance, Status
 
@@ -294,10 +294,15 @@ def step_of(pipeline: Pipeline, spec: StepSpec, words: Sequence[str], doc: str =
 
 
 def read_config(pipeline: Pipeline, path: str | None) -> dict[str, object]:
-    """A run's YAML file, if there is one; InputError if it cannot be used."""
+    """A run's YAML file, if there is one; InputError if it cannot be used.
+
+    A step that stands in the table of another system too is handed that one's file.
+    """
     if path is None:
         return {}
-    return options.read_file(Path(path), pipeline.option_names, [step.name for step in pipeline])
+    tables = [pipeline, *borrowers(pipeline)]
+    known = frozenset().union(*(table.option_names for table in tables))
+    return options.read_file(Path(path), known, [step.name for table in tables for step in table])
 
 
 def main(

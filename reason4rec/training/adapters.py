@@ -35,6 +35,18 @@ def keep_inputs(model: "PeftModel") -> None:
             module.cast_input_dtype_enabled = False
 
 
+def finish_new_rows(model: "PeftModel") -> None:
+    """Lets trl read the bias of an output head of which new rows are trained: it has none, and peft's wrapper no name.
+
+    A head with a bias is refused by `modules.rows_of_new_tokens`.
+    """
+    from peft.utils import TrainableTokensWrapper
+
+    for module in model.modules():
+        if isinstance(module, TrainableTokensWrapper):
+            module.bias = None
+
+
 def sha256_of_weights(folder: Path) -> str:
     """The sha256 of an adapter's weights; InputError where there are none to train further."""
     path = folder / adapters.ADAPTER_WEIGHTS
@@ -53,12 +65,11 @@ def start_from(model: "PeftModel", folder: Path, settings: dict) -> None:
     from safetensors import SafetensorError
 
     was = adapters.adapter_settings(folder)
-    for name in ("base_sha256", "base_model", "rank", "alpha", "lm_head"):
+    for name in ("base_sha256", "base_model", "rank", "alpha", "lm_head", "new_tokens"):
+        then, now = was.get(name), settings.get(name)
         # The name of a base that lies in a folder says nothing.
-        if was.get(name) != settings[name] and not (name == "base_model" and settings["base_sha256"]):
-            raise InputError(
-                f"--start_from {folder}: was trained with {name} {was.get(name)}, this training has {settings[name]}"
-            )
+        if then != now and not (name == "base_model" and settings["base_sha256"]):
+            raise InputError(f"--start_from {folder}: was trained with {name} {then}, this training has {now}")
     try:
         weights = load_peft_weights(folder, device="cpu")
     except SafetensorError as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from reason4rec.errors import InputError
@@ -113,13 +113,15 @@ def can_lay_end_to_end(config: PreTrainedConfig) -> bool:
 
 
 class Filled(Sampler[int]):
-    """The rows 0 to `n_rows` - 1 in the order of a single process, then row `n_rows`, a blank, up to `total`.
+    """The rows 0 to `n_rows` - 1 as a single process takes them, then row `n_rows`, a blank, up to `total`.
+
+    That is shuffled, in each epoch anew, or `in_order`.
 
     Without it, processes that are left without a row at the end of an epoch repeat the first ones.
     """
 
-    def __init__(self, n_rows: int, total: int):
-        self.rows = SeedableRandomSampler(range(n_rows))
+    def __init__(self, n_rows: int, total: int, in_order: bool = False):
+        self.rows = SequentialSampler(range(n_rows)) if in_order else SeedableRandomSampler(range(n_rows))
         self.total = total
 
     def __len__(self) -> int:
@@ -131,4 +133,5 @@ class Filled(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate at the start of each epoch."""
-        self.rows.set_epoch(epoch)
+        if isinstance(self.rows, SeedableRandomSampler):
+            self.rows.set_epoch(epoch)

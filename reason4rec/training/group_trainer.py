@@ -108,7 +108,7 @@ class GroupTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list) -> dict[str, torch.Tensor | object]:
         output = super()._generate_and_score_completions(inputs)
         rewards = total(self.parts, self._scores).reshape(-1, self.num_generations)
-        spread = has_spread(rewards, self.policy.least_spread)
+        spread = has_spread(self._compared(rewards), self.policy.least_spread)
         advantages = self.advantages(rewards, self.policy.least_spread)
         start = self.accelerator.process_index * len(inputs)
         mine = slice(start, start + len(inputs))
@@ -121,6 +121,13 @@ class GroupTrainer(GRPOTrainer):
             output["completion_mask"] = output["completion_mask"] * kept.unsqueeze(1)
             output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
         return output
+
+    def _compared(self, rewards: np.ndarray) -> np.ndarray:
+        """(groups, rollouts) what tells whether the rollouts of a group are equal."""
+        if self.policy.spread_of is None:
+            return rewards
+        place = [part.name for part in self.parts].index(self.policy.spread_of)
+        return self._scores[:, place].reshape(rewards.shape)
 
 
 def config_of(
@@ -149,6 +156,7 @@ def config_of(
         beta=policy.beta,
         epsilon=policy.epsilon,
         epsilon_high=policy.epsilon_high,
+        delta=policy.delta,
         loss_type=policy.loss_type,
         mask_truncated_completions=policy.mask_truncated,
         generation_kwargs={"use_cache": True},

@@ -3,9 +3,10 @@
 A training that is cut off goes on from its last complete checkpoint and ends as an unbroken one does.
 """
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run import files
 from reason4rec.training import trackers
 from reason4rec.training.adapters import keep_updates, save, sha256_of_weights, start_from, trained_weights
-from reason4rec.training.policy import SCHEDULE, Policy, prompts_of_each
+from reason4rec.training.policy import SCHEDULE, Policy, prompts_of_each, recorded
 from reason4rec.training.processes import started, together
 from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, Recipe
 from reason4rec.training.rollouts import Advantages, Part, z_scores
@@ -82,8 +83,11 @@ def settings_of(
 
     `reward` has the weight of each part, `watched` what `Validation.recorded` gives.
 
-    InputError if `start` is no trained adapter, or one that a policy cannot begin from.
+    InputError if `start` is no trained adapter, or one that a policy cannot begin from, and where groups are compared
+    by a part that the reward lacks.
     """
+    if policy.spread_of is not None and policy.spread_of not in reward:
+        raise InputError(f"spread_of {policy.spread_of!r}: the reward has no such part; there are {', '.join(reward)}")
     was = adapter_settings(start)
     if missing := [name for name in OF_START if name not in was]:
         raise InputError(f"{start}: its settings lack {', '.join(missing)}; train it again")
@@ -96,7 +100,8 @@ def settings_of(
         )
     return (
         {name: was[name] for name in OF_START}
-        | asdict(policy)
+        | {name: was[name] for name in ("new_tokens",) if name in was}
+        | recorded(policy)
         | {"adapter": adapter, "started_from": sha256_of_weights(start)}
         | {"reward": dict(reward), "advantages": advantages.__name__, "optimizer": OPTIMIZER, "schedule": SCHEDULE}
         | ({"watched": dict(watched)} if watched else {})
@@ -286,7 +291,6 @@ def policy_model(
     settings: dict, policy: Policy, seed: int, device: str, processes: int = 1
 ) -> tuple["PeftModel", "PreTrainedTokenizerBase"]:
     """The base in 4 bits with a new adapter of the shape in `settings`, and its tokenizer."""
-    import torch
     from peft import get_peft_model
 
     from reason4rec.llm.bases import check_vocabulary
@@ -299,13 +303,13 @@ def policy_model(
     own |= {"padding_free": False, "dtype": dtype_of(device)}
     tokenizer = load_tokenizer(base)
     print(f"loading base model {base} in {own['dtype']}", flush=True)
-    torch.manual_seed(seed)
     shape = {name: settings[name] for name in ("rank", "alpha", "dropout", "lm_head")}
+    shape["new_tokens"] = settings.get("new_tokens", False)
     recipe = Recipe(**shape, lr=policy.lr, warmup=0, epochs=1, batch_size=1)
     model = model_to_train(recipe, own, seed)
     check_vocabulary(model, tokenizer, base)
     model.generation_config = greedy(model, tokenizer)
-    return get_peft_model(model, adapter_config(recipe, model, own)), tokenizer
+    return get_peft_model(model, adapter_config(recipe, model, own, tokenizer)), tokenizer
 
 
 def dtype_of(device: str) -> str:
@@ -316,5 +320,6 @@ def dtype_of(device: str) -> str:
 def copy_to_reference(model: object) -> None:
     """Gives the frozen copy that the divergence is from the weights that the policy begins with."""
     for name, parameter in model.named_parameters():
-        if ".ref." in name:
-            parameter.data = model.get_parameter(name.replace(".ref.", ".default.")).detach().clone()
+        # The rows of new tokens have the name of their adapter at the end.
+        if "ref" in name.split("."):
+            parameter.data = model.get_parameter(re.sub(r"\.ref\b", ".default", name)).detach().clone()

@@ -80,12 +80,21 @@ def computed_twice(model: "PeftModel", long: bool) -> Iterator[None]:
 
 
 def taken(trainer: "SFTTrainer") -> float:
-    """Bytes that a training takes beside what it keeps of its tokens: libraries, weights, gradients, logits."""
+    """Bytes that a training takes beside what it keeps of its tokens: libraries, weights, gradients, logits.
+
+    Where rows of new tokens are trained, also the copy of embedding and head with these rows in them, and its gradient.
+    """
     weights = sum(p.numel() * p.itemsize for p in trainer.model.parameters())
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     head = trainer.model.get_output_embeddings().weight
+    copies = 4 * head.numel() * head.itemsize if trains_new_rows(trainer) else 0
     # Gradients in fp32, two states of the optimizer in 8 bits, and a chunk of logits, its gradient and copies of both.
-    return LIBRARIES + weights + 6 * trained + 5 * 4 * CHUNK * head.shape[0]
+    return LIBRARIES + weights + copies + 6 * trained + 5 * 4 * CHUNK * head.shape[0]
+
+
+def trains_new_rows(trainer: "SFTTrainer") -> bool:
+    """Whether rows of new tokens are trained beside the adapter."""
+    return any(config.trainable_token_indices for config in trainer.model.peft_config.values())
 
 
 def bytes_of_a_token(trainer: "SFTTrainer") -> float:
@@ -94,10 +103,12 @@ def bytes_of_a_token(trainer: "SFTTrainer") -> float:
     batch = trainer.data_collator([row])
     weights = {weight.untyped_storage().data_ptr() for weight in trainer.model.parameters()}
     kept = {}
+    # Of no token, however many there are: the head with the rows of new tokens in it.
+    head = trainer.model.get_output_embeddings().weight.untyped_storage().nbytes() if trains_new_rows(trainer) else None
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        if storage.data_ptr() not in weights and storage.nbytes() != head:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

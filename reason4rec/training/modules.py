@@ -4,14 +4,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.llm.tokens import new_tokens
 from reason4rec.training.recipe import TARGET_MODULES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
-def check_adapter(config: "PreTrainedConfig", base_model: str, lm_head: bool) -> Sequence[str]:
-    """The modules that an adapter is put on; InputError names a base that it cannot be put on. No weights are read."""
+def check_adapter(
+    config: "PreTrainedConfig", base_model: str, lm_head: bool, with_rows_of: "PreTrainedTokenizerBase | None" = None
+) -> Sequence[str]:
+    """The modules that an adapter is put on; InputError names a base that it cannot be put on. No weights are read.
+
+    `with_rows_of` is the tokenizer whose new tokens are trained beside it.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -23,7 +29,9 @@ def check_adapter(config: "PreTrainedConfig", base_model: str, lm_head: bool) ->
             model = AutoModelForCausalLM.from_config(config)
             names = target_modules(model, base_model)
             heads = [head_of(model, base_model)] if lm_head else None
-            get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=list(names), modules_to_save=heads))
+            rows = rows_of_new_tokens(model, base_model, with_rows_of) if with_rows_of else None
+            options = {"target_modules": list(names), "modules_to_save": heads, "trainable_token_indices": rows}
+            get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
     except DAMAGED as error:
         raise refused(base_model, error) from error
     return names
@@ -62,7 +70,32 @@ def head_of(model: "PreTrainedModel", base_model: str) -> str:
     head = model.get_output_embeddings()
     if head is None:
         raise InputError(f"base model {base_model}: has no output head of its own; pass --no-lm_head")
-    return _last(next(name for name, module in model.named_modules() if module is head))
+    return _last(_name_of(model, head))
+
+
+def rows_of_new_tokens(
+    model: "PreTrainedModel", base_model: str, tokenizer: "PreTrainedTokenizerBase"
+) -> dict[str, list[int]]:
+    """The rows to train of the words that were added to a base, by module, as peft's `trainable_token_indices`.
+
+    Those of the embedding, and those of an output head of its own: a head that is tied to the embedding has the same
+    rows, which peft keeps equal. InputError for a base without new tokens, or with a head that peft would change.
+    """
+    ids = list(new_tokens(tokenizer).values())
+    if not ids:
+        raise InputError(f"--new_tokens: none were added to base model {base_model}; extend it first")
+    head = model.get_output_embeddings()
+    head_name = head_of(model, base_model)
+    if getattr(head, "bias", None) is not None:
+        raise InputError(
+            f"--new_tokens: the output head of {base_model} has a bias, which peft drops; use another base"
+        )
+    rows = {_name_of(model, model.get_input_embeddings()): ids}
+    return rows if model.config.tie_word_embeddings else rows | {head_name: ids}
+
+
+def _name_of(model: "PreTrainedModel", part: object) -> str:
+    return next(name for name, module in model.named_modules() if module is part)
 
 
 def _last(name: str) -> str:

@@ -26,6 +26,8 @@ class Training(Options):
     epochs: Number | None = option(None, "passes over the rows")
     batch_size: Positive | None = option(None, "rows a step, over all accumulated parts")
     lm_head: bool | None = option(None, "train and save the output head too")
+    new_tokens: bool | None = option(None, "train the embeddings of words that were added to the base too")
+    in_order: bool | None = option(None, "take the rows in the order of their file, and shuffle none")
     start_from: Path | None = option(
         None, "folder of a trained adapter to train further (default: a new adapter)", one_step=True, metavar="FOLDER"
     )

@@ -1,7 +1,7 @@
 """The settings of reinforcement learning in groups (GRPO), each with its origin."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from reason4rec.errors import InputError
@@ -23,7 +23,9 @@ class Policy:
     clipped to 1 - `epsilon` to 1 + `epsilon_high`; `leave_out_equal` leaves groups whose rewards are all equal out of
     the loss, where else the divergence alone would pull at them, `least_spread` being what counts as a difference;
     `mask_truncated` leaves out completions that were cut at `max_new_tokens`. Each draw is learned from `iterations`
-    times: in the first the ratio is 1, so that clipping needs two.
+    times: in the first the ratio is 1, so that clipping needs two. With `spread_of` groups count as equal by the part
+    of the reward of this name, whatever its weight, and not by the reward. `delta` is how far a ratio counts in all
+    where the advantage is below 0 (dual clip; Ye et al., 2020, arXiv 1912.09729); None sets no bound.
     """
 
     steps: int
@@ -40,6 +42,13 @@ class Policy:
     least_spread: float
     leave_out_equal: bool
     mask_truncated: bool
+    spread_of: str | None = None
+    delta: float | None = None
+
+
+def recorded(policy: Policy) -> dict[str, object]:
+    """The settings by the names in a record: those that are None are left out."""
+    return {name: value for name, value in asdict(policy).items() if value is not None}
 
 
 def checked(policy: Policy) -> Policy:
@@ -63,6 +72,11 @@ def checked(policy: Policy) -> Policy:
         value = getattr(policy, name)
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} {value!r} of a policy: must be a number above 0")
+    if policy.delta is not None and not policy.delta > 1 + policy.epsilon_high:
+        raise InputError(
+            f"delta {policy.delta!r} of a policy: must be above 1 + epsilon_high, {1 + policy.epsilon_high:g}; else it "
+            f"clips what epsilon_high lets pass"
+        )
     if policy.steps % policy.iterations:
         raise InputError(f"{policy.steps} steps cannot be divided into rounds of {policy.iterations} iterations")
     if policy.leave_out_equal and policy.loss_type != "dapo":

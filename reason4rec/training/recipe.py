@@ -1,14 +1,19 @@
 """How each adapter is trained: every hyper-parameter with its origin."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from reason4rec.errors import InputError
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Training settings of one adapter; `warmup` below 1 is a share of all steps, from 1 on a number of steps."""
+    """Training settings of one adapter; `warmup` below 1 is a share of all steps, from 1 on a number of steps.
+
+    `new_tokens` trains the embeddings of the words that were added to the base, and their rows of its output head,
+    beside the adapter; `in_order` takes the rows as they stand in their file, in every epoch, and shuffles none.
+    """
 
     rank: int
     alpha: int
@@ -18,6 +23,8 @@ class Recipe:
     epochs: float
     batch_size: int
     lm_head: bool
+    new_tokens: bool = False
+    in_order: bool = False
 
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # released code
@@ -38,6 +45,9 @@ AT_LEAST = {"rank": 1, "alpha": 1, "batch_size": 1, "dropout": 0, "warmup": 0}
 ABOVE = {"lr": 0, "epochs": 0}
 BELOW = {"dropout": 1}
 
+# What earlier versions did not have: it is recorded where it is used, so that what they trained stays up to date.
+LATER = ("new_tokens", "in_order")
+
 
 def checked(recipe: Recipe) -> Recipe:
     """A recipe whose numbers can be trained with; InputError names the option of one that cannot."""
@@ -53,7 +63,19 @@ def checked(recipe: Recipe) -> Recipe:
                 raise InputError(
                     f"--{name} {value!r}: must be a number {words} {bound}; so must it in a dataset's recipe"
                 )
+    if recipe.new_tokens and recipe.lm_head:
+        raise InputError("--new_tokens trains the new rows of the output head alone: pass --no-lm_head with it")
     return recipe
+
+
+def recorded(recipe: Recipe) -> dict[str, object]:
+    """The settings of a recipe by the names in the record."""
+    return {name: value for name, value in asdict(recipe).items() if value or name not in LATER}
+
+
+def recipe_in(settings: Mapping[str, object]) -> Recipe:
+    """The recipe that stands in the settings of an adapter."""
+    return Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__ if name in settings})
 
 
 def warmup_steps(recipe: Recipe, n_rows: int) -> float:

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from reason4rec.run import files
 from reason4rec.training import trackers
 from reason4rec.training.adapters import save, sha256_of_weights, trained_weights
 from reason4rec.training.processes import any_is, is_launched, together
-from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe
+from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, SCHEDULE, TARGET_MODULES, Recipe, recorded
 from reason4rec.training.trainer import COMPLETE, build_trainer, rows_at_once
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def settings_of(
         "target_modules": TARGET_MODULES,
         "optimizer": SHARDED_OPTIMIZER if is_sharded() else OPTIMIZER,
         "schedule": SCHEDULE,
-        **asdict(recipe),
+        **recorded(recipe),
     }
 
 
@@ -61,12 +60,13 @@ def execution_of(
     padding_free: bool | None = None,
     gradient_checkpointing: bool | None = None,
     start_from: Path | None = None,
+    new_tokens: bool = False,
 ) -> dict[str, object]:
     """The settings that change no result, only how it is computed, by the names in the record.
 
     They are recorded, but an adapter trained with others is not out of date. InputError for options that conflict.
     """
-    engine = resolve_engine(engine, device, processes)
+    engine = resolve_engine(engine, device, processes, new_tokens)
     rows_at_once(batch_size, gradient_accumulation, processes)
     if gradient_checkpointing is None and device == "cuda":
         gradient_checkpointing = True  # on a CPU the memory decides, once the base is loaded
@@ -86,15 +86,21 @@ def is_sharded() -> bool:
     return is_launched() and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
-def resolve_engine(engine: str, device: str, processes: int = 1) -> str:
-    """`unsloth` or `transformers`: unsloth is taken on one GPU where it is installed, and refused elsewhere."""
+def resolve_engine(engine: str, device: str, processes: int = 1, new_tokens: bool = False) -> str:
+    """`unsloth` or `transformers`: unsloth is taken on one GPU where it is installed, and refused elsewhere.
+
+    It is not taken where new tokens are trained either: their rows are put beside the base by peft, not by unsloth.
+    """
     installed = importlib.util.find_spec("unsloth") is not None
     if engine == "unsloth" and (device != "cuda" or not installed):
         raise InputError("--engine unsloth needs CUDA and `pip install -r requirements-gpu.txt`; use transformers")
     if engine == "unsloth" and processes > 1:
         raise InputError("--engine unsloth trains in one process; use transformers with several")
+    if engine == "unsloth" and new_tokens:
+        raise InputError("--engine unsloth trains no rows of --new_tokens; use transformers")
     if engine == "auto":
-        return "unsloth" if device == "cuda" and installed and processes == 1 else "transformers"
+        able = device == "cuda" and installed and processes == 1 and not new_tokens
+        return "unsloth" if able else "transformers"
     return engine
 
 
@@ -131,10 +137,13 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
         found["padding_free"] = can
         if not can:
             print(f"rows are padded: {base_model} does not attend to all earlier tokens alike", flush=True)
-    length = length_that_fits(settings["max_length"], config, load_tokenizer(base_model), base_model)
+    if settings.get("new_tokens") and execution["sharded"]:
+        raise InputError("--new_tokens: rows of a base that is cut into shards cannot be trained; use one process")
+    tokenizer = load_tokenizer(base_model)
+    length = length_that_fits(settings["max_length"], config, tokenizer, base_model)
     if length < settings["max_length"]:
         found["max_length"] = length
-    modules = check_adapter(config, base_model, settings["lm_head"])
+    modules = check_adapter(config, base_model, settings["lm_head"], tokenizer if settings.get("new_tokens") else None)
     return found if modules == TARGET_MODULES else found | {"target_modules": modules}
 
 

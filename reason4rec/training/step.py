@@ -45,10 +45,14 @@ def _whole(value: float) -> float:
     return int(value) if isinstance(value, float) and value.is_integer() and value >= 1 else value
 
 
-def settings_of(step: "Step", recipe: Recipe) -> Mapping[str, object]:
-    """All that decides the weights of the step's adapter, by the names in its record."""
+def settings_of(step: "Step", recipe: Recipe, base_model: str = "") -> Mapping[str, object]:
+    """All that decides the weights of the step's adapter, by the names in its record.
+
+    `base_model` is the one to train, where it is not that of the options but one that a step made of it.
+    """
     options = step[Training]
-    return sft.settings_of(step.spec.adapter, recipe, options.base_model, options.max_length, options.start_from)
+    base_model = base_model or options.base_model
+    return sft.settings_of(step.spec.adapter, recipe, base_model, options.max_length, options.start_from)
 
 
 def train(step: "Step", recipe: Recipe, rows: Artifact, own: Mapping[str, object] | None = None) -> None:
@@ -69,6 +73,7 @@ def train(step: "Step", recipe: Recipe, rows: Artifact, own: Mapping[str, object
                 options.padding_free,
                 options.gradient_checkpointing,
                 step[Training].start_from,
+                recipe.new_tokens,
             ),
         )
         if (factor := rate_factor_of(step, own or {})) > 1:

@@ -10,9 +10,9 @@ from reason4rec.errors import InputError
 from reason4rec.llm.known_bases import located
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
-from reason4rec.training.adapters import keep_inputs, keep_updates, start_from
-from reason4rec.training.modules import head_of, target_modules
-from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe, warmup_steps
+from reason4rec.training.adapters import finish_new_rows, keep_inputs, keep_updates, start_from
+from reason4rec.training.modules import head_of, rows_of_new_tokens, target_modules
+from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe, recipe_in, warmup_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -71,7 +71,6 @@ def build_trainer(
     if settings["engine"] == "unsloth":
         # It patches trl and transformers at import, so it must come first, and only where it is used.
         import unsloth  # noqa: F401
-    import torch
     from accelerate import PartialState
     from datasets import Dataset, disable_progress_bars
 
@@ -82,7 +81,7 @@ def build_trainer(
     from reason4rec.training.memory import fit_parts
 
     disable_progress_bars()
-    recipe = Recipe(**{name: settings[name] for name in Recipe.__dataclass_fields__})
+    recipe = recipe_in(settings)
     tokenizer = load_tokenizer(settings["base_model"])
     tokenizer.padding_side = "right"
     fitted, shortened = fit_rows(rows, tokenizer, settings["max_length"], quiet=not PartialState().is_main_process)
@@ -90,21 +89,21 @@ def build_trainer(
     at_once = rows_at_once(recipe.batch_size, settings["gradient_accumulation"], settings["processes"])
     blanks = -len(fitted) % (settings["processes"] * at_once) if settings["processes"] > 1 else 0
     blank = [{"input_ids": [tokenizer.pad_token_id], "labels": [IGNORED]}] if blanks else []
-    torch.manual_seed(seed)
     model = model_to_train(recipe, settings, seed)
     check_vocabulary(model, tokenizer, settings["base_model"])
-    trainer = trainer_class(len(fitted), blanks, settings["device"] == "cpu")(
+    trainer = trainer_class(len(fitted), blanks, settings["device"] == "cpu", recipe.in_order)(
         model=model,
         args=config_of(recipe, settings, seed, folder, warmup_steps(recipe, len(rows))),
         train_dataset=Dataset.from_list(fitted + blank),
         data_collator=flatten if settings["padding_free"] else None,
         processing_class=tokenizer,
-        peft_config=adapter_config(recipe, model, settings),
+        peft_config=adapter_config(recipe, model, settings, tokenizer),
         callbacks=[MarkComplete(), SaveByTime(save_minutes)],
     )
     if not blanks and len(trainer.train_dataset) != len(rows):
         raise InputError(f"{len(rows) - len(trainer.train_dataset)} training rows were dropped: raise --max_length")
     keep_updates(trainer.model)
+    finish_new_rows(trainer.model)
     if settings.get("start_from"):
         start_from(trainer.model, Path(settings["start_from"]), settings)
     check_labels(trainer, fitted[0]["labels"])
@@ -124,7 +123,7 @@ def show_progress(trainer: "SFTTrainer") -> None:
     trainer.add_callback(Progress())
 
 
-def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
+def trainer_class(n_rows: int, blanks: int, on_cpu: bool, in_order: bool = False) -> type["SFTTrainer"]:
     """trl's trainer; on a CPU one that goes through a batch in parts of at most `tokens_at_once` tokens.
 
     Where processes would be left without a row, it gives them blank ones.
@@ -165,7 +164,7 @@ def trainer_class(n_rows: int, blanks: int, on_cpu: bool) -> type["SFTTrainer"]:
     class FilledTrainer(kind):
         # Its public caller, `get_train_dataloader`, would have to be written anew for another sampler.
         def _get_train_sampler(self, *_: object) -> Filled:
-            return Filled(n_rows, n_rows + blanks)
+            return Filled(n_rows, n_rows + blanks, in_order)
 
     return FilledTrainer
 
@@ -181,17 +180,24 @@ def adapter_options(recipe: Recipe, model: "PreTrainedModel", base_model: str) -
     }
 
 
-def adapter_config(recipe: Recipe, model: "PreTrainedModel", settings: dict) -> object | None:
+def adapter_config(
+    recipe: Recipe, model: "PreTrainedModel", settings: dict, tokenizer: "PreTrainedTokenizerBase"
+) -> object | None:
     """peft's configuration of an adapter; None where unsloth has put it on the model."""
     from peft import LoraConfig
 
     if settings["engine"] == "unsloth":
         return None
-    return LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe, model, settings["base_model"]))
+    base = settings["base_model"]
+    rows = rows_of_new_tokens(model, base, tokenizer) if recipe.new_tokens else None
+    return LoraConfig(task_type="CAUSAL_LM", trainable_token_indices=rows, **adapter_options(recipe, model, base))
 
 
 def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedModel":
-    """The base model in 4 bits; with unsloth, its adapter is on it already."""
+    """The base model in 4 bits; with unsloth, its adapter is on it already. What is drawn from here on has the seed."""
+    import torch
+
+    torch.manual_seed(seed)
     if settings["engine"] == "unsloth":
         from unsloth import FastLanguageModel
 
@@ -203,7 +209,6 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
         return FastLanguageModel.get_peft_model(
             model, **adapter_options(recipe, model, settings["base_model"]), **options
         )
-    import torch
     from accelerate import PartialState
 
     from reason4rec.llm.bases import load_base, unpacked
@@ -239,6 +244,7 @@ def config_of(recipe: Recipe, settings: dict, seed: int, folder: Path, warmup: f
         output_dir=str(folder),
         **of_engine,
         num_train_epochs=recipe.epochs,
+        train_sampling_strategy="sequential" if recipe.in_order else "random",
         per_device_train_batch_size=rows_at_once(
             recipe.batch_size, settings["gradient_accumulation"], settings["processes"]
         ),

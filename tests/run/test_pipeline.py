@@ -68,11 +68,11 @@ def test_the_producer_of_a_missing_file_is_named(tmp_path):
 
 
 def test_every_system_has_a_table_whose_scripts_are_there():
-    assert systems() == ["reason4rec", "twice_rec"]
+    assert systems() == ["gream", "reason4rec", "twice_rec"]
     for system in systems():
         for spec in load(system):
             assert (ROOT / spec.script).is_file()
-    with pytest.raises(InputError, match="no such system; there are reason4rec, twice_rec"):
+    with pytest.raises(InputError, match="no such system; there are gream, reason4rec, twice_rec"):
         load("nothing")
 
 

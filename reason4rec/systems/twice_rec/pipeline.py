@@ -82,7 +82,7 @@ def compared(step: RecommenderStep) -> Sequence[Artifact]:
 
 STEPS = (
     # So that messages name the step that makes the splits.
-    replace(REASON4REC["0/2"], runs=never),
+    replace(REASON4REC["0/2"], runs=never, borrowed=True),
     StepSpec(
         "T/0",
         "TWiCE_Rec/0_make_demo_sequences.py",

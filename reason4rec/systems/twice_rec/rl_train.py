@@ -15,7 +15,6 @@ stage 3.
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -30,7 +29,7 @@ from reason4rec.systems.twice_rec.step import RecommenderStep
 from reason4rec.training import grpo
 from reason4rec.training import step as training
 from reason4rec.training.adapters import sha256_of_weights
-from reason4rec.training.policy import Policy
+from reason4rec.training.policy import Policy, recorded
 from reason4rec.training.rollouts import Part, Rollout
 
 POPULARITY = "popularity"  # a part that weighs nothing: the place of the named candidate by counts, 0 to 1
@@ -61,7 +60,7 @@ def of_all_rewards(step: RecommenderStep) -> Mapping[str, object]:
     options = step[Reinforcement]
     watched = {"prompts": options.watched, "every": options.watch_every, "keep": options.keep}
     return {
-        "policy": asdict(policy_of(step)),
+        "policy": recorded(policy_of(step)),
         "watched": watched,
         "started_from": sha256_of_weights(step.path(RECOMMENDER)),
     }

@@ -34,7 +34,7 @@ LIKED = dict(zip(RATINGS, (0.0, 0.0, 0.5, 1.0, 1.5))) | {"": 1.0}
 IN_TITLES, IN_TEXTS, ASKED_FOR = 2.0, 1.0, 2.0  # weight of what is shared: in both titles, in one, in a review
 PAIR = 1.5  # a pair of words says more than a single one
 CONNECTED = 2.0  # least weight of one thing in common that makes a connection
-_WISH = re.compile(
+WISH = re.compile(
     r"\bi (?:\w+ )?(?:want|need|look|listen|prefer|care|buy|seek)\b|\bfor me\b|\bto me\b|\bmy taste\b|\ba fan of\b"
 )
 _NAME_ENDS = re.compile(r"\s[-–—|/]+\s|[,;:|(\[–—]")
@@ -64,6 +64,7 @@ class RuleRationales:
 
     model = RULES
     client = None
+    name = NAME
 
     def __init__(self, seed: int = 0, templates: Path = FOLDER):
         if missing := sorted({"history", "item"} - fields_of("teacher", templates)):
@@ -88,7 +89,7 @@ class RuleRationales:
         InputError for a prompt that is no request to the teacher.
         """
         replies = []
-        with progress(f"asking the {NAME}", len(prompts), "prompt", quiet or not prompts) as bar:
+        with progress(f"asking the {self.name}", len(prompts), "prompt", quiet or not prompts) as bar:
             for prompt in prompts:
                 replies.append(self._answer(prompt, draw))
                 bar.update()
@@ -100,7 +101,7 @@ class RuleRationales:
 
     def usage(self) -> dict[str, object]:
         """What a step shows of it: its name and its replies; there are no requests, and there is no price."""
-        return {"teacher": NAME, "replies": self.replies}
+        return {"teacher": self.name, "replies": self.replies}
 
     def _answer(self, prompt: str, draw: int) -> str:
         fields = read_back("teacher", prompt, self.templates)
@@ -109,9 +110,13 @@ class RuleRationales:
             raise InputError(
                 f"--teacher_model {RULES}: it writes rationales; to have them judged, name another teacher"
             )
-        digest = hashlib.sha256(f"{self.seed}\n{draw}\n{prompt}".encode(errors="replace")).digest()
-        text, relevant = rationale(items_in(fields["history"]), items[0], random.Random(int.from_bytes(digest[:8])))
+        text, relevant = rationale(items_in(fields["history"]), items[0], self.rng(prompt, draw))
         return f"Rationale: {text}\nConnection: {'yes' if relevant else 'no'}"
+
+    def rng(self, prompt: str, draw: int) -> random.Random:
+        """What chooses among the wordings of an answer: the same for the same seed, draw and prompt."""
+        digest = hashlib.sha256(f"{self.seed}\n{draw}\n{prompt}".encode(errors="replace")).digest()
+        return random.Random(int.from_bytes(digest[:8]))
 
 
 def rationale(history: Sequence[dict[str, str]], item: dict[str, str], rng: random.Random) -> tuple[str, bool]:
@@ -130,12 +135,12 @@ def rationale(history: Sequence[dict[str, str]], item: dict[str, str], rng: rand
     asked = [term for term in shown if any(term in one.asked for one in speaking)]
     speaking = sorted(speaking, key=lambda one: -LIKED[one.rating] * sum(_has(one, term) for term in shown))[:NAMED]
     words = dict(terms)
-    said = [say("history", terms=_list(list(words.values())), items=_names(speaking))]
+    said = [say("history", terms=listed(list(words.values())), items=_names(speaking))]
     if asked:
-        said.append(say("aspects", aspects=_list([words[term] for term in asked])))
+        said.append(say("aspects", aspects=listed([words[term] for term in asked])))
     if low := next((one for one in reversed(past) if one.rating and not LIKED[one.rating]), None):
         said.append(say("blamed", item=low.name, rating=low.rating))
-    said.append(say("match", terms=_list(list(words.values()))))
+    said.append(say("match", terms=listed(list(words.values()))))
     return " ".join(said), True
 
 
@@ -156,7 +161,7 @@ def _in_common(past: Sequence[Entry], new: Entry) -> list[tuple[Term, str]]:
             )
             if weight * LIKED[one.rating]:
                 weights[term] = weights.get(term, 0.0) + weight * LIKED[one.rating] * (PAIR if len(term) > 1 else 1.0)
-    telling = {term for term in weights if not _common().issuperset(term)}
+    telling = {term for term in weights if not common_stems().issuperset(term)}
     if max((weights[term] for term in telling), default=0.0) < CONNECTED:
         return []
     ranked = sorted(weights, key=lambda term: (term not in telling, -weights[term], term))
@@ -168,16 +173,16 @@ def _in_common(past: Sequence[Entry], new: Entry) -> list[tuple[Term, str]]:
 
 
 def _entry(item: dict[str, str]) -> Entry:
-    title = _terms(item["title"])
-    text = _terms(item.get("description", ""))
-    return Entry(_name(item["title"]), item.get("rating", ""), title, text, _asked(item.get("review", "")))
+    title = terms_of(item["title"])
+    text = terms_of(item.get("description", ""))
+    return Entry(short_name(item["title"]), item.get("rating", ""), title, text, _asked(item.get("review", "")))
 
 
 def _has(one: Entry, term: Term) -> bool:
     return term in one.title or term in one.text or term in one.asked
 
 
-def _terms(text: str) -> dict[Term, str]:
+def terms_of(text: str) -> dict[Term, str]:
     """The words of content of a text and their pairs side by side, by their stems, as they first stand in it."""
     found: dict[Term, str] = {}
     for run in runs(text):
@@ -193,7 +198,7 @@ def _asked(review: str) -> dict[Term, str]:
     found: dict[Term, str] = {}
     for clause in clauses(review):
         signs = (polarity(word.text) * (-1 if is_negated(clause, k) else 1) for k, word in enumerate(clause))
-        total, wish = sum(signs), _WISH.search(" ".join(word.text for word in clause))
+        total, wish = sum(signs), WISH.search(" ".join(word.text for word in clause))
         if total > 0 or (wish and total == 0):
             for word in clause:
                 if word.tag in NOUNS:
@@ -201,7 +206,7 @@ def _asked(review: str) -> dict[Term, str]:
     return found
 
 
-def _name(title: str) -> str:
+def short_name(title: str) -> str:
     """The first words of a title, up to where it lists what it is made of, and for whom."""
     first = _NAME_ENDS.split(title, maxsplit=1)[0].strip() or title
     return " ".join(first.split()[:NAME_WORDS])
@@ -209,10 +214,11 @@ def _name(title: str) -> str:
 
 def _names(entries: Sequence[Entry]) -> str:
     names = dict.fromkeys(f"{one.name}{f' (rated {one.rating})' if one.rating else ''}" for one in entries)
-    return _list(list(names))
+    return listed(list(names))
 
 
-def _list(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Words with commas between them, and an `and` before the last."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
@@ -230,7 +236,7 @@ class _Say:
 
 
 @cache
-def _common() -> frozenset[str]:
+def common_stems() -> frozenset[str]:
     """The stems of properties that any kind of item may have: they may be named, but make no connection.
 
     In Grocery they do not tell a user's last item from any other.

@@ -6,7 +6,7 @@ origin.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from statistics import mean
 
@@ -52,33 +52,9 @@ class Rows(Counting):
         self.common, self.folder, self.dataset = survey.step("T/5").common, step.folder, step.dataset
         self.max_length, self.max_new_tokens = training.max_length, survey.step("T/8")[Models].max_new_tokens
         self.shown = survey.step("T/5")[Prompts]
-        self.source = ""
-        self.sequences, self.items = self._tables() or (None, None)
-
-    def _tables(self) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-        """The sequences and items that there are or that step T/1 would make; None where only counts are known.
-
-        InputError where nothing is.
-        """
-        step = self.survey.step("T/1")
-        if self.survey.usable(a.SEQUENCES) and self.survey.usable(a.ITEMS):
-            self.source = f"Rows are counted in {self.folder / a.FOLDER}."
-            return step.read(a.SEQUENCES), step.read(a.ITEMS)
-        absent = next((one for one in sequence_data.reads(step) if not step.path(one).exists()), None)
-        if absent is None:
-            self.source = f"Rows are those that {step.spec.script} would make."
-            return sequence_data.read(step)
-        if self.common.dataset == facts.DEMO_SEQUENCES:
-            self.source = "Rows are those of the made-up world, which is not written yet."
-            return _demo_tables(self.common.seed)
-        if self.dataset.released:
-            self.source = f"Rows are those of the released data of {self.common.dataset}: no sequences are there."
-            return None
-        known = ", ".join(name for name, dataset in facts.KNOWN.items() if dataset.released)
-        raise InputError(
-            f"{step.path(absent)} is missing, of which {step.spec.script} makes the sequences; pass --sequences and "
-            f"--items or prepare the reviews; only {known} can be told without"
-        )
+        known = [name for name, dataset in facts.KNOWN.items() if dataset.released]
+        self.source, tables = tables_of(survey, self.dataset.released, known)
+        self.sequences, self.items = tables or (None, None)
 
     @cached_property
     def n_users(self) -> int:
@@ -236,6 +212,30 @@ class Texts(Rows):
             np.concatenate([np.resize(of_task[t](), max(1, round(100 * n / whole))) for t, n in self.n_by_task.items()])
             + 1
         )
+
+
+def tables_of(
+    survey: Survey, released: Mapping[str, int], known: Sequence[str]
+) -> tuple[str, tuple[pd.DataFrame, pd.DataFrame] | None]:
+    """The sequences and items that there are or that step T/1 would make, after a sentence that says which.
+
+    None where only the counts of `released` data are known. InputError where nothing is; it names the datasets of which
+    counts are `known`.
+    """
+    step = survey.step("T/1")
+    if survey.usable(a.SEQUENCES) and survey.usable(a.ITEMS):
+        return f"Rows are counted in {step.folder / a.FOLDER}.", (step.read(a.SEQUENCES), step.read(a.ITEMS))
+    absent = next((one for one in sequence_data.reads(step) if not step.path(one).exists()), None)
+    if absent is None:
+        return f"Rows are those that {step.spec.script} would make.", sequence_data.read(step)
+    if step.common.dataset == facts.DEMO_SEQUENCES:
+        return "Rows are those of the made-up world, which is not written yet.", _demo_tables(step.common.seed)
+    if released:
+        return f"Rows are those of the released data of {step.common.dataset}: no sequences are there.", None
+    raise InputError(
+        f"{step.path(absent)} is missing, of which {step.spec.script} makes the sequences; pass --sequences and "
+        f"--items or prepare the reviews; only {', '.join(known)} can be told without"
+    )
 
 
 def _demo_tables(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

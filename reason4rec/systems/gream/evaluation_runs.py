@@ -1,0 +1,55 @@
+"""The evaluation of a run: its cases, the models that score all items, and what the generators listed and drew."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reason4rec.systems.gream import artifacts as a
+from reason4rec.systems.gream import evaluation, full_ranking, recommending, replies
+from reason4rec.systems.gream.full_ranking import POPULARITY
+from reason4rec.systems.gream.options import Evaluation
+from reason4rec.systems.gream.prompts import REASONED
+from reason4rec.systems.twice_rec.artifacts import SASREC
+from reason4rec.systems.twice_rec.options import Split
+from reason4rec.systems.twice_rec.popularity import popularity
+
+if TYPE_CHECKING:
+    from reason4rec.systems.gream.evaluation import Judged
+    from reason4rec.systems.gream.full_ranking import Ranked
+    from reason4rec.systems.gream.step import GeneratorStep
+
+
+def judged(step: "GeneratorStep", split: str) -> "tuple[Judged, dict[str, Ranked]]":
+    """The cases of a split, and the lists of the models that score all items."""
+    cases, item_ids = step.judged_cases(split), [item.item_id for item in step.catalogue]
+    training = full_ranking.training_part(step.sequences, item_ids)
+    sasrec = step.path(SASREC)
+    baselines = full_ranking.baselines(training, cases, item_ids, sasrec if sasrec.exists() else None)
+    return evaluation.Judged(cases, item_ids, popularity(training, len(item_ids))), baselines
+
+
+def there(step: "GeneratorStep", split: str) -> list[str]:
+    """The models whose lists are there."""
+    return [name for name in recommending.MODELS if step.path(a.ranked(name, split)).exists()]
+
+
+def evaluate(step: "GeneratorStep") -> dict:
+    """All tables of the evaluation of a split."""
+    split = step[Split].split
+    on, baselines = judged(step, split)
+    found = there(step, split)
+    lists = {name: (step.read(a.ranked(name, split)), str(step.path(a.ranked(name, split)))) for name in found}
+    draws = {}
+    for name in found:
+        if recommending.MODELS[name].mode == REASONED and len(drawn := drawn_by(step, name, split)):
+            draws[name] = (drawn, str(step.path(a.written(name, split))))
+    result = evaluation.evaluate(on, baselines, lists, draws, step[Evaluation].against or POPULARITY, step.common.seed)
+    return result | {"settings": result["settings"] | {"split": split}}
+
+
+def drawn_by(step: "GeneratorStep", name: str, split: str) -> pd.DataFrame:
+    """The items that the drawn replies of a model answer with, None where that is none."""
+    frame = step.read(a.written(name, split))
+    frame = frame[frame["draw"] > 0]
+    items = [step.ids.item_of(replies.read(text).answer) for text in frame["reply"]]
+    return pd.DataFrame({"user_id": frame["user_id"], "draw": frame["draw"], "item_id": items}, dtype=object)

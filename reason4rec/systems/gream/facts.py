@@ -1,0 +1,70 @@
+"""What GREAM has to know of a dataset beside its sequences, with the origin of each value."""
+
+from dataclasses import asdict, dataclass, field
+
+from reason4rec.systems.reason4rec.facts import DEMO_BASE
+from reason4rec.systems.twice_rec import facts as of_sequences
+from reason4rec.systems.twice_rec.facts import DEMO_SEQUENCES
+
+QWEN3_4B = "Qwen/Qwen3-4B-Instruct-2507"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Facts about one dataset; those here are the released code's, or our decisions, for all of them.
+
+    Semantic ids have `levels` of `codes` codes. `passes` are those over the six tasks, with `fusion_rows` rows of the
+    fusion task in each. `text_users` and `reasonings` are the users and the training targets that a teacher writes on,
+    `cases` those of a split that are judged (None: all). `rl_steps` and `rl_targets` are the steps of the training by a
+    reward and the training targets it draws from, `prompts_a_step` of them in a step, with `group` completions each;
+    `watched` validation cases it is measured on. `recipes` overrides training settings by adapter. `released` counts
+    the users and items of data that is published.
+    """
+
+    base_model: str = QWEN3_4B
+    levels: int = 4
+    codes: int = 256
+    cut: int = 300
+    passes: int = 3
+    fusion_rows: int = 50_000
+    text_users: int | None = None
+    reasonings: int | None = None
+    cases: int | None = None
+    rl_steps: int = 150
+    rl_targets: int = 10_000  # our decision: more than 150 steps of 32 prompts draw
+    prompts_a_step: int = 32  # our decision, for one GPU; released code: 256 on eight
+    group: int = 10
+    completion_tokens: int = 512  # our decision, for one GPU; released code: 1,560
+    watched: int = 48
+    recipes: dict[str, dict] = field(default_factory=dict)
+    released: dict[str, int] = field(default_factory=dict)
+
+
+KNOWN = {
+    DEMO_SEQUENCES: Dataset(
+        base_model=DEMO_BASE,
+        levels=3,
+        codes=8,
+        fusion_rows=200,
+        text_users=100,
+        reasonings=200,
+        rl_steps=6,
+        rl_targets=200,
+        prompts_a_step=4,
+        group=6,
+        completion_tokens=160,
+        watched=16,
+        recipes={"Generator": {"lr": 3e-3, "epochs": 1, "batch_size": 16, "warmup": 0.1, "rank": 32, "alpha": 64}},
+    ),
+    "Grocery": Dataset(released=of_sequences.get("Grocery").released),
+}
+
+
+def get(name: str) -> Dataset:
+    """The facts of a dataset; of one that is not known those that hold for all."""
+    return KNOWN.get(name, Dataset())
+
+
+def by_name(name: str) -> dict[str, object]:
+    """The facts of a dataset by their names, and those of its sequences and lists, which are TWiCE-Rec's."""
+    return {"n_candidates": of_sequences.get(name).n_candidates} | asdict(get(name))

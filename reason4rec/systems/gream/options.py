@@ -1,0 +1,142 @@
+"""The options of GREAM's steps, in groups; each says whether it changes what a step makes."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reason4rec.errors import InputError
+from reason4rec.llm.options import BaseModel, Device
+from reason4rec.run.options import Number, Options, Positive, option
+from reason4rec.systems.gream.prompts import CUT, TASKS
+from reason4rec.systems.gream.prompts import FOLDER as TEMPLATES
+from reason4rec.training.options import PolicyOptions
+
+
+@dataclass(frozen=True)
+class Prompts(Options):
+    """prompts"""
+
+    prompts: Path | None = option(None, "folder of prompt templates to use (default: those that are shipped)")
+    cut: Positive = option(CUT, "characters of a description that are shown", fact="cut")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the templates."""
+        return self.prompts or TEMPLATES
+
+    def recorded(self) -> dict[str, object]:
+        """The templates by what they say, wherever they lie, and what is shown of an item."""
+        templates = sorted(self.folder.glob("*.txt"))
+        if not templates:
+            raise InputError(f"--prompts {self.folder}: no templates (*.txt) there; copy those of {TEMPLATES}")
+        text = "".join(f"{one.name}\n{one.read_text(encoding='utf-8')}\n" for one in templates)
+        return {"prompts": hashlib.sha256(text.encode()).hexdigest(), "cut": self.cut}
+
+
+@dataclass(frozen=True)
+class TextUsers(Options):
+    """users who get texts"""
+
+    text_users: Positive | None = option(None, "how many, drawn at random (default: all)", fact="text_users")
+
+
+@dataclass(frozen=True)
+class Encoder(Options):
+    """reading the texts of items"""
+
+    encoder: Literal["base", "minilm"] = option(
+        "base", "the base model itself, or all-MiniLM-L6-v2 (requirements-baselines.txt)"
+    )
+    base_model: BaseModel = option("", "short name, hub name or folder", fact="base_model", metavar="NAME")
+    device: Device = option("auto", "where it runs", changes_output=False)
+
+
+@dataclass(frozen=True)
+class Ids(Options):
+    """semantic ids"""
+
+    levels: Positive = option(4, "tokens of an id, without the one that tells equal ones apart", fact="levels")
+    codes: Positive = option(256, "numbers of a level", fact="codes")
+
+
+@dataclass(frozen=True)
+class Reasonings(Options):
+    """training targets that are reasoned towards"""
+
+    reasonings: Positive | None = option(None, "how many, drawn at random (default: all)", fact="reasonings")
+
+
+@dataclass(frozen=True)
+class Extended(Options):
+    """the base model that gets new tokens"""
+
+    base_model: BaseModel = option("", "short name, hub name or folder", fact="base_model", metavar="NAME")
+
+
+@dataclass(frozen=True)
+class Rows(Options):
+    """the rows that are learned"""
+
+    tasks: tuple[Literal["seqrec", "item2index", "index2item", "fusion", "search", "preference"], ...] = option(
+        TASKS, "some of the six tasks"
+    )
+    passes: Positive = option(3, "passes over the tasks, with other wordings in each", fact="passes")
+    fusion_rows: Positive = option(50_000, "rows of the fusion task in a pass, at most", fact="fusion_rows")
+    reasoned: bool = option(True, "rows with the reasonings too")
+
+
+@dataclass(frozen=True)
+class Order(Options):
+    """the order of the rows"""
+
+    order: Literal["curriculum", "shuffled"] = option(
+        "curriculum", "as they stand in their file, or at random: what the curriculum is compared with"
+    )
+
+
+@dataclass(frozen=True)
+class Reward(Options):
+    """the reward and the advantages"""
+
+    advantage: Literal["srpo", "grpo", "no_bonus"] = option(
+        "srpo",
+        "srpo: the share of the id that is right, with a bonus for the whole one; no_bonus: without it; grpo: whether "
+        "the item is right",
+    )
+
+
+@dataclass(frozen=True)
+class Reinforcement(PolicyOptions):
+    """training by a reward (SRPO)"""
+
+    rl_targets: Positive = option(10_000, "training targets to draw completions for", fact="rl_targets")
+    rl_steps: Positive = option(150, "steps", fact="rl_steps")  # released code
+    prompts_a_step: Positive = option(32, "prompts in a step", fact="prompts_a_step")
+    group: Positive = option(10, "completions that are drawn for each", fact="group")  # released code
+    watched: int = option(48, "validation cases on which the greedy reward is measured; 0: none", fact="watched")
+    beta: Number = option(0.001, "weight of the KL divergence from the adapter that it starts from")  # released code
+    temperature: Number = option(1.0, "of the draws")  # released code
+    completion_tokens: Positive = option(512, "tokens of the longest draw", fact="completion_tokens")
+
+    def recorded(self) -> dict[str, object]:
+        """Which targets; all else stands in the settings of the policy."""
+        return {"rl_targets": self.rl_targets}
+
+
+@dataclass(frozen=True)
+class Models(Options):
+    """the models that recommend"""
+
+    models: tuple[str, ...] = option((), "names (default: all that are trained)", changes_output=False)
+    beams: Positive = option(10, "items of a list")  # released code
+    max_new_tokens: Positive = option(512, "tokens of the longest thoughts", fact="completion_tokens")
+    draws: int = option(0, "replies that are drawn for each case in the reasoned mode, for pass@k")
+    draw_temperature: Number = option(0.7, "of these draws")  # released code
+
+
+@dataclass(frozen=True)
+class Evaluation(Options):
+    """the evaluation"""
+
+    against: str = option("", "whom all others are tested against (default: popularity)")

@@ -1,0 +1,157 @@
+"""A generator at work: it lists items for each case by a beam search along their semantic ids.
+
+In the reasoned mode the thoughts are written greedily up to the answer, and the beams follow them, so that a list is
+the same each time. The released code draws ten whole replies instead; those are there too (`--draws`), and are no
+list. Items of the history are no answers. Source: beams as in the released code, along a trie; the rest is our
+decision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from reason4rec.data.sequences import Case
+from reason4rec.run.files import adapter
+from reason4rec.systems.gream import artifacts as a
+from reason4rec.systems.gream.prompts import DIRECT, REASONED
+from reason4rec.systems.gream.replies import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK
+
+if TYPE_CHECKING:
+    from reason4rec.llm.base import LanguageModel
+    from reason4rec.llm.beams import Beam, BeamSearcher
+    from reason4rec.llm.prompt import Prompt
+    from reason4rec.llm.trie import Trie
+    from reason4rec.systems.gream.options import Models
+    from reason4rec.systems.gream.step import GeneratorStep
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the tables: its name, the adapter that it is, and the mode that it is asked in.
+
+    One that is `positionwise` has the mask of the released code: any token that some id has at a position.
+    """
+
+    name: str
+    adapter: str
+    mode: str
+    positionwise: bool = False
+
+
+def _models() -> list[Model]:
+    adapters = {"generator": a.GENERATOR, "shuffled": a.SHUFFLED, **a.BY_ADVANTAGE}
+    both = [Model(f"{name}_{mode}", of.path, mode) for name, of in adapters.items() for mode in (DIRECT, REASONED)]
+    return [both[0], Model("generator_positionwise", a.GENERATOR.path, DIRECT, positionwise=True), *both[1:]]
+
+
+MODELS = {one.name: one for one in _models()}
+
+
+def end_of_thoughts(text: str) -> int | None:
+    """Where the thoughts of a reply are finished: after the tag that opens its answer; None where they are not."""
+    thought = text.find(CLOSE_THINK)
+    place = text.find(OPEN_ANSWER, max(thought, 0))
+    return place + len(OPEN_ANSWER) if place >= 0 else None
+
+
+def end_of_answer(text: str) -> int | None:
+    """Where a whole reply is finished: after the tag that closes its answer; None where it is not."""
+    opened = end_of_thoughts(text)
+    place = -1 if opened is None else text.find(CLOSE_ANSWER, opened)
+    return place + len(CLOSE_ANSWER) if place >= 0 else None
+
+
+def before_the_answer(reply: str) -> str:
+    """What the beams follow: a reply up to its answer, with the tags that it lacks."""
+    if (end := end_of_thoughts(reply)) is not None:
+        return reply[:end]
+    text = reply.rstrip()
+    if CLOSE_THINK not in text:
+        text += f"\n{CLOSE_THINK}" if OPEN_THINK in text else f"{OPEN_THINK}\n{CLOSE_THINK}"
+    return f"{text}\n\n{OPEN_ANSWER}"
+
+
+def recommended(
+    step: "GeneratorStep", model: "BeamSearcher", cases: Sequence[Case], of: Model, options: "Models"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a model lists for cases, and what it wrote before, as the tables of `artifacts.ranked` and `written`."""
+    asked = step.prompts_of(cases, {}, of.mode)
+    replies: list[list[str]] = [[""] for _ in cases]
+    begun = None
+    if of.mode == REASONED:
+        replies = write(model, asked, options, step.common.seed)
+        begun = [before_the_answer(one[0]) for one in replies]
+    item_ids = [item.item_id for item in step.catalogue]
+    trie = trie_of(step, model, of)
+    place = {item_id: number for number, item_id in enumerate(item_ids)}
+    seen = [[place[event.item_id] for event in case.history] for case in cases]
+    found = model.beams(asked, trie, options.beams, begun, seen, what="recommending")
+    return tables(cases, found, trie, item_ids, replies)
+
+
+def trie_of(step: "GeneratorStep", model: "BeamSearcher", of: Model) -> "Trie":
+    """The answers that a model may write, in the order of the catalogue: those that the rows of its mode end with."""
+    from reason4rec.llm.trie import of_texts
+
+    end = CLOSE_ANSWER if of.mode == REASONED else ""
+    texts = [f"{step.id_texts[item.item_id]}{end}" for item in step.catalogue]
+    return of_texts(model.tokenizer, texts, of.positionwise)
+
+
+def write(model: "LanguageModel", asked: Sequence["Prompt"], options: "Models", seed: int) -> list[list[str]]:
+    """The thoughts on each prompt, written greedily, and then as many whole replies as are to be drawn."""
+    most, temperature = options.max_new_tokens, options.draw_temperature
+    greedy = model.generate(asked, most, what="reasoning", finish=end_of_thoughts, thoughts=True)
+    drawn = [
+        model.generate(asked, most, temperature, seed + draw, f"draw {draw}", end_of_answer, thoughts=True)
+        for draw in range(1, options.draws + 1)
+    ]
+    return [list(of_prompt) for of_prompt in zip(greedy, *drawn)]
+
+
+def tables(
+    cases: Sequence[Case],
+    found: Sequence[Sequence["Beam"]],
+    trie: "Trie",
+    item_ids: Sequence[str],
+    replies: Sequence[Sequence[str]],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lists, in which a beam that is no item has no id, and the replies."""
+    listed = [
+        (case.user_id, place, item_ids[trie.places[path]] if path in trie.places else None, score)
+        for case, beams in zip(cases, found, strict=True)
+        for place, (path, score) in enumerate(beams, start=1)
+    ]
+    said = [
+        (case.user_id, draw, reply)
+        for case, of_case in zip(cases, replies, strict=True)
+        for draw, reply in enumerate(of_case)
+    ]
+    return (
+        pd.DataFrame(listed, columns=list(a.LIST_COLUMNS)),
+        pd.DataFrame(said, columns=["user_id", "draw", "reply"]).astype({"reply": "str"}),
+    )
+
+
+def trained(step: "GeneratorStep") -> list[Model]:
+    """The models whose adapters are there, in the order of the tables.
+
+    One that a reward trained from another generator than the one that is there is left out, which is printed.
+    """
+    from reason4rec.llm.adapters import adapter_settings
+    from reason4rec.training.adapters import sha256_of_weights
+
+    found = [one for one in MODELS.values() if step.path(adapter(one.adapter)).exists()]
+    start = step.path(a.GENERATOR)
+    now = sha256_of_weights(start) if start.exists() else None
+    policies = {of.path for of in a.BY_ADVANTAGE.values()}
+    stale = {
+        one.adapter
+        for one in found
+        if one.adapter in policies and adapter_settings(step.path(adapter(one.adapter))).get("started_from") != now
+    }
+    for name in sorted(stale):
+        print(f"left out: {name} was trained from another generator; run GREAM/8_generator_rl.sh again")
+    return [one for one in found if one.adapter not in stale]
