@@ -63,7 +63,8 @@ def load_base(
             str(located(base_model)),
             quantization_config=quantization,
             dtype=number,
-            device_map={"": 0 if device == "cuda" else device},
+            # Of several processes on a machine each has a card of its own, which it has made its current one.
+            device_map={"": torch.cuda.current_device() if device == "cuda" else device},
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,

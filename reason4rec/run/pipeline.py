@@ -36,7 +36,8 @@ class StepSpec:
     `settings` gives what else decides its outputs, by the names in their records; those that not every version of this
     project records are in `optional`. `uses` gives the groups of options that decide something, where not
     all do. `runs` says whether a run of all steps has it, and `not_handed_on` which of its
-    options such a run does not give it. `adapter` is the adapter that it trains. `parts` gives the parts of a step that
+    options such a run does not give it. `adapter` is the adapter that it trains. `launched` says that several processes
+    may do it together, which then find out among them whether it is done. `parts` gives the parts of a step that
     has no output of its own. `estimate` gives its lines of a dry run. One that is `borrowed` is another system's,
     and its script runs as that.
     """
@@ -59,6 +60,7 @@ class StepSpec:
     runs: Callable[[Resolved], bool] = lambda options: True
     not_handed_on: tuple[str, ...] = ()
     adapter: str = ""
+    launched: bool = False
     parts: Callable[["Step"], Sequence["Step"]] = lambda step: ()
     estimate: Callable | None = None
     borrowed: bool = False

@@ -81,9 +81,11 @@ def progress(what: str, total: int | None, unit: str, quiet: bool = False) -> It
         yield bar
 
 
-def counted(items: Iterable[Item], what: str, unit: str, total: int | None = None) -> Iterator[Item]:
+def counted(
+    items: Iterable[Item], what: str, unit: str, total: int | None = None, quiet: bool = False
+) -> Iterator[Item]:
     """The items, each counted by a bar when the next one is wanted."""
-    with progress(what, len(items) if total is None and isinstance(items, Sized) else total, unit) as bar:
+    with progress(what, len(items) if total is None and isinstance(items, Sized) else total, unit, quiet) as bar:
         for item in items:
             yield item
             bar.update()

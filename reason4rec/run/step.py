@@ -321,7 +321,7 @@ def main(
 
     def run() -> None:
         step = step_of(pipeline, spec, sys.argv[1:] if words is None else words, doc)
-        if step.outputs and not (spec.also_writes or spec.adapter) and step.done():
+        if step.outputs and not (spec.also_writes or spec.adapter or spec.launched) and step.done():
             if show:
                 show(step)
             return

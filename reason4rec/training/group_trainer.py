@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import load_peft_weights, set_peft_model_state_dict
 from trl import GRPOConfig, GRPOTrainer
 
 from reason4rec.training.config import OneDevice
-from reason4rec.training.policy import SCHEDULE, Policy
+from reason4rec.training.draw_server import DrawServer, gap, seed_of
+from reason4rec.training.policy import SCHEDULE, Policy, prompts_of_each
+from reason4rec.training.processes import together
 from reason4rec.training.recipe import OPTIMIZER
 from reason4rec.training.rollouts import Advantages, Part, Rollout, has_spread, scores_of, total
 
@@ -28,8 +32,9 @@ class GroupTrainer(GRPOTrainer):
     """Draws completions in groups, scores them by the parts of a reward, and learns from their advantages.
 
     `encoded` are the prompts' token ids, `rows` what the reward sees of each, `order` the numbers of the prompts that
-    the steps take one after the other. The methods that are written anew here are those of the trl version that
-    requirements.txt pins.
+    the steps take one after the other. Several processes share the prompts of a step: each draws all completions of
+    its own, from a seed of its own, and the advantages are of the groups of all. With a `server` the completions are
+    drawn there. The methods that are written anew here are those of the trl version that requirements.txt pins.
     """
 
     def __init__(
@@ -42,10 +47,11 @@ class GroupTrainer(GRPOTrainer):
         parts: Sequence[Part],
         advantages: Advantages,
         policy: Policy,
+        server: DrawServer | None = None,
         **given: object,
     ):
         self.encoded, self.rows, self.parts = encoded, rows, parts
-        self.advantages, self.policy = advantages, policy
+        self.advantages, self.policy, self.server = advantages, policy, server
         self._scores = np.zeros((0, len(parts)))
         super().__init__(
             model=model,
@@ -64,11 +70,28 @@ class GroupTrainer(GRPOTrainer):
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         return [list(self.encoded[int(number)]) for number in prompts], None, {}
 
+    def _generate_single_turn(self, prompt_ids: list, *others: object, **named: object) -> tuple[list, None]:
+        if self.server is None:
+            return super()._generate_single_turn(prompt_ids, *others, **named)
+        return self._drawn_at_server(prompt_ids[:: self.num_generations]), None
+
+    def _drawn_at_server(self, prompts: list[list[int]]) -> list[list[int]]:
+        state, policy, model = PartialState(), self.policy, self.accelerator.unwrap_model(self.model)
+        name = gather_object([together(state, lambda: self.server.give(model) if state.is_main_process else "")])[0]
+        first = state.process_index * len(prompts)
+        seeds = [seed_of(self.args.seed, self.state.global_step, first + k) for k in range(len(prompts))]
+        asked = (self.num_generations, policy.max_new_tokens, policy.temperature, self.eos_token_ids, seeds)
+        drawn = together(state, lambda: self.server.draw(name, prompts, *asked))
+        found = together(state, lambda: self.server.check_gap(gap(model, prompts[0], drawn[0][0])))
+        self._metrics["train"]["draws/gap"].append(found)
+        return [one.ids for of_prompt in drawn for one in of_prompt]
+
     def _calculate_rewards(
         self, inputs: list, prompts: list, completions: list, completion_ids_list: list
     ) -> torch.Tensor:
         rollouts = [self.rollout(self.rows[int(row["prompt"])], ids) for row, ids in zip(inputs, completion_ids_list)]
-        scores = torch.tensor(scores_of(self.parts, rollouts), dtype=torch.float32, device=self.accelerator.device)
+        mine = together(PartialState(), lambda: scores_of(self.parts, rollouts))
+        scores = torch.tensor(mine, dtype=torch.float32, device=self.accelerator.device)
         gathered = self.accelerator.gather(scores)
         self._scores = gathered.double().cpu().numpy()
         return gathered
@@ -107,15 +130,20 @@ class GroupTrainer(GRPOTrainer):
         return self._scores[:, place].reshape(rewards.shape)
 
 
-def config_of(policy: Policy, parts: Sequence[Part], seed: int, folder: Path, at_once: int, on_cpu: bool) -> GRPOConfig:
-    """trl's configuration of a policy's training, whose steps are computed in parts of `at_once` completions."""
+def config_of(
+    policy: Policy, parts: Sequence[Part], seed: int, folder: Path, at_once: int, on_cpu: bool, processes: int = 1
+) -> GRPOConfig:
+    """trl's configuration of a policy's training, whose steps are computed in parts of `at_once` completions.
+
+    InputError where so many processes cannot share the prompts of a step.
+    """
     return OneDeviceGRPOConfig(
         output_dir=str(folder),
         max_steps=policy.steps,
         # trl's own draws another order in each epoch, and the first one again after a resumption.
         shuffle_dataset=False,
         per_device_train_batch_size=at_once,
-        gradient_accumulation_steps=policy.prompts_a_step * policy.group // at_once,
+        gradient_accumulation_steps=prompts_of_each(policy, processes) * policy.group // at_once,
         num_generations=policy.group,
         num_iterations=policy.iterations,
         reward_weights=[part.weight for part in parts],
@@ -135,6 +163,7 @@ def config_of(policy: Policy, parts: Sequence[Part], seed: int, folder: Path, at
         # Else what is drawn and what is learned from would be two policies.
         disable_dropout=True,
         gradient_checkpointing=not on_cpu,
+        ddp_find_unused_parameters=False,
         bf16=not on_cpu,
         use_cpu=on_cpu,
         seed=seed,

@@ -1,9 +1,8 @@
-"""Reinforcement learning of an adapter in groups (GRPO), from one that is trained already.
+"""Reinforcement learning of an adapter in groups (GRPO), from one that is trained already, in one process or several.
 
 A training that is cut off goes on from its last complete checkpoint and ends as an unbroken one does.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,13 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run import files
 from reason4rec.training import trackers
 from reason4rec.training.adapters import keep_updates, save, sha256_of_weights, start_from, trained_weights
-from reason4rec.training.policy import SCHEDULE, Policy, recorded
-from reason4rec.training.processes import is_launched
+from reason4rec.training.policy import SCHEDULE, Policy, prompts_of_each, recorded
+from reason4rec.training.processes import started, together
 from reason4rec.training.recipe import OPTIMIZER, SAVE_MINUTES, Recipe
 from reason4rec.training.rollouts import Advantages, Part, z_scores
 from reason4rec.training.sft import (
     drop_incomplete,
+    is_sharded,
     last_complete,
     prepare_folder,
     said_when_interrupted,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 OF_START = ("base_model", "base_sha256", "max_length", "target_modules", "rank", "alpha", "dropout", "lm_head")
 CURVE = ("step", "reward", "kl", "entropy", "groups/equal", "groups/spread", "grad_norm")
-CURVE += ("completions/mean_length", "completions/clipped_ratio", "clip_ratio/region_mean")
+CURVE += ("draws/gap", "completions/mean_length", "completions/clipped_ratio", "clip_ratio/region_mean")
 
 
 @dataclass(frozen=True)
@@ -119,42 +119,96 @@ def train_policy(
     save_minutes: float = SAVE_MINUTES,
     report_to: Sequence[trackers.Tracker] = (),
     seen: Mapping[str, object] | None = None,
-) -> dict[str, float]:
-    """Trains the adapter `start` further and writes the result to `out`.
+    draw_at: str = "",
+) -> dict[str, float] | None:
+    """Trains the adapter `start` further and writes the result to `out`; None in all processes but the main one.
 
-    `seen` goes into its record and decides nothing. Returns `rows_shortened`, `steps`, and the `first_reward` and
-    `last_reward`: means of the first and of the last tenth of the steps, which are of different prompts. With a
-    validation also the `kept_step`, and the mean reward on its prompts before the training and at that step.
-    InputError for what a user can mend; an interrupted training says what is kept of it.
+    Where several were launched together, each of them has to call it: they share the prompts of a step. `seen` goes
+    into the record and decides nothing; `draw_at` is the address of a server that draws. Returns `rows_shortened`,
+    `steps`, and the `first_reward` and `last_reward`: means of the first and of the last tenth of the steps, which are
+    of different prompts. With a validation also the `kept_step`, and the mean reward on its prompts before the training
+    and at that step. InputError for what a user can mend; an interrupted training says what is kept of it.
     """
-    if is_launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("a policy is trained in one process: start it without a launcher")
-    files.check_place(out)
-    folder = training_folder(out)
-    execution = {"device": device, "engine": "transformers", "dtype": dtype_of(device)}
-    prepare_folder(folder, provenance | {"execution": execution})
-    trainer, shortened = build_trainer(provenance["settings"], start, policy, task, seed, folder, device, save_minutes)
-    trackers.tell(trainer, report_to, out)
-    drop_incomplete(folder)
+    state, folder = started(device), training_folder(out)
+    execution = execution_of(device, state.num_processes, draw_at)
+    together(state, lambda: check_start(policy, state.num_processes, draw_at))
+    together(state, lambda: state.is_main_process and files.check_place(out))
+    together(state, lambda: state.is_main_process and prepare_folder(folder, provenance | {"execution": execution}))
+
+    def ready() -> tuple["GroupTrainer", int]:
+        trainer, shortened = build_trainer(
+            provenance["settings"],
+            start,
+            policy,
+            task,
+            seed,
+            folder,
+            device,
+            save_minutes,
+            state.num_processes,
+            draw_at,
+        )
+        trackers.tell(trainer, report_to, out)
+        return trainer, shortened
+
+    trainer, shortened = together(state, ready)
+    together(state, lambda: state.is_main_process and drop_incomplete(folder))
     with write_failures(out), said_when_interrupted(folder):
         trainer.train(resume_from_checkpoint=last_complete(folder))
-        curve = curve_of(trainer)
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        found = kept_of(trainer, task.validation, folder)
-        weights = trained_weights(model)
-        if "ref" in model.peft_config:
-            model.delete_adapter("ref")
-        save(model, weights, trainer.processing_class, out, provenance | dict(seen or {}), execution, curve)
+        if not state.is_main_process:
+            return None
+        found = save_policy(trainer, task.validation, folder, out, provenance | dict(seen or {}), execution)
+    return {"rows_shortened": shortened, "steps": trainer.state.global_step, **found}
+
+
+def save_policy(
+    trainer: "GroupTrainer",
+    validation: Validation | None,
+    folder: Path,
+    out: Path,
+    provenance: dict,
+    execution: dict[str, object],
+) -> dict[str, float]:
+    """Writes the weights that are to be kept to `out`, removes the training's folder, and tells the rewards."""
+    if trainer.server is not None:
+        trainer.server.close()
+    curve = curve_of(trainer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    found = kept_of(trainer, validation, folder)
+    weights = trained_weights(model)
+    if "ref" in model.peft_config:
+        model.delete_adapter("ref")
+    save(model, weights, trainer.processing_class, out, provenance, execution, curve)
     shutil.rmtree(folder)
+    return ends_of(curve) | found
+
+
+def execution_of(device: str, processes: int, draw_at: str = "") -> dict[str, object]:
+    """How a policy is trained, by the names in its record; of processes only where there are several."""
+    found = {"device": device, "engine": "transformers", "dtype": dtype_of(device)}
+    found |= {"processes": processes} if processes > 1 else {}
+    return found | ({"draws": "vllm"} if draw_at else {})
+
+
+def ends_of(curve: Sequence[Mapping]) -> dict[str, float]:
+    """The mean rewards of the first and of the last tenth of the steps of a curve."""
     rewards = [entry["reward"] for entry in curve if "reward" in entry]
     part = max(1, len(rewards) // 10)
     return {
-        "rows_shortened": shortened,
-        "steps": trainer.state.global_step,
         "first_reward": round(sum(rewards[:part]) / part, 4),
         "last_reward": round(sum(rewards[-part:]) / part, 4),
-        **found,
     }
+
+
+def check_start(policy: Policy, processes: int, draw_at: str = "") -> None:
+    """InputError where so many processes or a launcher that shards cannot train a policy, or no server draws for it."""
+    from reason4rec.training.draw_server import DrawServer
+
+    prompts_of_each(policy, processes)
+    if is_sharded():
+        raise InputError("a policy needs its base whole in each process: launch it without FSDP, as ddp.yaml does")
+    if draw_at:
+        DrawServer(draw_at, Path()).check()
 
 
 def kept_of(trainer: "GroupTrainer", validation: Validation | None, folder: Path) -> dict[str, float]:
@@ -190,18 +244,21 @@ def build_trainer(
     folder: Path,
     device: str,
     save_minutes: float = SAVE_MINUTES,
+    processes: int = 1,
+    draw_at: str = "",
 ) -> tuple["GroupTrainer", int]:
-    """A trainer that is ready to train, and how many prompts lost history to fit.
+    """A trainer that is ready to train, in one of so many processes, and how many prompts lost history to fit.
 
     It has the base in 4 bits with the adapter `start` on it twice: to train, and as it was.
     """
     from reason4rec.llm.tokens import encode
     from reason4rec.training.callbacks import MarkComplete, SaveByTime
+    from reason4rec.training.draw_server import DrawServer
     from reason4rec.training.group_trainer import GroupTrainer, config_of, order_of
     from reason4rec.training.trainer import show_progress
     from reason4rec.training.watching import Watch, Watched
 
-    model, tokenizer = policy_model(settings, policy, seed, device)
+    model, tokenizer = policy_model(settings, policy, seed, device, processes)
     longest = settings["max_length"] - policy.max_new_tokens
     encoded = [encode(tokenizer, prompt, longest) for prompt in task.prompts]
     rounds = policy.steps // policy.iterations
@@ -214,7 +271,8 @@ def build_trainer(
         task.parts,
         task.advantages,
         policy,
-        args=config_of(policy, task.parts, seed, folder, policy.group, device == "cpu"),
+        DrawServer(draw_at, folder / "served") if draw_at else None,
+        args=config_of(policy, task.parts, seed, folder, policy.group, device == "cpu", processes),
         # A draw that is learned from again cannot be kept.
         callbacks=[MarkComplete(), SaveByTime(save_minutes, epochs_are_saved=False, every=policy.iterations)],
     )
@@ -230,7 +288,7 @@ def build_trainer(
 
 
 def policy_model(
-    settings: dict, policy: Policy, seed: int, device: str
+    settings: dict, policy: Policy, seed: int, device: str, processes: int = 1
 ) -> tuple["PeftModel", "PreTrainedTokenizerBase"]:
     """The base in 4 bits with a new adapter of the shape in `settings`, and its tokenizer."""
     from peft import get_peft_model
@@ -241,7 +299,7 @@ def policy_model(
     from reason4rec.training.trainer import adapter_config, model_to_train
 
     base = settings["base_model"]
-    own = settings | {"engine": "transformers", "device": device, "processes": 1, "sharded": False}
+    own = settings | {"engine": "transformers", "device": device, "processes": processes, "sharded": False}
     own |= {"padding_free": False, "dtype": dtype_of(device)}
     tokenizer = load_tokenizer(base)
     print(f"loading base model {base} in {own['dtype']}", flush=True)

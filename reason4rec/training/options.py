@@ -68,6 +68,9 @@ class RunsOn(Options):
     device: Device = option("auto", "where to train", changes_output=False)
     save_minutes: Positive = option(SAVE_MINUTES, "minutes between checkpoints", changes_output=False)
     report_to: tuple[Tracker, ...] = option((), "trackers that are told the rewards", changes_output=False)
+    draw_at: str = option(
+        "", "address of a vLLM server that draws (default: in this process)", changes_output=False, metavar="URL"
+    )
 
 
 @dataclass(frozen=True)

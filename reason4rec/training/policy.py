@@ -86,6 +86,16 @@ def checked(policy: Policy) -> Policy:
     return policy
 
 
+def prompts_of_each(policy: Policy, processes: int) -> int:
+    """The prompts of a step that each of several processes draws for; InputError if it does not come out."""
+    if policy.prompts_a_step % processes:
+        raise InputError(
+            f"--prompts_a_step {policy.prompts_a_step} cannot be shared evenly by {processes} processes: choose "
+            f"another number of either"
+        )
+    return policy.prompts_a_step // processes
+
+
 def rate_for(weights: float | None) -> float:
     """The learning rate for a base of so many weights; that of the largest where the number is not known."""
     return RATES[0][1] if weights is None else next(rate for least, rate in RATES if weights >= least)

@@ -1,14 +1,16 @@
-"""A step that trains an adapter by its instruct rows, with the recipe of its system."""
+"""Steps that train an adapter: by its instruct rows with the recipe of its system, or further by a reward."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.shape import size_of
 from reason4rec.run.files import Artifact
-from reason4rec.training import processes, sft, trackers
-from reason4rec.training.options import Execution, Training
+from reason4rec.training import grpo, processes, sft, trackers
+from reason4rec.training.options import Execution, RunsOn, Training
+from reason4rec.training.policy import Policy
 from reason4rec.training.recipe import Recipe, batch_for, checked, rate_factor
 
 if TYPE_CHECKING:
@@ -92,3 +94,46 @@ def train(step: "Step", recipe: Recipe, rows: Artifact, own: Mapping[str, object
         if found:
             n_rows = found.pop("rows")
             step.summary(n_rows, round(n_rows * recipe.epochs), **found)
+
+
+def train_by_reward(
+    step: "Step",
+    start: Path,
+    policy_of: Callable[[], Policy],
+    prepare: Callable[[bool], tuple[grpo.Task, Mapping[str, object]]],
+    **told: object,
+) -> None:
+    """Trains the adapter `start` further, in this process or in one of several that were launched together.
+
+    `prepare` is told whether its process is the main one and gives the task, and what was seen before the training,
+    which only the record of the main process keeps. `told` stands in the closing line. The step has to be one that is
+    `launched`.
+    """
+    options = step[RunsOn]
+    device = resolve_device(options.device)
+    state = processes.started(device)
+    with processes.one_speaks(state):
+        processes.together(state, lambda: trackers.check(options.report_to))
+        out = step.outputs[0]
+        step.scratch = (sft.training_folder(out),)
+        # One process decides, since it may also recover an adapter that a killed run left unfinished.
+        if processes.any_is(state, step.done):
+            return
+        provenance, policy = processes.together(state, lambda: (step.provenance, policy_of()))
+        processes.together(state, lambda: grpo.check_start(policy, state.num_processes, options.draw_at))
+        task, seen = processes.together(state, lambda: prepare(state.is_main_process))
+        found = grpo.train_policy(
+            out,
+            provenance,
+            start,
+            policy,
+            task,
+            step.common.seed,
+            device,
+            options.save_minutes,
+            options.report_to,
+            seen,
+            options.draw_at,
+        )
+        if found:
+            step.summary(len(task.prompts), len(task.prompts), **told, **found)

@@ -1,7 +1,7 @@
 """Measures a policy on the same prompts again and again while it is trained, and keeps the weights of the best step.
 
 The mean reward of a step is of other prompts than that of the next. These prompts stay the same and are answered
-greedily, so that what changes is the policy.
+greedily, so that what changes is the policy. Several processes share them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from reason4rec.run import files
+from reason4rec.training.processes import together
 from reason4rec.training.rollouts import Part, scores_of, total
 
 if TYPE_CHECKING:
@@ -42,7 +46,10 @@ class Watched:
 
 
 class Watch(TrainerCallback):
-    """Measures at its steps, notes the means in the trainer's log, and puts the best weights beside its checkpoints."""
+    """Measures at its steps, notes the means in the trainer's log, and puts the best weights beside its checkpoints.
+
+    All processes note the same means, and the main one writes the weights.
+    """
 
     def __init__(self, trainer: "GroupTrainer", watched: Watched, folder: Path):
         self.trainer, self.watched, self.folder = trainer, watched, folder
@@ -56,24 +63,38 @@ class Watch(TrainerCallback):
             self._measure(state)
 
     def _measure(self, state: object) -> None:
-        rollouts = [self.trainer.rollout(row, ids) for row, ids in zip(self.watched.rows, self._written(), strict=True)]
-        scores = scores_of(self.watched.parts, rollouts)
+        processes = PartialState()
+        mine = together(processes, lambda: self._scores(processes.process_index, processes.num_processes))
+        scores = np.array(gather_object(mine))
         reward = float(total(self.watched.parts, scores).mean())
         best = best_of(state.log_history)
         named = {f"watched/{part.name}": float(scores[:, k].mean()) for k, part in enumerate(self.watched.parts)}
         state.log_history.append({"step": state.global_step, REWARD: reward, **named})
-        if self.watched.keep == "best" and (best is None or reward > best[REWARD]):
-            keep_best(self.trainer.accelerator.unwrap_model(self.trainer.model), self.folder, state.global_step)
+        is_best = self.watched.keep == "best" and (best is None or reward > best[REWARD])
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        together(
+            processes,
+            lambda: is_best and processes.is_main_process and keep_best(model, self.folder, state.global_step),
+        )
 
-    def _written(self) -> list[list[int]]:
+    def _scores(self, process: int, processes: int) -> list[list[float]]:
+        """The scores of the parts for the prompts that a process measures, some side by side."""
+        share = [int(number) for number in np.array_split(np.arange(len(self.watched.rows)), processes)[process]]
+        if not share:
+            return []
+        written = self._written([self.watched.encoded[number] for number in share])
+        rollouts = [self.trainer.rollout(self.watched.rows[k], ids) for k, ids in zip(share, written, strict=True)]
+        return scores_of(self.watched.parts, rollouts).tolist()
+
+    def _written(self, encoded: Sequence[list[int]]) -> list[list[int]]:
         """The token ids of the greedy completion of each prompt, with the end of the turn where it came to one."""
         trainer = self.trainer
         model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
         ends, found = set(trainer.eos_token_ids), []
         training = model.training
         model.eval()
-        for start in range(0, len(self.watched.encoded), AT_ONCE):
-            batch = self.watched.encoded[start : start + AT_ONCE]
+        for start in range(0, len(encoded), AT_ONCE):
+            batch = encoded[start : start + AT_ONCE]
             width = max(map(len, batch))
             ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(one)) + one for one in batch])
             mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in batch])

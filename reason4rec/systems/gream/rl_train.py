@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reason4rec.data.sequences import Event
-from reason4rec.llm.base import resolve_device
 from reason4rec.systems.gream import advantages, probes, reasoning, rewards
 from reason4rec.systems.gream.artifacts import BY_ADVANTAGE, GENERATOR
 from reason4rec.systems.gream.options import Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
-from reason4rec.training import grpo, trackers
-from reason4rec.training.options import RunsOn
+from reason4rec.training import grpo
+from reason4rec.training import step as training
 from reason4rec.training.policy import Policy
 from reason4rec.training.rollouts import Part
 
@@ -105,30 +104,30 @@ def probe(step: "GeneratorStep", asked: Sequence[Asked]) -> list[dict]:
 
 
 def train(step: "GeneratorStep") -> None:
-    """Does the step."""
-    options, variant = step[RunsOn], step[Reward].advantage
-    trackers.check(options.report_to)
-    asked = train_targets(step)
-    print(probes.as_text(probed := probe(step, asked)), flush=True)
-    found = grpo.train_policy(
-        step.outputs[0],
-        step.provenance,
+    """Does the step, in this process or in one of several that were launched together."""
+    training.train_by_reward(
+        step,
         step.path(GENERATOR),
-        policy_of(step),
-        grpo.Task(
-            list(step.next_item([history for history, _ in asked], REASONED)),
-            [{"number": number} for number in range(len(asked))],
-            parts_of(step, asked),
-            advantages.ADVANTAGES[variant],
-            validation_of(step),
-        ),
-        step.common.seed,
-        resolve_device(options.device),
-        options.save_minutes,
-        options.report_to,
-        {"probes": probed},
+        lambda: policy_of(step),
+        lambda is_main: task_of(step, is_main),
+        advantage=step[Reward].advantage,
     )
-    step.summary(len(asked), len(asked), advantage=variant, **found)
+
+
+def task_of(step: "GeneratorStep", is_main: bool) -> tuple[grpo.Task, Mapping[str, object]]:
+    """What the policy learns and is measured on; in the main process also what the probes show, and their table."""
+    asked, seen = train_targets(step), {}
+    if is_main:
+        seen["probes"] = probe(step, asked)
+        print(probes.as_text(seen["probes"]), flush=True)
+    task = grpo.Task(
+        list(step.next_item([history for history, _ in asked], REASONED)),
+        [{"number": number} for number in range(len(asked))],
+        parts_of(step, asked),
+        advantages.ADVANTAGES[step[Reward].advantage],
+        validation_of(step),
+    )
+    return task, seen
 
 
 def validation_of(step: "GeneratorStep") -> grpo.Validation | None:

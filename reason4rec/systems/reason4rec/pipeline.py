@@ -174,6 +174,7 @@ STEPS = (
         writes=(a.REASONER_RL,),
         options=(rl.Reward, rl.Reinforcement, RunsOn, o.Prompts, o.Histories, *by.ASKS_EXPERT),
         settings=rl_train.settings,
+        launched=True,
         runs=by.never,
         estimate=estimates.reinforcement,
     ),

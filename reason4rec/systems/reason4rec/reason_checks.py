@@ -93,18 +93,18 @@ def named_aspects(text: str, known: Collection[tuple[str, ...]]) -> dict[tuple[s
     return found
 
 
-def vocabulary(train: pd.DataFrame, seed: int) -> set[tuple[str, ...]]:
+def vocabulary(train: pd.DataFrame, seed: int, quiet: bool = False) -> set[tuple[str, ...]]:
     """The keywords of all training summaries that are aspects: of the reviews that name one, 5% or more list it.
 
     Without this rule words that stand in any reason, such as "average" or "look", pass for aspects because a few
     summaries list them: reasons that only copy aspects of their histories then had a faithfulness of 0.54 (0.99 with
     it, on real reviews with summaries and reasons by the stand-in's rules). Counted on at most 20,000 reviews, drawn
-    with `seed`; a keyword that none of them names stays. Our decision.
+    with `seed`, by a bar unless `quiet`; a keyword that none of them names stays. Our decision.
     """
     keywords = {aspect for summary in train[SUMMARY].unique() for aspect in aspects(summary)}
     sample = train.sample(n=min(len(train), COUNTED), random_state=seed)
     listed = Counter(phrase for summary in sample[SUMMARY] for phrase in _phrases(summary))
-    reviews = counted(sample["reviews"].tolist(), "aspects in reviews", "review")
+    reviews = counted(sample["reviews"].tolist(), "aspects in reviews", "review", quiet=quiet)
     named = Counter(aspect for review in reviews for aspect in named_aspects(review, keywords))
     return {aspect for aspect in keywords if listed[aspect] >= LISTED * named[aspect]}
 

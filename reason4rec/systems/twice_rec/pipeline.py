@@ -165,6 +165,7 @@ STEPS = (
         options=(o.Reward, o.Reinforcement, RunsOn, o.Prompts, Model),
         writes_with=trained_by,
         settings=rl_train.settings,
+        launched=True,
         estimate=estimates.reinforcement,
     ),
     StepSpec(

@@ -20,16 +20,15 @@ from functools import partial
 import numpy as np
 
 from reason4rec.data.sequences import Case
-from reason4rec.llm.base import resolve_device
 from reason4rec.systems.twice_rec import collaborative, collaborative_runs, probes, rewards
 from reason4rec.systems.twice_rec.artifacts import RECOMMENDER, SCORES
 from reason4rec.systems.twice_rec.options import Reinforcement, Reward
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 from reason4rec.systems.twice_rec.replies import read
 from reason4rec.systems.twice_rec.step import RecommenderStep
-from reason4rec.training import grpo, trackers
+from reason4rec.training import grpo
+from reason4rec.training import step as training
 from reason4rec.training.adapters import sha256_of_weights
-from reason4rec.training.options import RunsOn
 from reason4rec.training.policy import Policy, recorded
 from reason4rec.training.rollouts import Part, Rollout
 
@@ -110,32 +109,33 @@ def popularity(evidence: rewards.Evidence, counts: np.ndarray, rollouts: Sequenc
 
 
 def train(step: RecommenderStep) -> None:
-    """Does the step."""
-    options, reinforcement, reward = step[RunsOn], step[Reinforcement], step[Reward].reward
-    trackers.check(options.report_to)
-    cases = targets_of(step, "train", reinforcement.rl_targets)
-    evidence, counts = evidence_of(step, "train", cases)
-    print(probes.as_text(probed := probe(step, evidence, counts)), flush=True)
-    for name in probes.cheats(probed, reward):
-        print(f"warning: the reward {reward} pays {name!r} as much as a candidate at random", flush=True)
-    found = grpo.train_policy(
-        step.outputs[0],
-        step.provenance,
+    """Does the step, in this process or in one of several that were launched together."""
+    training.train_by_reward(
+        step,
         step.path(RECOMMENDER),
-        policy_of(step),
-        grpo.Task(
-            list(step.prompts_of(cases, step.candidates("train"), RATIONALE_FIRST)),
-            [{"number": number} for number in range(len(cases))],
-            parts_of(step, reward, evidence, counts),
-            validation=validation_of(step),
-        ),
-        step.common.seed,
-        resolve_device(options.device),
-        options.save_minutes,
-        options.report_to,
-        {"probes": probed},
+        lambda: policy_of(step),
+        lambda is_main: task_of(step, is_main),
+        reward=step[Reward].reward,
     )
-    step.summary(len(cases), len(cases), reward=reward, **found)
+
+
+def task_of(step: RecommenderStep, is_main: bool) -> tuple[grpo.Task, Mapping[str, object]]:
+    """What the policy learns and is measured on; in the main process also what the probes show, and their table."""
+    reward, seen = step[Reward].reward, {}
+    cases = targets_of(step, "train", step[Reinforcement].rl_targets)
+    evidence, counts = evidence_of(step, "train", cases)
+    if is_main:
+        seen["probes"] = probe(step, evidence, counts)
+        print(probes.as_text(seen["probes"]), flush=True)
+        for name in probes.cheats(seen["probes"], reward):
+            print(f"warning: the reward {reward} pays {name!r} as much as a candidate at random", flush=True)
+    task = grpo.Task(
+        list(step.prompts_of(cases, step.candidates("train"), RATIONALE_FIRST)),
+        [{"number": number} for number in range(len(cases))],
+        parts_of(step, reward, evidence, counts),
+        validation=validation_of(step),
+    )
+    return task, seen
 
 
 def validation_of(step: RecommenderStep) -> grpo.Validation | None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import served
 from helpers import ROOT, complaint, put_toy_dataset, run_script, step_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_policy_processes import launch
 
 from reason4rec.data import schema
 from reason4rec.data.history import Entry, History, HistoryIndex
@@ -25,8 +27,10 @@ from reason4rec.systems.reason4rec.reinforced import probes
 from reason4rec.systems.reason4rec.reinforced.options import Reward
 from reason4rec.systems.reason4rec.reinforced.reward import (
     copied,
+    faithful_to,
     is_endless,
     parts_of,
+    recorded_weights,
     states_a_rating,
     weights_of,
 )
@@ -64,8 +68,14 @@ def question(number, reason):
     return Prompt(f"Target {number}. {reason or ''}")
 
 
-def parts(reward="gain", ratings=(5.0, 1.0)):
-    return parts_of(Reward(reward=reward), Listening(), question, np.array(ratings), [HISTORY, HISTORY])
+KNOWN = {("warm", "voic"), ("deep", "bass"), ("bass",), ("loud", "drum"), ("long", "half")}
+
+
+def parts(reward="gain", ratings=(5.0, 1.0), **weights):
+    histories, titles = [HISTORY, HISTORY], ["Loud Drums", "Other"]
+    faithful = faithful_to(histories, titles, KNOWN)
+    options = Reward(reward=reward, **weights)
+    return parts_of(options, Listening(), question, np.array(ratings), histories, faithful)
 
 
 def written(text, number=0, ended=True):
@@ -134,6 +144,8 @@ def test_special_tokens_are_an_end_of_nothing():
 def test_a_penalty_below_0_was_a_bonus():
     with pytest.raises(InputError, match="--weight_copied -1"):
         weights_of(Reward(weight_copied=-1))
+    with pytest.raises(InputError, match="--weight_faithful -1"):
+        weights_of(Reward(weight_faithful=-1))
 
 
 def test_a_reason_that_was_cut_off_is_endless():
@@ -143,7 +155,45 @@ def test_a_reason_that_was_cut_off_is_endless():
 
 def test_an_honest_reason_costs_nothing():
     honest = "This user looks for a warm voice. Others praise the deep bass, so it will please: a great one."
-    assert named(parts(), [written(honest)]) == {"gain": 2.0, "stated": 0, "empty": 0, "endless": 0, "copied": 0}
+    found = named(parts(), [written(honest)])
+    assert found == {"gain": 2.0, "stated": 0, "empty": 0, "endless": 0, "copied": 0, "faithful": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("The warm voice and the deep bass will please.", 1.0),
+        ("The warm voice will please, the loud drums will not.", 0.5),
+        ("The loud drums will please.", 0.0),
+        ("On Loud Drums the warm voice will please.", 1.0),  # a title is given, and no claim
+        ("It will please a lot of people.", 0.0),  # 3/7 leaves it out; here silence must earn nothing
+        ("", 0.0),
+    ],
+)
+def test_a_reason_is_as_faithful_as_the_share_of_its_aspects_that_its_histories_hold(text, share):
+    assert named(parts(), [written(text)])["faithful"] == share
+
+
+def test_each_reason_is_held_against_the_histories_of_its_own_target():
+    other = History((), (Entry("B", 2.0, "Positive Aspects: loud drums\n"),), None, 2.0, 0, 1)
+    scores = faithful_to([HISTORY, other], ["A", "B"], KNOWN)
+    reason = "The loud drums will please."
+    assert scores([written(reason, 1), written(reason, 0), written(reason, 1)]) == [1.0, 0.0, 1.0]
+
+
+def test_faithfulness_is_measured_and_rewarded_only_where_it_has_a_weight():
+    true, false = written("a great warm voice"), written("a great loud drum")
+    rewards = total(parts(), scores_of(parts(), [true, false]))
+    assert rewards[0] == rewards[1]
+    some = parts(weight_faithful=0.5)
+    rewards = total(some, scores_of(some, [true, false]))
+    assert rewards[0] == rewards[1] + 0.5
+
+
+def test_records_of_a_reward_before_there_was_faithfulness_stay_valid():
+    before = {"gain": 1.0, "stated": -1.0, "empty": -1.0, "endless": -0.5, "copied": -0.5}
+    assert recorded_weights(Reward()) == before
+    assert recorded_weights(Reward(weight_faithful=0.5)) == before | {"faithful": 0.5}
 
 
 @given(st.lists(st.sampled_from(["warm", "voice", "deep", "bass", "slow", "x"]), max_size=20))
@@ -199,7 +249,8 @@ def test_the_step_trains_an_adapter_and_keeps_what_the_probes_showed(trained):
     record = records.read_record(path)
     assert record["sha256"] == files.sha256(path)
     assert {row["policy"] for row in record["made_from"]["probes"]} >= {probes.OWN, "empty", "another target's"}
-    assert record["made_from"]["settings"]["reward"] == weights_of(Reward())
+    assert record["made_from"]["settings"]["reward"] == recorded_weights(Reward())
+    assert all("faithful" in row for row in record["made_from"]["probes"])
     assert record["made_from"]["settings"]["steps"] == 2
     assert set(record["made_from"]["inputs"]) >= {"Reasoner", "Predictor", a.SUMMARIES.path}
     assert "states the true rating" in output
@@ -208,6 +259,7 @@ def test_the_step_trains_an_adapter_and_keeps_what_the_probes_showed(trained):
     assert [entry["step"] for entry in drawn] == [1, 2]
     assert {f"rewards/{name}/mean" for name in weights_of(Reward())} <= drawn[0].keys()
     assert [entry["step"] for entry in curve if "watched/reward" in entry] == [0, 2]
+    assert all("watched/faithful" in entry for entry in curve if "watched/reward" in entry)
     assert schema.VALID.path in record["made_from"]["inputs"]
 
 
@@ -312,3 +364,27 @@ def test_the_step_needs_the_predictor_and_says_who_trains_it(root, tmp_path):
         text=True,
     )
     assert "is missing" in complaint(done)
+
+
+def test_two_processes_do_the_step_with_one_voice(root, trained, tmp_path):
+    shutil.copytree(root, tmp_path / "root")
+    roots = ("--data_root", tmp_path / "root/data", "--checkpoint_root", tmp_path / "root/checkpoints")
+    words = (
+        "-m",
+        "reason4rec.systems.reason4rec.reinforced.train",
+        "--dataset",
+        "Demo_data",
+        *roots,
+        "--device",
+        "cpu",
+    )
+    said, codes = launch(*words, *SMALL, "--overwrite", "--rl_steps", 1, "--watched", 0, "--keep", "last")
+    assert codes == [0, 0], said[0][1][-3000:] + said[1][1][-3000:]
+    assert said[1][0] == ""
+    path = tmp_path / "root/checkpoints/Demo_data/Reasoner_rl"
+    assert said[0][0].count("states the true rating") == 1
+    assert records.read_record(path)["sha256"] == files.sha256(path)
+    assert not list(path.parent.glob(".*"))
+    first, second = (records.read_record(one)["made_from"] for one in (trained[0], path))
+    assert second["execution"]["processes"] == 2
+    assert [row["policy"] for row in first["probes"]] == [row["policy"] for row in second["probes"]]

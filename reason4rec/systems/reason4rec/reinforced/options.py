@@ -19,6 +19,11 @@ class Reward(Options):
     weight_empty: Number = option(1.0, "what a reason of fewer than three words loses")
     weight_endless: Number = option(0.5, "what a reason loses that has no end, repeats itself or holds special tokens")
     weight_copied: Number = option(0.5, "what a reason loses that is copied from its histories, by the copied share")
+    weight_faithful: Number = option(
+        0.0,
+        "what a reason gains by the share of the aspects it names that its histories hold; 0: only measured",
+        later=True,
+    )
 
     def recorded(self) -> dict[str, object]:
         """Nothing: the weights of all parts stand in the settings of the policy."""

@@ -7,7 +7,7 @@ reasons, and its reward filter's score is the gain here.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.stops import Reply, kept
 from reason4rec.systems.reason4rec.predictor_modes import rating_probabilities
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
-from reason4rec.systems.reason4rec.reason_checks import RATING
+from reason4rec.systems.reason4rec.reason_checks import RATING, faithfulness, without_titles
 from reason4rec.systems.reason4rec.reason_scores import words
 from reason4rec.systems.reason4rec.reinforced.options import Reward
 from reason4rec.systems.reason4rec.reward_filter import rating_gain
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FEWEST_WORDS = 3
 COPIED_WORDS = 6  # side by side: keywords that a reason names are shorter
 SIGNS = re.compile(r"[★☆⭐✩✮]|\*{3,}|\d\s*%|\brat(?:e[sd]?|ings?)\W*[1-5]|\b(?:i{2,3}|iv)\b", re.IGNORECASE)
+LATER = "faithful"  # a part that earlier versions did not have
 NUMBERS = re.compile(r"(?<![\w.,])(?:[1-5](?:\.\d)?|two|three|four|five)(?![\w])")  # "one" is a word of any text
 
 Question = Callable[[int, str | None], Prompt]
@@ -39,17 +40,32 @@ Question = Callable[[int, str | None], Prompt]
 
 
 def weights_of(options: Reward) -> dict[str, float]:
-    """The weight of each part of the reward, by its name; InputError for a penalty below 0, which would be a bonus."""
-    for name in ("weight_stated", "weight_empty", "weight_endless", "weight_copied"):
+    """The weight of each part of the reward, by its name; InputError for one below 0.
+
+    A penalty below 0 would be a bonus, and a gain below 0 would be paid for what is not true.
+    """
+    for name, what in {
+        "weight_stated": "loses",
+        "weight_empty": "loses",
+        "weight_endless": "loses",
+        "weight_copied": "loses",
+        "weight_faithful": "gains",
+    }.items():
         if getattr(options, name) < 0:
-            raise InputError(f"--{name} {getattr(options, name)}: must be 0 or more, it is what a reason loses")
+            raise InputError(f"--{name} {getattr(options, name)}: must be 0 or more, it is what a reason {what}")
     return {
         options.reward: 1.0,
         "stated": -options.weight_stated,
         "empty": -options.weight_empty,
         "endless": -options.weight_endless,
         "copied": -options.weight_copied,
+        LATER: options.weight_faithful,
     }
+
+
+def recorded_weights(options: Reward) -> dict[str, float]:
+    """The weights as they stand in a record: a part that came later only where it decides something."""
+    return {name: weight for name, weight in weights_of(options).items() if weight or name != LATER}
 
 
 def parts_of(
@@ -58,8 +74,9 @@ def parts_of(
     question: Question,
     ratings: np.ndarray,
     histories: Sequence[History],
+    faithful: Callable[[Sequence[Rollout]], Sequence[float]],
 ) -> list[Part]:
-    """The parts of the reward for targets with these true ratings and histories.
+    """The parts of the reward for targets with these true ratings and histories; `faithful` is that of `faithful_to`.
 
     A rollout's row has the `number` of its target.
     """
@@ -72,6 +89,7 @@ def parts_of(
         "empty": lambda rollouts: [float(len(words(reason_in(one))) < FEWEST_WORDS) for one in rollouts],
         "endless": lambda rollouts: [float(is_endless(one)) for one in rollouts],
         "copied": lambda rollouts: [copied(reason_in(one), histories[one.row["number"]]) for one in rollouts],
+        LATER: faithful,
     }
     return [Part(name, weight, scores[name]) for name, weight in weights_of(options).items()]
 
@@ -139,6 +157,27 @@ def copied(reason: str, history: History) -> float:
         return 0.0
     known = {run for entry in (*history.user, *history.item) for run in _runs(entry.text)}
     return sum(run in known for run in own) / len(own)
+
+
+def faithful_to(
+    histories: Sequence[History], titles: Sequence[str], known: Collection[tuple[str, ...]]
+) -> Callable[[Sequence[Rollout]], list[float]]:
+    """A function that gives how true each rollout's reason is to its target's histories, 0 to 1.
+
+    It is the `faithfulness` of step 3/7: the share of the aspects of the vocabulary `known` that a reason names which
+    its histories hold. A reason that names none has 0 here, so that silence earns nothing; 3/7 leaves it out.
+    """
+
+    def scores(rollouts: Sequence[Rollout]) -> list[float]:
+        numbers = [one.row["number"] for one in rollouts]
+        own = [histories[number] for number in numbers]
+        reasons = [
+            without_titles(reason_in(one), titles[k], history) for one, k, history in zip(rollouts, numbers, own)
+        ]
+        found, _ = faithfulness(reasons, own, known, seed=0)
+        return np.nan_to_num(found["faithfulness"], nan=0.0).tolist()
+
+    return scores
 
 
 def _runs(text: str) -> list[tuple[str, ...]]:

@@ -10,10 +10,15 @@ Targets are training reviews that the Predictor has not learned, with histories 
 training, policies written by hand are scored: where one of them beats the Reasoner's own reasons, the reward can be
 cheated, which is said. While it is trained, the mean reward of greedy reasons for the same validation rows is measured,
 and the weights of the best step are kept. Source: our decision; the paper imitates accepted reasons.
+
+Several processes share the prompts of each step:
+
+    accelerate launch --config_file configs/accelerate/ddp.yaml -m reason4rec.systems.reason4rec.reinforced.train \
+        --dataset Music_data
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,18 +28,18 @@ import pandas as pd
 from reason4rec.data.history import History
 from reason4rec.data.schema import VALID
 from reason4rec.errors import InputError
-from reason4rec.llm.base import resolve_device
 from reason4rec.llm.options import Servers
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.files import adapter
 from reason4rec.systems.reason4rec import prompts, targets
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES
+from reason4rec.systems.reason4rec.reason_checks import vocabulary
 from reason4rec.systems.reason4rec.reinforced import probes
 from reason4rec.systems.reason4rec.reinforced.options import Reinforcement, Reward
-from reason4rec.systems.reason4rec.reinforced.reward import parts_of, weights_of
+from reason4rec.systems.reason4rec.reinforced.reward import faithful_to, parts_of, recorded_weights
 from reason4rec.systems.reason4rec.step import ExpertStep
-from reason4rec.training import grpo, trackers
-from reason4rec.training.options import RunsOn
+from reason4rec.training import grpo
+from reason4rec.training import step as training
 from reason4rec.training.policy import Policy
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ def settings(step: ExpertStep) -> Mapping[str, object]:
     """All that decides the weights beside the targets."""
     start, options = step.path(adapter("Reasoner")), step[Reinforcement]
     watched = {"prompts": options.watched, "every": options.watch_every, "keep": options.keep}
-    weights = weights_of(step[Reward])
+    weights = recorded_weights(step[Reward])
     return grpo.settings_of(
         "Reasoner_rl", start, policy_of(step), weights, watched=watched if options.watched else None
     )
@@ -73,10 +78,12 @@ def targets_of(step: ExpertStep) -> pd.DataFrame:
     return new.head(min(options.rl_targets, step.common.limit or options.rl_targets)).reset_index(drop=True)
 
 
-def validation_of(step: ExpertStep, predictor: "LanguageModel") -> grpo.Validation | None:
+def validation_of(
+    step: ExpertStep, predictor: "LanguageModel", known: Collection[tuple[str, ...]]
+) -> grpo.Validation | None:
     """What the policy is measured on: validation rows with a history, drawn at random; None where none are wanted.
 
-    InputError where there are none.
+    `known` is the vocabulary of aspects. InputError where there are none.
     """
     options = step[Reinforcement]
     if not options.watched:
@@ -92,7 +99,8 @@ def validation_of(step: ExpertStep, predictor: "LanguageModel") -> grpo.Validati
     rows = rows.sample(n=min(options.watched, len(rows)), random_state=step.common.seed).reset_index(drop=True)
     histories = step.histories(rows)
     asked, question = prompts_of(step, rows, histories)
-    parts = parts_of(step[Reward], predictor, question, rows["ratings"].to_numpy(dtype=float), histories)
+    ratings, faithful = rows["ratings"].to_numpy(dtype=float), faithful_to(histories, rows["title"].tolist(), known)
+    parts = parts_of(step[Reward], predictor, question, ratings, histories, faithful)
     numbers = [{"number": number} for number in range(len(rows))]
     return grpo.Validation(asked, numbers, parts, options.watch_every, options.keep)
 
@@ -110,10 +118,13 @@ def prompts_of(
 
 
 def train(step: ExpertStep) -> None:
-    """Does the step."""
-    options = step[RunsOn]
-    trackers.check(options.report_to)
-    device, policy = resolve_device(options.device), policy_of(step)
+    """Does the step, in this process or in one of several that were launched together."""
+    start = step.path(adapter("Reasoner"))
+    training.train_by_reward(step, start, lambda: policy_of(step), lambda is_main: task_of(step, is_main))
+
+
+def task_of(step: ExpertStep, is_main: bool) -> tuple[grpo.Task, Mapping[str, object]]:
+    """What the policy learns and is measured on; in the main process also what the probes show, and their table."""
     if step[Servers].served_model:
         raise InputError("--served_model names one expert, and this step asks two: serve them as DATASET-EXPERT")
     rows = targets_of(step)
@@ -121,22 +132,13 @@ def train(step: ExpertStep) -> None:
     asked, question = prompts_of(step, rows, histories)
     ratings = rows["ratings"].to_numpy(dtype=float)
     predictor = replace(step.language_model("Predictor"), cache=None)
-    parts = parts_of(step[Reward], predictor, question, ratings, histories)
-    probed = probe(step, parts, ratings, histories, asked)
-    found = grpo.train_policy(
-        step.outputs[0],
-        step.provenance,
-        step.path(adapter("Reasoner")),
-        policy,
-        grpo.Task(asked, [{"number": k} for k in range(len(rows))], parts, validation=validation_of(step, predictor)),
-        step.common.seed,
-        device,
-        options.save_minutes,
-        options.report_to,
-        # Computed anew after a kill, perhaps with other last digits: nothing depends on it.
-        {"probes": probed},
-    )
-    step.summary(len(rows), len(rows), **found)
+    known = vocabulary(step.read(SUMMARIES), step.common.seed, quiet=not is_main)
+    faithful = faithful_to(histories, rows["title"].tolist(), known)
+    parts = parts_of(step[Reward], predictor, question, ratings, histories, faithful)
+    # Computed anew after a kill, perhaps with other last digits: nothing depends on it.
+    seen = {"probes": probe(step, parts, ratings, histories, asked)} if is_main else {}
+    numbers = [{"number": number} for number in range(len(rows))]
+    return grpo.Task(asked, numbers, parts, validation=validation_of(step, predictor, known)), seen
 
 
 def probe(step: ExpertStep, parts: Sequence, ratings: np.ndarray, histories: Sequence, asked: Sequence) -> list[dict]:
