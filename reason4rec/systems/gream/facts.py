@@ -13,7 +13,7 @@ QWEN3_4B = "Qwen/Qwen3-4B-Instruct-2507"
 class Dataset:
     """Facts about one dataset; those here are the released code's, or our decisions, for all of them.
 
-    Semantic ids have `levels` of `codes` codes. `passes` are those over the six tasks, with `fusion_rows` rows of the
+    Semantic ids have `levels` of `codes` codes, and are made of the texts in `read`. `passes` are those over the six tasks, with `fusion_rows` rows of the
     fusion task in each. `text_users` and `reasonings` are the users and the training targets that a teacher writes on,
     `cases` those of a split that are judged (None: all). `rl_steps` and `rl_targets` are the steps of the training by a
     reward and the training targets it draws from, `prompts_a_step` of them in a step, with `group` completions each;
@@ -22,6 +22,7 @@ class Dataset:
     """
 
     base_model: str = QWEN3_4B
+    read: tuple[str, ...] = ("title", "description")
     levels: int = 4
     codes: int = 256
     cut: int = 300
@@ -43,6 +44,9 @@ class Dataset:
 KNOWN = {
     DEMO_SEQUENCES: Dataset(
         base_model=DEMO_BASE,
+        # Titles of the made-up world mean nothing. With them, items with the same first code are chosen by the same
+        # users 1.08 times as often as any two, without them 1.44 times.
+        read=("description",),
         levels=3,
         codes=8,
         fusion_rows=200,
