@@ -118,7 +118,8 @@ def heading(args: argparse.Namespace) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found.items())
     shape = ", ".join(f"{name} {value:,}" for name, value in asdict(SHAPES[args.shape]).items() if value)
     return (
-        f"## GPU\n\n`python tests/benchmarks/gpu.py {' '.join(sys.argv[1:])}`, {datetime.date.today()}, {card}, Python "
+        f"## GPU\n\n`python tests/benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}`, "
+        f"{datetime.date.today()}, {card}, Python "
         f"{platform.python_version()}, {versions}. Random weights: {shape}."
     )
 

@@ -223,14 +223,14 @@ def test_special_tokens_were_hidden_from_the_reward(base):
     tokenizer = load_tokenizer(base)
     end, other = tokenizer.eos_token_id, tokenizer.all_special_ids[0]
     ids = [*tokenizer("fine", add_special_tokens=False)["input_ids"], other, end]
-    policy = SimpleNamespace(eos_token_ids=[end], _tokenizer=tokenizer, rows=ROWS)
-    rollout = GroupTrainer._rollout(policy, 3, ids)
+    policy = SimpleNamespace(eos_token_ids=[end], _tokenizer=tokenizer)
+    rollout = GroupTrainer.rollout(policy, ROWS[3], ids)
     assert rollout.ended
     assert rollout.row == {"number": 3}
     assert rollout.ids == tuple(ids)
     assert rollout.text == "fine"
     assert rollout.special
-    plain = GroupTrainer._rollout(policy, 0, ids[:-2])
+    plain = GroupTrainer.rollout(policy, ROWS[0], ids[:-2])
     assert not plain.ended
     assert not plain.special
 

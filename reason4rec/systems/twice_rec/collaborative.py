@@ -34,11 +34,11 @@ def table(
 
     `lists` has the candidates by split and user. The means are over the histories of the training cases.
     """
-    from reason4rec.systems.twice_rec.sasrec import catalogue_scores, score
+    from reason4rec.systems.twice_rec.sasrec import means_and_share, score
 
     place = {item: number for number, item in enumerate(item_ids, start=1)}
     whole = numbered(sequences, item_ids)
-    means = catalogue_scores(model, [one[:-3] for one in whole]).mean(axis=0)
+    means, _ = means_and_share(model, [one[:-3] for one in whole])
     found = []
     for end, split in zip((-3, -2, -1), SPLITS):
         of_split = cases(sequences, split)

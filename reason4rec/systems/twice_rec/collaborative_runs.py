@@ -89,7 +89,7 @@ def train(step: "RecommenderStep") -> "tuple[SasRec, dict, np.ndarray]":
         "items": len(item_ids),
         "candidates": int(shown["test"].shape[1]),
         "epochs": len(curve),
-        "item_share": round(sasrec.item_share(sasrec.catalogue_scores(model, histories["test"])), 4),
+        "item_share": round(sasrec.means_and_share(model, histories["test"])[1], 4),
         "metrics": metrics,
         "curve": curve,
     }

@@ -9,7 +9,7 @@ that a history scores the same alone and in any batch. The released code pads wi
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -123,9 +123,22 @@ def score(model: SasRec, histories: Sequence[Sequence[int]], candidates: np.ndar
 
 def catalogue_scores(model: SasRec, histories: Sequence[Sequence[int]]) -> np.ndarray:
     """(n, n_items) scores of all items, as `score` gives them; item k is in column k - 1."""
-    with torch.no_grad():
-        parts = [(states @ model.catalogue.T).cpu().numpy() for _, states in _last_states(model, histories)]
-    return np.concatenate(parts)
+    return np.concatenate(list(_parts(model, histories)))
+
+
+def means_and_share(model: SasRec, histories: Sequence[Sequence[int]]) -> tuple[np.ndarray, float]:
+    """The (n_items,) mean scores over histories, and the share of the scores' variance that they explain.
+
+    Held at once are the scores of some histories, so that memory does not grow with their number.
+    """
+    return spread(_parts(model, histories))
+
+
+@torch.no_grad()
+def _parts(model: SasRec, histories: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+    """The scores of all items after a part of the histories, one part after the other."""
+    for _, states in _last_states(model, histories):
+        yield (states @ model.catalogue.T).cpu().numpy()
 
 
 def _last_states(model: SasRec, histories: Sequence[Sequence[int]]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -153,13 +166,20 @@ def check_numbers(numbers: np.ndarray, n_items: int, what: str) -> None:
         raise InputError(f"{what}: {numbers[wrong].flat[0]} is no item; items are numbered from 1 to {n_items}")
 
 
-def item_share(logits: np.ndarray) -> float:
-    """The share of the variance of (users, items) scores, from 0 to 1, that the items' means over users explain.
+def spread(parts: Iterable[np.ndarray]) -> tuple[np.ndarray, float]:
+    """The (items,) means of (users, items) scores over users, and the share of the variance, 0 to 1, that they explain.
 
-    At 1 every user gets the same list, as from a count of popularity; the released recipe was measured at 0.95.
+    At 1 every user gets the same list, as from a count of popularity; the released recipe was measured at 0.95. The
+    scores come in parts of some users each.
     """
-    deviation = logits - float(logits.mean(dtype=float))  # of the same kind of numbers, of which there are many
-    return float(deviation.mean(axis=0).var() / np.square(deviation).mean())
+    n, base, of_items, squares = 0, None, 0.0, 0.0
+    for part in parts:
+        base = float(part.mean(dtype=float)) if base is None else base
+        deviation = part.astype(float) - base  # so that little is lost to rounding where scores lie far from 0
+        n, of_items, squares = n + len(part), of_items + deviation.sum(axis=0), squares + np.square(deviation).sum()
+    means = of_items / n
+    whole = squares / (n * len(means)) - means.mean() ** 2
+    return means + base, float(means.var() / whole)
 
 
 def save(model: SasRec, folder: Path) -> None:

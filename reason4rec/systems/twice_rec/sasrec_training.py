@@ -5,7 +5,6 @@ takes the cross-entropy over all items at every position and stops when the vali
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -14,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch.nn import functional
 
 from reason4rec.errors import InputError
@@ -27,7 +28,7 @@ CHOSEN_BY = "NDCG@10"  # of the valid targets among their candidates
 SORTED = 10  # batches in which sequences are sorted by length, so that little is padded
 ROWS = 128  # positions whose scores of all items are held at once on a CPU; so few stay in its cache
 WARMUP = 50  # steps
-STATE = "training.pt"
+STATE = "training.safetensors"
 
 
 class Valid(NamedTuple):
@@ -226,10 +227,15 @@ def _fingerprint(
 def _keep(scratch: Path | None, of: str, done: _Progress, model: SasRec, optimizer: torch.optim.Optimizer) -> None:
     if scratch is None:
         return
-    stream = io.BytesIO()
-    state = {"of": of, "done": tuple(done), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save(state, stream)
-    files.write_bytes(scratch / STATE, stream.getvalue())
+    tensors = {f"model.{name}": weight for name, weight in model.state_dict().items()}
+    tensors |= {f"best.{name}": weight for name, weight in done.best.items()}
+    tensors |= {
+        f"optimizer.{number}.{name}": value
+        for number, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+    said = {"of": of, "curve": json.dumps(done.curve), "since_best": str(done.since_best)}
+    files.write_bytes(scratch / STATE, save({name: one.contiguous() for name, one in tensors.items()}, said))
 
 
 def _resumed(scratch: Path | None, of: str, model: SasRec, optimizer: torch.optim.Optimizer) -> _Progress | None:
@@ -238,12 +244,22 @@ def _resumed(scratch: Path | None, of: str, model: SasRec, optimizer: torch.opti
         return None
     path = scratch / STATE
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # A damaged file can fail in any function of torch, with any exception.
-        raise InputError(f"{path}: not a whole state of a training ({type(error).__name__}); remove it") from error
-    if state["of"] != of:
+        with safe_open(path, "pt") as opened:
+            said, names = opened.metadata(), opened.keys()
+            tensors = {name: opened.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a whole state of a training ({error}); remove it") from error
+    if said["of"] != of:
         return None
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return _Progress(*state["done"])
+    model.load_state_dict(_part(tensors, "model"))
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in _part(tensors, "optimizer").items():
+        number, moment = name.split(".", 1)
+        moments.setdefault(int(number), {})[moment] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    return _Progress(json.loads(said["curve"]), int(said["since_best"]), _part(tensors, "best"))
+
+
+def _part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin so, without that beginning."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}

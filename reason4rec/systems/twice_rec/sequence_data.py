@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from reason4rec.run.files import Artifact
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
+CHOOSING = {"least_rating": of.LEAST_RATING, "shortest": of.SHORTEST, "longest": of.LONGEST}  # of reviews
+
 
 def reads(step: "RecommenderStep") -> "list[Artifact | Path]":
     """What the sequences are made of; InputError for options that do not go together."""
@@ -30,6 +32,9 @@ def reads(step: "RecommenderStep") -> "list[Artifact | Path]":
     if given.sequences is not None:
         if given.metadata is not None:
             raise InputError("--metadata is for the splits of a dataset; ready --items have their own descriptions")
+        for name, default in CHOOSING.items():
+            if (value := getattr(given, name)) != default:
+                raise InputError(f"--{name} {value:g}: ready sequences are taken as they are; leave it out")
         return [given.sequences, given.items]
     if step.common.dataset == DEMO_SEQUENCES:
         return [artifacts.DEMO_SEQUENCES, artifacts.DEMO_ITEMS]

@@ -100,9 +100,16 @@ def test_what_cannot_be_scored_is_refused(model, histories, candidates, message)
 def test_the_share_of_items_is_1_for_popularity_and_falls_as_users_differ():
     rng = np.random.default_rng(0)
     of_items, of_both = rng.normal(size=(1, 400)), rng.normal(size=(300, 400))
-    assert sasrec.item_share(np.repeat(of_items, 300, axis=0)) == pytest.approx(1)
-    assert sasrec.item_share(of_items + of_both) == pytest.approx(0.5, abs=0.05)
-    assert sasrec.item_share(of_both) < 0.02
+    assert sasrec.spread([np.repeat(of_items, 300, axis=0)])[1] == pytest.approx(1)
+    assert sasrec.spread([of_items + of_both])[1] == pytest.approx(0.5, abs=0.05)
+    assert sasrec.spread([of_both])[1] < 0.02
+
+
+def test_means_and_share_needed_the_scores_of_all_users_at_once():
+    scores = np.random.default_rng(0).normal(40, 2, size=(300, 50)) + np.arange(50)
+    means, share = sasrec.spread(iter(np.split(scores, [70, 71, 200])))
+    assert means == pytest.approx(scores.mean(axis=0))
+    assert share == pytest.approx(scores.mean(axis=0).var() / scores.var())
 
 
 # Training.

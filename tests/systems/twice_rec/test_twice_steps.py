@@ -384,6 +384,7 @@ def test_a_missing_file_is_named_with_who_writes_it(artifact, script, reading, r
         ("T/8", ("--models", "rl_match"), "7_recommender_rl.sh --reward match writes it"),
         ("T/9", ("--against", "nobody"), "--against nobody: no such row; there are chance, popularity"),
         ("T/1", ("--sequences", "x.jsonl"), "--sequences and --items belong together"),
+        ("T/1", ("--sequences", "x", "--items", "y", "--shortest", "9"), "--shortest 9: ready sequences are taken as"),
         ("T/2", ("--n_candidates", "1"), "1 candidates are no list to choose from"),
         ("T/2", ("--n_candidates", "60"), "ask for"),
         ("T/9", ("--cases", "7"), "run TWiCE_Rec/8_rank_candidates.py again, with the same --limit and --cases"),
