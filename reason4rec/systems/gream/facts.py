@@ -59,9 +59,9 @@ KNOWN = {
         group=6,
         completion_tokens=160,
         watched=16,
-        # Most rows are those of seqrec. In trials of some minutes, which differed in other things too, a rate of 1e-3 in
-        # batches of 8 with a short warm-up learned more from a row than 2e-3, and than 5e-3 in batches of 16, with a
-        # long one.
+        # Most rows are those of seqrec. In trials of some minutes, which differed in other things too, a rate of 1e-3
+        # in batches of 8 with a short warm-up learned more from a row than 2e-3, and than 5e-3 in batches of 16, with
+        # a long one.
         recipes={"Generator": {"lr": 1e-3, "epochs": 1, "batch_size": 8, "warmup": 0.02, "rank": 32, "alpha": 64}},
     ),
     "Grocery": Dataset(released=of_sequences.get("Grocery").released),
