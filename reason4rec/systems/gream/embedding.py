@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from reason4rec.systems.twice_rec.catalogue import Item
+
 ENCODERS = ("base", "minilm")
 LONGEST = 2048  # tokens of a text, in the released code
 AT_ONCE = {"cpu": 1024, "cuda": 32768}  # tokens of a batch with its padding; caches of a CPU hold no more
@@ -52,6 +54,19 @@ def embed(
     place = {text: row for row, text in enumerate(dict.fromkeys(chain.from_iterable(both)))}
     read = _read(list(place), *_loaded(encoder, base_model, device))
     return read[[[place[text] for text in texts] for texts in both]].mean(axis=1)
+
+
+def texts_of(items: Sequence["Item"], read: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Titles and descriptions of items as `embed` takes them, if the texts in `read` alone are to be looked at.
+
+    An item without a description is its title in any case. Our decision: titles may be names that mean nothing.
+    """
+    titles, descriptions = [item.title for item in items], [item.description for item in items]
+    if "description" not in read:
+        return titles, [""] * len(items)
+    if "title" not in read:
+        return [text if text.strip() else title for title, text in zip(titles, descriptions)], [""] * len(items)
+    return titles, descriptions
 
 
 def without_description(descriptions: Sequence[str]) -> int:

@@ -48,8 +48,15 @@ class Encoder(Options):
     encoder: Literal["base", "minilm"] = option(
         "base", "the base model itself, or all-MiniLM-L6-v2 (requirements-baselines.txt)"
     )
+    read: tuple[Literal["title", "description"], ...] = option(
+        ("title", "description"), "which texts of an item; one without a description is its title", fact="read"
+    )
     base_model: BaseModel = option("", "short name, hub name or folder", fact="base_model", metavar="NAME")
     device: Device = option("auto", "where it runs", changes_output=False)
+
+    def __post_init__(self) -> None:
+        if not self.read:
+            raise InputError("--read: name title, description or both")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ of the best step are kept. Paper: SRPO.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -92,12 +93,12 @@ def parts_of(step: "GeneratorStep", asked: Sequence[Asked]) -> list[Part]:
 def probe(step: "GeneratorStep", asked: Sequence[Asked]) -> list[dict]:
     """What completions written by hand get for the first targets."""
     some = asked[:PROBED]
-    popular = step.sequences["item_id"].mode()[0]
+    chosen = Counter(event.item_id for past in step.pasts for event in past.events)
     tokens = step.ids.tokens_of
     written = probes.policies(
         [tokens(item_id) for _, item_id in some],
         [tokens(history[-1].item_id) for history, _ in some],
-        tokens(popular),
+        tokens(chosen.most_common(1)[0][0]),
         step.ids.levels,
     )
     return probes.scored(parts_of(step, some), written)
