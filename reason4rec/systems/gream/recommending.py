@@ -50,9 +50,14 @@ MODELS = {one.name: one for one in _models()}
 
 
 def end_of_thoughts(text: str) -> int | None:
-    """Where the thoughts of a reply are finished: after the tag that opens its answer; None where they are not."""
-    thought = text.find(CLOSE_THINK)
-    place = text.find(OPEN_ANSWER, max(thought, 0))
+    """Where the thoughts of a reply are finished: after the tag that opens its answer; None where they are not.
+
+    An answer in thoughts is none, as long as they are not closed.
+    """
+    place, thought = text.find(OPEN_ANSWER), text.find(OPEN_THINK)
+    if 0 <= thought < place:
+        closed = text.find(CLOSE_THINK, thought)
+        place = text.find(OPEN_ANSWER, closed) if closed >= 0 else -1
     return place + len(OPEN_ANSWER) if place >= 0 else None
 
 
