@@ -17,7 +17,7 @@ from reason4rec.run.cost import Survey
 from reason4rec.systems.counting import CHAT_TOKENS, Counting
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import facts, prompts, reasoning, tasks, texts
-from reason4rec.systems.gream.options import Ids, Models, Prompts, Reasonings, Rows, TextUsers
+from reason4rec.systems.gream.options import Ids, Models, Prompts, Questions, Reasonings, Rows, TextUsers
 from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
 from reason4rec.systems.gream.prompts import DIRECT, REASONED, SEQREC, TASKS
 from reason4rec.systems.gream.semantic_ids import TOKEN
@@ -43,8 +43,8 @@ ASSUMED = {
 }
 
 
-class Work(Counting):
-    """Rows of each step of a run, and tokens of their prompts; `assumed` and `notes` are what a reader has to know."""
+class Amounts(Counting):
+    """What each step of a run goes through: users, items, cases and rows."""
 
     def __init__(self, survey: Survey):
         step, training = survey.step("G/6"), survey.step("G/7")[Training]
@@ -131,6 +131,10 @@ class Work(Counting):
         """Rows that are learned in all."""
         return self.survey.step("G/6")[Rows].passes * (sum(self.n_by_task.values()) + self.n_reasoned)
 
+
+class Work(Amounts):
+    """Rows of each step of a run, and tokens of their prompts; `assumed` and `notes` are what a reader has to know."""
+
     @cached_property
     def catalogue(self) -> Catalogue:
         """The items that can be recommended."""
@@ -155,7 +159,7 @@ class Work(Counting):
         """Tokens of the questions for the next item."""
         if self.sequences is None:
             return np.array([self.assume("tokens of a question")])
-        folder = self.survey.step("G/9")[Prompts].folder
+        folder = self.survey.step("G/9")[Questions].folder
         shown = [[self._id] * min(len(past.events), LONGEST) for past in self.some]
         return self.lengths([prompts.next_item(one, mode, 0, folder).text for one in shown])
 
