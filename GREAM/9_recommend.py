@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.systems.gream import recommending, recommending_runs
+from reason4rec.systems.gream import prompts, recommending, recommending_runs
 from reason4rec.systems.gream.options import Models
 from reason4rec.systems.gream.step import GeneratorStep
 from reason4rec.systems.twice_rec.options import Split
@@ -23,6 +23,7 @@ from reason4rec.systems.twice_rec.options import Split
 
 def run(step: GeneratorStep) -> None:
     cases, options = step.judged_cases(step[Split].split), step[Models]
+    prompts.check(step.templates)
     for model in recommending_runs.models(step):
         part = recommending_runs.part_of(step, model)
         if part.done():

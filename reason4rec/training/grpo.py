@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
-from reason4rec.llm.adapters import adapter_settings
+from reason4rec.llm.adapters import adapter_settings, base_of
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run import files
 from reason4rec.training import trackers
@@ -136,8 +136,9 @@ def train_policy(
     together(state, lambda: state.is_main_process and prepare_folder(folder, provenance | {"execution": execution}))
 
     def ready() -> tuple["GroupTrainer", int]:
+        settings = provenance["settings"] | {"base_model": base_of(start, provenance["settings"]["base_model"])}
         trainer, shortened = build_trainer(
-            provenance["settings"],
+            settings,
             start,
             policy,
             task,

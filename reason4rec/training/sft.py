@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.llm.adapters import base_of
 from reason4rec.llm.known_bases import sha256_of
 from reason4rec.run import files
 from reason4rec.training import trackers
@@ -38,7 +39,7 @@ def settings_of(
 
     An adapter that is trained further is named by its weights. InputError if `start_from` holds none.
     """
-    started = {} if start_from is None else {"started_from": sha256_of_weights(start_from)}
+    started = {} if start_from is None else {"started_from": sha256_of_weights(start_from, "--start_from")}
     return started | {
         "adapter": adapter,
         "base_model": base_model,
@@ -161,23 +162,23 @@ def train_sft(
     """Trains an adapter and writes it to `out`; None where nothing is to be done, or in all processes but one.
 
     `provenance` returns the sha256 of the inputs and the settings of `settings_of`; `done` whether the adapter is there
-    and current, and where it is not it locks it for this process; `read_rows` the training rows. The main process
-    returns `rows`, `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend. An
-    interrupted training says what is kept of it.
+    and current, and else locks it for this process; `read_rows` the training rows. The main process returns `rows`,
+    `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend.
     """
     # One process decides, since it may also recover an adapter that a killed run left unfinished.
     if any_is(state, done):
         return None
     together(state, lambda: state.is_main_process and files.check_place(out))
     origin = together(state, provenance)
-    execution = together(state, lambda: suited(execution, origin["settings"]))
+    settings = origin["settings"] | {"base_model": base_of(out, origin["settings"]["base_model"])}
+    execution = together(state, lambda: suited(execution, settings))
     print(", ".join(f"{name}={value}" for name, value in execution.items()), flush=True)
     folder = training_folder(out)
     together(state, lambda: state.is_main_process and prepare_folder(folder, origin | {"execution": execution}))
 
     def ready() -> tuple[int, object, int]:
         rows = read_rows()
-        trainer, shortened = build_trainer(rows, origin["settings"] | execution, seed, folder, save_minutes)
+        trainer, shortened = build_trainer(rows, settings | execution, seed, folder, save_minutes)
         trackers.tell(trainer, report_to, out)
         return len(rows), trainer, shortened
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reason4rec.data.sequences import Event
-from reason4rec.systems.gream import advantages, probes, reasoning, rewards
-from reason4rec.systems.gream.artifacts import BY_ADVANTAGE, GENERATOR
+from reason4rec.systems.gream import advantages, probes, prompts, reasoning, rewards
+from reason4rec.systems.gream.artifacts import BASE, BY_ADVANTAGE, GENERATOR
 from reason4rec.systems.gream.options import Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.training import grpo
@@ -46,12 +46,12 @@ def trained_by(step: "GeneratorStep") -> "Sequence[Artifact]":
 
 
 def policy_of(step: "GeneratorStep") -> Policy:
-    """The settings of the policy, for the base of the generator.
+    """The settings of the policy, for the base with the new tokens.
 
     Groups are left out whose answers are all equally right, whatever their form. Source: released code; of the variant
     without graded rewards that is its own reward.
     """
-    found = step[Reinforcement].policy(grpo.adapter_settings(step.path(GENERATOR))["base_model"])
+    found = step[Reinforcement].policy(str(step.path(BASE)))
     graded = step[Reward].advantage != rewards.GRPO
     return replace(found, spread_of=rewards.MATCH if graded else None, delta=DUAL_CLIP)
 
@@ -93,12 +93,12 @@ def parts_of(step: "GeneratorStep", asked: Sequence[Asked]) -> list[Part]:
 def probe(step: "GeneratorStep", asked: Sequence[Asked]) -> list[dict]:
     """What completions written by hand get for the first targets."""
     some = asked[:PROBED]
-    chosen = Counter(event.item_id for past in step.pasts for event in past.events)
+    popular = Counter(event.item_id for past in step.pasts for event in past.events).most_common(1)[0][0]
     tokens = step.ids.tokens_of
     written = probes.policies(
         [tokens(item_id) for _, item_id in some],
         [tokens(history[-1].item_id) for history, _ in some],
-        tokens(chosen.most_common(1)[0][0]),
+        tokens(popular),
         step.ids.levels,
     )
     return probes.scored(parts_of(step, some), written)
@@ -106,6 +106,7 @@ def probe(step: "GeneratorStep", asked: Sequence[Asked]) -> list[dict]:
 
 def train(step: "GeneratorStep") -> None:
     """Does the step, in this process or in one of several that were launched together."""
+    prompts.check(step.templates)
     training.train_by_reward(
         step,
         step.path(GENERATOR),
@@ -137,9 +138,9 @@ def validation_of(step: "GeneratorStep") -> grpo.Validation | None:
     if not options.watched:
         return None
     asked = watched_targets(step)
-    prompts = list(step.next_item([history for history, _ in asked], REASONED, wording=0))
+    watched = list(step.next_item([history for history, _ in asked], REASONED, wording=0))
     numbers = [{"number": number} for number in range(len(asked))]
-    return grpo.Validation(prompts, numbers, parts_of(step, asked), options.watch_every, options.keep)
+    return grpo.Validation(watched, numbers, parts_of(step, asked), options.watch_every, options.keep)
 
 
 def main(words: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ def written(step: "GeneratorStep") -> "Sequence[Artifact]":
 
 def recipe_of(step: "GeneratorStep") -> Recipe:
     """The recipe of the training, with the dataset's own settings and those that were given."""
-    found = training.recipe_of(step, RECIPE, INSTRUCT_ROWS, own_settings(step))
+    found = training.recipe_of(step, RECIPE, INSTRUCT_ROWS, own_settings(step), BASE)
     return found if step[Order].order == "curriculum" else replace(found, in_order=False)
 
 
@@ -60,12 +60,12 @@ def own_settings(step: "GeneratorStep") -> Mapping[str, object]:
 
 def settings(step: "GeneratorStep") -> Mapping[str, object]:
     """All that decides the weights of the adapter."""
-    return training.settings_of(step, recipe_of(step), str(step.path(BASE).absolute()))
+    return training.settings_of(step, recipe_of(step), BASE)
 
 
 def train(step: "GeneratorStep") -> None:
     """Trains the adapter, in this process or in one of several that were launched together."""
-    training.train(step, recipe_of(step), INSTRUCT_ROWS, own_settings(step))
+    training.train(step, recipe_of(step), INSTRUCT_ROWS, own_settings(step), BASE)
 
 
 def main(words: Sequence[str]) -> None:
