@@ -46,7 +46,7 @@ class Encoder(Options):
     """reading the texts of items"""
 
     encoder: Literal["base", "minilm"] = option(
-        "base", "the base model itself, or all-MiniLM-L6-v2 (requirements-baselines.txt)"
+        "base", "the base model itself, or all-MiniLM-L6-v2 (requirements-smollm2.txt)"
     )
     read: tuple[Literal["title", "description"], ...] = option(
         ("title", "description"), "which texts of an item; one without a description is its title", fact="read"
