@@ -1,7 +1,7 @@
 """Lists of candidates: for each user and split the target among items that the user never chose.
 
-They are drawn once and written, so that every model ranks the same lists. In the released data the lists for training are
-uniform while those of the test share one pool of popular items, and both hold other items of the user now and then.
+They are drawn once and written, so that every model ranks the same lists. In the released data the lists for training
+are uniform while those of the test share one pool of popular items, and both hold other items of the user now and then.
 Here one rule draws all lists, and `check_candidates` refuses such leaks. Our decision.
 """
 

@@ -14,7 +14,7 @@ from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems import policy_costs
 from reason4rec.systems.costs import Costs
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import recommending, recommending_runs
+from reason4rec.systems.gream import part_comparison, recommending, recommending_runs
 from reason4rec.systems.gream.options import Ids, Models, Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.systems.gream.train import recipe_of
@@ -60,9 +60,9 @@ class Plan(Costs):
                 found.append(policy_costs.memory(self, self.survey.step("G/8").spec, self.reinforced()))
         return found + self.kept_replies(self.work.folder)
 
-    def reinforced(self) -> policy_costs.PolicyWork:
-        """What the step does that trains a policy by a reward."""
-        work, options = self.work, self.survey.step("G/8")[Reinforcement]
+    def reinforced(self, name: str = "G/8", trainings: int = 1) -> policy_costs.PolicyWork:
+        """What a step does that trains policies by a reward."""
+        work, options = self.work, self.survey.step(name)[Reinforcement]
         policy = options.policy(work.base_model)
         return policy_costs.PolicyWork(
             options,
@@ -71,6 +71,7 @@ class Plan(Costs):
             "Generator",
             min(options.rl_targets, work.n_targets),
             work.asking(REASONED).clip(max=work.max_length - policy.max_new_tokens),
+            trainings,
         )
 
     def listed(self, spec: StepSpec, name: str) -> Line:
@@ -150,3 +151,24 @@ def reinforcement(plan: Plan, spec: StepSpec) -> list[Line]:
 def lists(plan: Plan, spec: StepSpec) -> list[Line]:
     """A line for each model."""
     return [plan.listed(spec, name) for name in plan.to_list()]
+
+
+def comparison(plan: Plan, spec: StepSpec) -> list[Line]:
+    """A generator or a policy for each part and seed, and the lists of each in both modes."""
+    runs = part_comparison.runs(plan.survey.step(spec.name))
+    policies = sum(part in a.ADVANTAGES for part, _ in runs)
+    [generator] = training(plan, plan.survey.step("G/7").spec)
+    lines = [_times(generator, spec, len(runs) - policies, "trainings of a generator")]
+    if policies:
+        lines += policy_costs.lines(plan, spec, plan.reinforced(spec.name, policies))
+    for mode in part_comparison.MODES:
+        lists = plan.listed(spec, f"{part_comparison.GENERATOR}_{mode}")
+        lines.append(_times(lists, spec, len(runs), f"{mode} lists"))
+    return lines
+
+
+def _times(line: Line, spec: StepSpec, n: int, what: str) -> Line:
+    counts = ("rows", "requests", "tokens_in", "tokens_out", "hours")
+    values = {name: getattr(line, name) for name in counts}
+    found = {name: None if value is None else n * value for name, value in values.items()}
+    return replace(line, step=spec.name, what=f"{n} {what}", **found)

@@ -142,14 +142,13 @@ def hits_of(name: str, frame: pd.DataFrame, on: Judged, where: str, seed: int) -
         raise InputError(f"{where}: user {other[:40]} has {len(by_user[other])} draws, others {n}; {RANK_AGAIN}")
     known, sizes = set(on.item_ids), [k for k in PASS_AT if k <= n]
     right = np.array([[one == case.target.item_id for one in of] for case, of in zip(on.cases, said)])
-    found = {
+    return {
         "model": name,
         "draws": n,
         "invalid": float(np.mean([one not in known for of_case in said for one in of_case])),
         "distinct": float(np.mean([len(known.intersection(of_case)) for of_case in said])),
         "pass": [{"k": k} | statistics.mean(pass_at(right, k), on.users, seed) for k in sizes],
     }
-    return found
 
 
 def pass_at(right: np.ndarray, k: int) -> np.ndarray:

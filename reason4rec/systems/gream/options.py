@@ -147,3 +147,19 @@ class Evaluation(Options):
     """the evaluation"""
 
     against: str = option("", "whom all others are tested against (default: popularity)")
+
+
+@dataclass(frozen=True)
+class Comparison(Options):
+    """the comparison of parts"""
+
+    parts: tuple[Literal["shuffled", "srpo", "no_bonus", "grpo"], ...] = option(
+        ("shuffled", "srpo", "no_bonus", "grpo"),
+        "which are compared with the generator: rows in random order, or a training by a reward after it",
+    )
+    seeds: tuple[int, ...] = option((42, 43, 44), "of the trainings; our decision")
+
+    def __post_init__(self) -> None:
+        for name, values in (("parts", self.parts), ("seeds", self.seeds)):
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"--{name} {' '.join(map(str, values))}: name at least one, and each once")

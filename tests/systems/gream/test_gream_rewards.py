@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reason4rec.errors import InputError
 from reason4rec.systems.gream import probes
-from reason4rec.systems.gream.replies import read, tokens_in
+from reason4rec.systems.gream.replies import read
 from reason4rec.systems.gream.rewards import GRPO, NO_BONUS, SRPO, match, parts_of, prefix, weights_of
 from reason4rec.training.rollouts import Rollout, scores_of, total
 
