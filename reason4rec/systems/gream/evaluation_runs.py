@@ -23,8 +23,9 @@ def judged(step: "GeneratorStep", split: str) -> "tuple[Judged, dict[str, Ranked
     """The cases of a split, and the lists of the models that score all items."""
     cases, item_ids = step.judged_cases(split), [item.item_id for item in step.catalogue]
     training = full_ranking.training_part(step.sequences, item_ids)
+    shrink = full_ranking.best_shrink(training, step.judged_cases("valid"), item_ids)
     sasrec = step.path(SASREC)
-    baselines = full_ranking.baselines(training, cases, item_ids, sasrec if sasrec.exists() else None)
+    baselines = full_ranking.baselines(training, cases, item_ids, shrink, sasrec if sasrec.exists() else None)
     return evaluation.Judged(cases, item_ids, popularity(training, len(item_ids))), baselines
 
 
@@ -43,8 +44,8 @@ def evaluate(step: "GeneratorStep") -> dict:
     for name in found:
         if recommending.MODELS[name].mode == REASONED and len(drawn := drawn_by(step, name, split)):
             draws[name] = (drawn, str(step.path(a.written(name, split))))
-    result = evaluation.evaluate(on, baselines, lists, draws, step[Evaluation].against or POPULARITY, step.common.seed)
-    return result | {"settings": result["settings"] | {"split": split}}
+    against = step[Evaluation].against or POPULARITY
+    return evaluation.evaluate(on, baselines, lists, draws, against, step.common.seed, {"split": split})
 
 
 def drawn_by(step: "GeneratorStep", name: str, split: str) -> pd.DataFrame:
@@ -52,4 +53,4 @@ def drawn_by(step: "GeneratorStep", name: str, split: str) -> pd.DataFrame:
     frame = step.read(a.written(name, split))
     frame = frame[frame["draw"] > 0]
     items = [step.ids.item_of(replies.read(text).answer) for text in frame["reply"]]
-    return pd.DataFrame({"user_id": frame["user_id"], "draw": frame["draw"], "item_id": items}, dtype=object)
+    return frame[["user_id", "draw"]].assign(item_id=pd.Series(items, frame.index, dtype=object))

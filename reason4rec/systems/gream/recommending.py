@@ -130,7 +130,8 @@ def tables(
         for draw, reply in enumerate(of_case)
     ]
     return (
-        pd.DataFrame(listed, columns=list(a.LIST_COLUMNS)),
+        # Else pandas would write a number in the place of an id that is missing.
+        pd.DataFrame(listed, columns=list(a.LIST_COLUMNS), dtype=object).astype({"place": int, "score": float}),
         pd.DataFrame(said, columns=["user_id", "draw", "reply"]).astype({"reply": "str"}),
     )
 

@@ -43,8 +43,8 @@ ASSUMED = {
 }
 
 
-class Work(Counting):
-    """Rows of each step of a run, and tokens of their prompts; `assumed` and `notes` are what a reader has to know."""
+class Counts(Counting):
+    """How many rows each step of a run would have; `assumed` and `notes` collect what a reader has to know."""
 
     def __init__(self, survey: Survey):
         step, training = survey.step("G/6"), survey.step("G/7")[Training]
@@ -137,6 +137,15 @@ class Work(Counting):
         return Catalogue(self.items)
 
     @cached_property
+    def n_described(self) -> int:
+        """Items that the teacher describes: those with a review in a training part."""
+        return self.n_items if self.sequences is None else len(texts.to_describe(self.catalogue, self.pasts))
+
+
+class Work(Counts):
+    """How many tokens the prompts of a run would have."""
+
+    @cached_property
     def some(self) -> list[Past]:
         """Some users, drawn at random."""
         drawn = np.random.default_rng(42).permutation(len(self.pasts))[:SAMPLE]
@@ -207,11 +216,6 @@ class Work(Counting):
             asked = texts.user_prompts(kind, items, self.some, shown.cut, shown.folder)
         found = self.lengths([one.text for one in asked])
         return found if len(found) else np.array([self.assume("tokens of a teacher's prompt")])
-
-    @cached_property
-    def n_described(self) -> int:
-        """Items that the teacher describes: those with a review in a training part."""
-        return self.n_items if self.sequences is None else len(texts.to_describe(self.catalogue, self.pasts))
 
     def of_items(self) -> float:
         """Tokens of the texts of an item."""

@@ -172,7 +172,7 @@ def test_the_table_has_all_models_and_the_page_all_cases(made):
     [
         ((), ""),
         (("--text_users", "5"), "G/1 G/2 G/3 G/4 G/5 G/6 G/9 G/10 G/11"),
-        (("--codes", "6"), "G/3 G/5 G/6 G/9 G/10"),
+        (("--codes", "6"), "G/3 G/5 G/6 G/9 G/10 G/11"),
         (("--reasonings", "7"), "G/4 G/6"),
         (("--passes", "1"), "G/6"),
         (("--beams", "9"), "G/9 G/10 G/11"),
