@@ -12,6 +12,8 @@ from reason4rec.systems.gream.prompts import CUT, TASKS
 from reason4rec.systems.gream.prompts import FOLDER as TEMPLATES
 from reason4rec.training.options import PolicyOptions
 
+LISTED = 10  # items of a list, and the most of any metric
+
 
 @dataclass(frozen=True)
 class Prompts(Options):
@@ -136,10 +138,14 @@ class Models(Options):
     """the models that recommend"""
 
     models: tuple[str, ...] = option((), "names (default: all that are trained)", changes_output=False)
-    beams: Positive = option(10, "items of a list")  # released code
+    beams: Positive = option(LISTED, "beams of a search, at least the ten items of a list")  # released code
     max_new_tokens: Positive = option(512, "tokens of the longest thoughts", fact="completion_tokens")
     draws: int = option(0, "replies that are drawn for each case in the reasoned mode, for pass@k")
     draw_temperature: Number = option(0.7, "of these draws")  # released code
+
+    def __post_init__(self) -> None:
+        if self.beams < LISTED:
+            raise InputError(f"--beams {self.beams}: a list has {LISTED} items; search with as many beams or more")
 
 
 @dataclass(frozen=True)
