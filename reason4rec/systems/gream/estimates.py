@@ -56,8 +56,11 @@ class Plan(Costs):
         if models and self.timed:
             by_step = {line.step for line in lines if line.hours}
             found += [self._memory_of_training()] if "G/7" in by_step else []
-            if "G/8" in by_step:
-                found.append(policy_costs.memory(self, self.survey.step("G/8").spec, self.reinforced()))
+            found += [
+                policy_costs.memory(self, self.survey.step(name).spec, self.reinforced(name))
+                for name in ("G/8", "G/12")
+                if name in by_step
+            ]
         return found + self.kept_replies(self.work.folder)
 
     def reinforced(self, name: str = "G/8", trainings: int = 1) -> policy_costs.PolicyWork:

@@ -36,12 +36,11 @@ def run(args: argparse.Namespace) -> None:
         publish(folder_in(args.data_root, args.dataset, "--dataset"), args.dataset, args.minutes)
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        if found := MARKS.findall(text):
+        if found := [name for _, name, *_ in MARKS.findall(text)]:
             write_text(page, with_tables(text))
-            names = {state: [name for _, name, *_ in found if is_published(name) == state] for state in (True, False)}
-            print(
-                f"{page.name}: written {', '.join(names[True]) or '-'}; not published {', '.join(names[False]) or '-'}"
-            )
+            absent = [name for name in found if not is_published(name)]
+            written = [name for name in found if name not in absent]
+            print(f"{page.name}: written {', '.join(written) or '-'}; not published {', '.join(absent) or '-'}")
 
 
 def publish(folder: Path, name: str, minutes: float | None) -> None:
