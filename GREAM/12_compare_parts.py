@@ -8,7 +8,7 @@ Writes results/gream_parts.json
 For each seed a generator is trained on the rows in the order of the curriculum, one on shuffled rows, and from the
 first one by each variant of the reward. All list items for the same test cases in both modes. The file has the metrics
 over all seeds with paired tests against the generator, and of the policies against srpo. A run goes on where it was cut
-off: each adapter and its lists are kept, in the folder `parts` beside those of other steps.
+off: each adapter and its lists are kept, beside those of the other steps.
 """
 
 import sys

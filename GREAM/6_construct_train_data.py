@@ -15,19 +15,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.systems.gream import mixing, reasoning, tasks, texts
-from reason4rec.systems.gream.artifacts import INSTRUCT_ROWS, REASONINGS, USER_TEXTS
+from reason4rec.systems.gream import mixing, prompts, reasoning, tasks, texts
+from reason4rec.systems.gream.artifacts import INSTRUCT_ROWS, USER_TEXTS
 from reason4rec.systems.gream.options import Prompts, Rows
 from reason4rec.systems.gream.step import GeneratorStep
 
 
 def run(step: GeneratorStep) -> None:
     options, shown, seed = step[Rows], step[Prompts], step.common.seed
+    prompts.check(shown.folder)
     users = texts.by_user(step.read(USER_TEXTS))
     material = tasks.Material(step.pasts, step.described(), step.id_texts, users, shown.cut, shown.folder)
     passes = tasks.alignment(material, options.passes, options.fusion_rows, seed, options.tasks)
-    kept = step.read(REASONINGS) if options.reasoned else step.read(REASONINGS).head(0)
-    reasoned = reasoning.rows(kept, step.pasts, step.id_texts, seed, shown.folder)
+    reasoned = reasoning.rows(step.reasonings(), step.pasts, step.id_texts, seed, shown.folder)
     rows = mixing.curriculum(passes, reasoned, seed)
     step.write(INSTRUCT_ROWS, rows)
     step.summary(len(step.pasts), len(rows), a_pass=len(passes[0]), passes=len(passes), reasoned=len(reasoned))

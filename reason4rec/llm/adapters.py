@@ -9,7 +9,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"  # of peft
 
 
 def adapter_settings(adapter: Path) -> dict:
-    """The settings that an adapter was trained with."""
+    """The settings that an adapter was trained with; `base_of` says where their base model lies."""
     path = adapter / "settings.json"
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -18,3 +18,12 @@ def adapter_settings(adapter: Path) -> dict:
         return settings
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error}); train the adapter again") from error
+
+
+def base_of(adapter: Path, base_model: str) -> str:
+    """The base model of an adapter as it can be loaded.
+
+    A folder beside the adapter is recorded by its name alone, so that both can be moved together.
+    """
+    beside = adapter.parent / base_model
+    return str(beside) if base_model and beside.parent == adapter.parent and beside.is_dir() else base_model

@@ -5,7 +5,7 @@ first; on a CPU a batch gives what its prompts give one by one, on CUDA up to th
 target have in common is read once. Inference never goes through unsloth, whose left-padded batches are wrong.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +46,7 @@ from reason4rec.llm.prefix_cache import (
 )
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.rows import Row, common_prefix, length, packed
-from reason4rec.llm.stops import Finish, finish_name, kept
+from reason4rec.llm.stops import Finish, Reply, finish_name, kept
 from reason4rec.llm.tokens import check, choices_after, end_of_turn, load_tokenizer
 from reason4rec.llm.writing import Draw, Replies, write
 from reason4rec.run import files
@@ -71,10 +71,12 @@ class LocalModel(BeamSearcher):
         is finished by `finish`, is stopped and counted in `stopped`.
         """
 
+        watch = partial(Reply, finish, thoughts)
+
         def batches(rows: list[Row]) -> Iterator[tuple[list[Row], Answer]]:
             prefixes = PrefixCache([[row.prefix] for row in rows[:1]])  # that of all
             for batch in self._split(rows, self.tokens_at_once, more=max_new_tokens):
-                yield batch, partial(self._replies, prefixes, max_new_tokens, temperature, seed, finish)
+                yield batch, partial(self._replies, prefixes, max_new_tokens, temperature, seed, watch)
 
         def rows_of(window: slice) -> list[Row]:
             asked = prompts[window]
@@ -84,9 +86,10 @@ class LocalModel(BeamSearcher):
 
         for prompt in prompts:
             check(self.tokenizer, prompt, self.max_length - max_new_tokens)
-        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, **finish_name(finish)}
+        settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        settings |= finish_name(finish, thoughts)
         texts = self._answers(len(prompts), rows_of, settings, what, batches, are_texts=True)
-        return answers_of(kept(texts, finish, self.stopped), thoughts)
+        return answers_of(kept(texts, finish, self.stopped, thoughts), thoughts)
 
     def _replies(
         self,
@@ -94,7 +97,7 @@ class LocalModel(BeamSearcher):
         max_new_tokens: int,
         temperature: float,
         seed: int,
-        finish: Finish | None,
+        watch: Callable[[], Reply],
         batch: list[Row],
     ) -> tuple[list[str], int]:
         """The replies to a batch of rows, and how many tokens they have."""
@@ -103,7 +106,7 @@ class LocalModel(BeamSearcher):
             self.tokenizer,
             set(self.model.generation_config.eos_token_id),
             len(batch),
-            finish,
+            watch,
             written=self._bar.writing if self._bar else lambda n: None,
             ended=lambda new: self._keep({batch[k]: new[k] for k in new}) if self._keeps_each else None,
             shrinks=cache is not None,

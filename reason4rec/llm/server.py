@@ -81,7 +81,7 @@ class ServedModel(ServedPrompts):
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         # Kept as the server wrote it, cut where a model in this process is stopped.
         replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
-        return answers_of(kept(replies, finish, self.stopped), thoughts)
+        return answers_of(kept(replies, finish, self.stopped, thoughts), thoughts)
 
     def choice_probabilities(
         self,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import pandas as pd
 
 from reason4rec.errors import InputError
-from reason4rec.llm.adapters import adapter_settings
+from reason4rec.llm.adapters import adapter_settings, base_of
 from reason4rec.llm.base import AWAY, resolve_device
 from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.llm.cache import ResponseCache
@@ -115,7 +115,8 @@ class ModelStep(Step):
         from reason4rec.llm.local import load
 
         device, at_once = resolve_device(self[Model].device), self[Model].prompts_at_once
-        model = load(settings["base_model"], path, device, settings["max_length"], at_once, self.cache)
+        base = settings["base_model"] if path is None else base_of(path, settings["base_model"])
+        model = load(base, path, device, settings["max_length"], at_once, self.cache)
         self._dtype = str(model.dtype).removeprefix("torch.").replace("float32", "")
         return model
 

@@ -23,10 +23,13 @@ Finish = Callable[[str], int | None]
 
 
 class Reply:
-    """A reply as it is written: `end` looks at what was added, and says where the reply is cut, if it is."""
+    """A reply as it is written: `end` looks at what was added, and says where the reply is cut, if it is.
 
-    def __init__(self, finish: Finish | None = None):
-        self.finish, self.seen = finish, LEAST
+    What is said in thoughts at its beginning is no answer yet, unless `thoughts` says that they belong to the answer.
+    """
+
+    def __init__(self, finish: Finish | None = None, thoughts: bool = False):
+        self.finish, self.thoughts, self.seen = finish, thoughts, LEAST
 
     def end(self, text: str) -> tuple[int, str] | None:
         """How many characters of the text are kept, and why no more; None where nothing is cut yet.
@@ -39,8 +42,8 @@ class Reply:
                 text = text[:end]
                 break
         self.seen = max(self.seen, len(text))
-        # What is said in thoughts is no answer yet.
-        finished = self.finish(text) if self.finish and not OPENED.match(text) else None
+        looks = self.finish is not None and (self.thoughts or not OPENED.match(text))
+        finished = self.finish(text) if looks else None
         if finished is not None:
             return finished, WROTE_ON
         return None if looped is None else (looped, REPEATED)
@@ -60,15 +63,19 @@ def _loop_before(text: str, end: int) -> int | None:
     return None
 
 
-def kept(texts: Iterable[str], finish: Finish | None, stopped: Counter[str]) -> list[str]:
-    """Texts up to where each is cut, without the blanks and commas there; `stopped` counts why."""
+def kept(texts: Iterable[str], finish: Finish | None, stopped: Counter[str], thoughts: bool = False) -> list[str]:
+    """Texts up to where each is cut, without the blanks and commas there; `stopped` counts why.
+
+    One that ends where it is finished is not counted.
+    """
     found = []
     for text in texts:
-        if end := Reply(finish).end(text):
+        if end := Reply(finish, thoughts).end(text):
+            if text[end[0] :].strip():
+                stopped[end[1]] += 1
             text = text[: end[0]].rstrip(" \t\n,;")
             if end[1] == REPEATED:
                 text = _whole_sentences(text)
-            stopped[end[1]] += 1
         found.append(text)
     return found
 
@@ -80,6 +87,6 @@ def _whole_sentences(text: str) -> str:
     return before + newline + line[: ends[-1]] if ends else text
 
 
-def finish_name(finish: Finish | None) -> dict[str, str]:
+def finish_name(finish: Finish | None, thoughts: bool = False) -> dict[str, object]:
     """What the key of a kept reply says of how it was finished: nothing where it is written to its end."""
-    return {} if finish is None else {"finish": finish.__name__}
+    return {} if finish is None else {"finish": finish.__name__} | ({"thoughts": True} if thoughts else {})

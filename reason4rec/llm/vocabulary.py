@@ -76,7 +76,7 @@ def add(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], base_model: s
         if token != token.strip() or not token:
             raise InputError(f"new token {token!r}: must be a word without a space around it")
         if token in taken:
-            raise InputError(f"new token {token!r}: base model {base_model} has it already; take another name")
+            raise InputError(f"new token {token!r}: base model {base_model} has it already; name one without it")
     if len(set(tokens)) < len(tokens):
         twice = next(token for k, token in enumerate(tokens) if token in tokens[:k])
         raise InputError(f"new token {twice!r}: is named twice")

@@ -17,7 +17,7 @@ from transformers import (
 from reason4rec.llm.cache import key_of
 from reason4rec.llm.prefix_cache import GrowingCache
 from reason4rec.llm.rows import Row, unpacked
-from reason4rec.llm.stops import Finish, Reply
+from reason4rec.llm.stops import Reply
 
 KEEP_EVERY = 1.0  # seconds between writes to the disk of replies that end while their batch goes on
 LOOK_EVERY = 8  # tokens between looks at whether a reply is to be stopped
@@ -47,8 +47,8 @@ class Replies(StoppingCriteria):
     """The replies of a batch as they are written; tells which have ended, so that they are kept.
 
     `written` hears at each token how many are written, `ended` now and then the places and texts of replies that are
-    whole. A reply is whole with a token of `ends`, or where `stops.Reply` cuts it: it is looked at every LOOK_EVERY
-    tokens of its own, whatever its batch is.
+    whole. A reply is whole with a token of `ends`, or where a `stops.Reply`, of which `watch` makes one for each, cuts
+    it: it is looked at every LOOK_EVERY tokens of its own, whatever its batch is.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Replies(StoppingCriteria):
         tokenizer: PreTrainedTokenizerBase,
         ends: set[int],
         n: int,
-        finish: Finish | None,
+        watch: Callable[[], Reply],
         written: Callable[[int], None],
         ended: Callable[[dict[int, str]], None],
         shrinks: bool,
     ):
         self.tokenizer, self.ends, self.written, self.ended = tokenizer, ends, written, ended
         self.least = SHRINK_AT if shrinks else 0.0
-        self.watched = [Reply(finish) for _ in range(n)]
+        self.watched = [watch() for _ in range(n)]
         self.tokens: list[list[int]] = [[] for _ in range(n)]
         self.places = list(range(n))  # of the rows of the model's batch
         self.whole: set[int] = set()

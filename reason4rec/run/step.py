@@ -198,7 +198,7 @@ class Step:
         path = self.path(artifact)
         if not path.exists():
             raise self.pipeline.missing(path, artifact)
-        return self.pipeline.read(self._root(artifact), artifact)
+        return self.pipeline.read(self.folder, artifact)
 
     def write(self, artifact: Artifact | Path, content: object) -> None:
         """Writes an output and its record, which also says how the step ran; that puts nothing out of date."""

@@ -47,11 +47,12 @@ def finish_new_rows(model: "PeftModel") -> None:
             module.bias = None
 
 
-def sha256_of_weights(folder: Path) -> str:
-    """The sha256 of an adapter's weights; InputError where there are none to train further."""
+def sha256_of_weights(folder: Path, flag: str = "") -> str:
+    """The sha256 of an adapter's weights; InputError, which names the `flag` of the folder, where there are none."""
     path = folder / adapters.ADAPTER_WEIGHTS
     if not path.is_file():
-        raise InputError(f"--start_from {folder}: no {path.name} there; name the folder of a trained adapter")
+        advice = "name the folder of a trained adapter" if flag else "train it again"
+        raise InputError(f"{flag}{' ' if flag else ''}{folder}: no {path.name} there; {advice}")
     return files.sha256(path)
 
 

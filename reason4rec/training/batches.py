@@ -115,9 +115,8 @@ def can_lay_end_to_end(config: PreTrainedConfig) -> bool:
 class Filled(Sampler[int]):
     """The rows 0 to `n_rows` - 1 as a single process takes them, then row `n_rows`, a blank, up to `total`.
 
-    That is shuffled, in each epoch anew, or `in_order`.
-
-    Without it, processes that are left without a row at the end of an epoch repeat the first ones.
+    A single process shuffles them in each epoch anew, or takes them `in_order`. Without the blanks, processes that are
+    left without a row at the end of an epoch repeat the first ones.
     """
 
     def __init__(self, n_rows: int, total: int, in_order: bool = False):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
-from reason4rec.llm.adapters import adapter_settings
+from reason4rec.llm.adapters import adapter_settings, base_of
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run import files
 from reason4rec.training import trackers
@@ -133,7 +133,8 @@ def train_policy(
     folder = training_folder(out)
     execution = {"device": device, "engine": "transformers", "dtype": dtype_of(device)}
     prepare_folder(folder, provenance | {"execution": execution})
-    trainer, shortened = build_trainer(provenance["settings"], start, policy, task, seed, folder, device, save_minutes)
+    settings = provenance["settings"] | {"base_model": base_of(start, provenance["settings"]["base_model"])}
+    trainer, shortened = build_trainer(settings, start, policy, task, seed, folder, device, save_minutes)
     trackers.tell(trainer, report_to, out)
     drop_incomplete(folder)
     with write_failures(out), said_when_interrupted(folder):

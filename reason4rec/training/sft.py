@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.llm.adapters import base_of
 from reason4rec.llm.known_bases import sha256_of
 from reason4rec.run import files
 from reason4rec.training import trackers
@@ -38,7 +39,7 @@ def settings_of(
 
     An adapter that is trained further is named by its weights. InputError if `start_from` holds none.
     """
-    started = {} if start_from is None else {"started_from": sha256_of_weights(start_from)}
+    started = {} if start_from is None else {"started_from": sha256_of_weights(start_from, "--start_from")}
     return started | {
         "adapter": adapter,
         "base_model": base_model,
@@ -170,14 +171,15 @@ def train_sft(
         return None
     together(state, lambda: state.is_main_process and files.check_place(out))
     origin = together(state, provenance)
-    execution = together(state, lambda: suited(execution, origin["settings"]))
+    settings = origin["settings"] | {"base_model": base_of(out, origin["settings"]["base_model"])}
+    execution = together(state, lambda: suited(execution, settings))
     print(", ".join(f"{name}={value}" for name, value in execution.items()), flush=True)
     folder = training_folder(out)
     together(state, lambda: state.is_main_process and prepare_folder(folder, origin | {"execution": execution}))
 
     def ready() -> tuple[int, object, int]:
         rows = read_rows()
-        trainer, shortened = build_trainer(rows, origin["settings"] | execution, seed, folder, save_minutes)
+        trainer, shortened = build_trainer(rows, settings | execution, seed, folder, save_minutes)
         trackers.tell(trainer, report_to, out)
         return len(rows), trainer, shortened
 

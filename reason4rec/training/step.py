@@ -15,27 +15,36 @@ if TYPE_CHECKING:
     from reason4rec.run.step import Step
 
 
-def recipe_of(step: "Step", recipe: Recipe, rows: Artifact, own: Mapping[str, object] | None = None) -> Recipe:
+def recipe_of(
+    step: "Step",
+    recipe: Recipe,
+    rows: Artifact,
+    own: Mapping[str, object] | None = None,
+    base: Artifact | None = None,
+) -> Recipe:
     """The recipe of a training: the system's, with the dataset's `own` settings and those that were given.
 
-    A learning rate that neither of them sets is that of the base's size, a batch is that of the number of rows, once
-    they are there. InputError names a number that nothing can be trained with.
+    A learning rate that neither of them sets is that of the size of what is trained: the `base` that a step made, once
+    it is there, or else that of the options. A batch is that of the number of rows, once they are there. InputError
+    names a number that nothing can be trained with.
     """
     own = own or {}
     given = {one.name: getattr(step[Training], one.name) for one in fields(Recipe)}
     recipe = replace(recipe, **own)
-    recipe = replace(recipe, lr=recipe.lr * rate_factor_of(step, own))
+    recipe = replace(recipe, lr=recipe.lr * rate_factor_of(step, own, base))
     if "batch_size" not in own and step.path(rows).exists():
         n_rows = len(step.read(rows)[: step.common.limit])
         recipe = replace(recipe, batch_size=batch_for(recipe.batch_size, n_rows))
     return checked(replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None}))
 
 
-def rate_factor_of(step: "Step", own: Mapping[str, object]) -> int:
+def rate_factor_of(step: "Step", own: Mapping[str, object], base: Artifact | None = None) -> int:
     """By what a recipe's learning rate is multiplied for the base of a step; 1 where the rate was set."""
     options = step[Training]
     is_set = options.lr is not None or "lr" in own
-    return 1 if is_set else rate_factor(size_of(options.base_model))
+    made = step.path(base) if base else None
+    trained = str(made) if made and made.exists() else options.base_model
+    return 1 if is_set else rate_factor(size_of(trained))
 
 
 def _whole(value: float) -> float:
@@ -43,17 +52,25 @@ def _whole(value: float) -> float:
     return int(value) if isinstance(value, float) and value.is_integer() and value >= 1 else value
 
 
-def settings_of(step: "Step", recipe: Recipe, base_model: str = "") -> Mapping[str, object]:
+def settings_of(step: "Step", recipe: Recipe, base: Artifact | None = None) -> Mapping[str, object]:
     """All that decides the weights of the step's adapter, by the names in its record.
 
-    `base_model` is the one to train, where it is not that of the options but one that a step made of it.
+    `base` is the one to train, where it is not that of the options but one that a step made of it. It lies beside the
+    adapter, and is recorded by the name of its folder, which stays the same where both are moved.
     """
     options = step[Training]
-    base_model = base_model or options.base_model
-    return sft.settings_of(step.spec.adapter, recipe, base_model, options.max_length, options.start_from)
+    trained = str(step.path(base)) if base else options.base_model
+    found = sft.settings_of(step.spec.adapter, recipe, trained, options.max_length, options.start_from)
+    return found | ({"base_model": base.path} if base else {})
 
 
-def train(step: "Step", recipe: Recipe, rows: Artifact, own: Mapping[str, object] | None = None) -> None:
+def train(
+    step: "Step",
+    recipe: Recipe,
+    rows: Artifact,
+    own: Mapping[str, object] | None = None,
+    base: Artifact | None = None,
+) -> None:
     """Trains the adapter of a step on rows, in this process or in one of several that were launched together."""
     options = step[Execution]
     device = resolve_device(options.device)
@@ -74,7 +91,7 @@ def train(step: "Step", recipe: Recipe, rows: Artifact, own: Mapping[str, object
                 recipe.new_tokens,
             ),
         )
-        if (factor := rate_factor_of(step, own or {})) > 1:
+        if (factor := rate_factor_of(step, own or {}, base)) > 1:
             print(f"learning rate {recipe.lr:g}: {factor} times the recipe's, for a base of this size", flush=True)
         out = step.outputs[0]
         step.scratch = (sft.training_folder(out),)

@@ -1,5 +1,6 @@
 """Replies that run on: where they are cut, and that a batch, a single prompt and a server cut them alike."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from peft import PeftModel
 from test_local import some_prompts
 
 from reason4rec.llm import server as server_module
+from reason4rec.llm import stops
 from reason4rec.llm.answers import answer_of
 from reason4rec.llm.local import load
 from reason4rec.llm.stops import LEAST, REPEATED, WROTE_ON, Reply, kept
@@ -91,6 +93,21 @@ def test_a_text_that_is_looked_at_while_it_grows_is_cut_where_the_whole_text_is(
     assert kept([text[:at]], finish, Counter()) == kept([text], finish, Counter())
 
 
+def end_of_b(text):
+    place = text.find("</b>")
+    return place + 4 if place >= 0 else None
+
+
+def test_thoughts_that_belong_to_the_answer_do_not_keep_it_from_being_finished():
+    """A reply in the form that was asked for, which begins with its thoughts, ran on to its limit."""
+    stopped = Counter()
+    whole = "<think> A </think> <b> C </b>"
+    assert Reply(end_of_b).end(whole) is None
+    assert Reply(end_of_b, thoughts=True).end(whole) == (len(whole), WROTE_ON)
+    assert kept([f"{whole} and on", whole], end_of_b, stopped, thoughts=True) == [whole, whole]
+    assert stopped == {WROTE_ON: 1}  # the second wrote nothing more
+
+
 def test_a_text_of_which_the_same_part_comes_three_times_but_is_short_is_left():
     assert cut("ha " * (LEAST // 3 - 1))[1] == []
     assert cut("ha " * (LEAST // 3 + 2))[1] == [REPEATED]
@@ -137,6 +154,17 @@ def test_a_reply_that_repeats_itself_is_stopped_in_process_and_cut_from_a_server
 def end_at_mood(text):
     place = text.find(" mood")
     return place if text[place:].strip() and place >= 0 else None
+
+
+def test_a_reply_with_thoughts_is_stopped_where_it_is_finished(base, store, monkeypatch):
+    model, asked = load(base, None, "cpu", cache=store), some_prompts(2)
+    loops = Loops(model, SAID)
+    monkeypatch.setattr(stops, "OPENED", re.compile("The user"))  # as if that opened thoughts
+    assert set(model.generate(asked, max_new_tokens=40, finish=end_at_mood, thoughts=True)) == {"The user likes"}
+    steps = loops.steps
+    assert steps < 20
+    assert set(model.generate(asked, max_new_tokens=40, finish=end_at_mood)) != {"The user likes"}
+    assert loops.steps > steps
 
 
 def test_a_reply_that_is_finished_is_stopped_where_it_goes_on(base, store):

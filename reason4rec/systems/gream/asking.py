@@ -18,8 +18,8 @@ from reason4rec.run import records
 from reason4rec.run.options import Options, Parser, option, resolve, with_facts
 from reason4rec.run.step import Place, guarded
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import recommending, replies
-from reason4rec.systems.gream.options import Models, Prompts
+from reason4rec.systems.gream import recommending, recommending_runs, replies, staleness
+from reason4rec.systems.gream.options import Models, Questions
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.systems.gream.step import GeneratorStep
 
@@ -29,13 +29,18 @@ if TYPE_CHECKING:
     from reason4rec.data.sequences import Case
     from reason4rec.llm.beams import BeamSearcher
 
+PREFERRED = ("srpo_reasoned", "generator_reasoned")  # others are what these are compared with
+OF_A_LIST = ("beams", "max_new_tokens")  # the options that a list follows from
+
 
 @dataclass(frozen=True)
 class Question(Options):
     """the question"""
 
     user: str = option("", "a user of the dataset", metavar="ID")
-    model: str = option("", "which row of the tables (default: the last that was trained)", metavar="NAME")
+    model: str = option(
+        "", f"which row of the tables (default: {', '.join(PREFERRED)}, the first that is trained)", metavar="NAME"
+    )
     json: bool = option(False, "answer in JSON")
 
 
@@ -66,21 +71,21 @@ class Answer:
 class Generator:
     """A trained generator of a finished run, ready to be asked; safe to use from many threads.
 
-    `load` makes one. Weights are loaded when the first question comes.
+    `load` makes one. Weights are loaded when the first question comes. `notes` stand with every answer.
     """
 
-    def __init__(self, step: GeneratorStep, model: recommending.Model):
-        self.step, self.model = step, model
+    def __init__(self, step: GeneratorStep, model: recommending.Model, notes: Sequence[str] = ()):
+        self.step, self.model, self.notes = step, model, tuple(notes)
         self._lock = threading.Lock()
         self._loaded: BeamSearcher | None = None
         self._cases = {case.user_id: case for case in step.cases("test")}
 
     @classmethod
     def load(cls, dataset: str, model: str = "", **options: object) -> Self:
-        """The generator of a dataset's finished run, by the name of a row in the tables; the last one by default.
+        """The generator of a dataset's finished run, by the name of a row in the tables; by default one of PREFERRED.
 
-        `options` are those of `GREAM/9_recommend.py`, such as `device` or `data_root`. InputError names what is missing
-        or unknown.
+        `options` are those of `GREAM/9_recommend.py`, such as `device` or `data_root`. InputError names what is
+        missing, unknown, or another than when the tables were made.
         """
         from reason4rec.systems.gream.pipeline import PIPELINE
 
@@ -94,9 +99,8 @@ class Generator:
             )
         if model and model not in there:
             raise InputError(f"--model {model}: not trained for {dataset}; there are {', '.join(there)}")
-        chosen = there[model] if model else list(there.values())[-1]
-        _check_prompts(step, chosen)
-        return cls(step, chosen)
+        chosen = there[model or next((name for name in PREFERRED if name in there), next(iter(there)))]
+        return cls(step, chosen, _compared(step, chosen))
 
     def explain(self, user_id: str) -> Answer:
         """The thoughts on a user and the list of items; InputError for an unknown user."""
@@ -104,14 +108,15 @@ class Generator:
 
     def explain_all(self, user_ids: Sequence[str]) -> list[Answer]:
         """The answers to several questions, which the model is asked together."""
-        cases = [self._case(user) for user in user_ids]
+        cases = {user: self._case(user) for user in user_ids}
         with self._lock:
             if self._loaded is None:
                 self._loaded = self.step.language_model(self.model.adapter)
-            lists, written = recommending.recommended(self.step, self._loaded, cases, self.model, self.step[Models])
+            asked = list(cases.values())  # each once, however often it is asked about
+            lists, written = recommending.recommended(self.step, self._loaded, asked, self.model, self.step[Models])
         by_user = dict(tuple(lists.groupby("user_id")))
         said = dict(written.loc[written["draw"] == 0, ["user_id", "reply"]].itertuples(index=False))
-        return [self._answer(case, by_user[case.user_id], said[case.user_id]) for case in cases]
+        return [self._answer(cases[user], by_user[user], said[user]) for user in user_ids]
 
     def _case(self, user_id: str) -> "Case":
         if user_id not in self._cases:
@@ -120,29 +125,38 @@ class Generator:
         return self._cases[user_id]
 
     def _answer(self, case: "Case", listed: "pd.DataFrame", reply: str) -> Answer:
-        catalogue = self.step.catalogue
+        catalogue, taken = self.step.catalogue, {event.item_id for event in case.history}
         ranked = tuple(
             Listed(row.place, row.item_id, catalogue[row.item_id].title, round(float(row.score), 4))
             for row in listed.itertuples(index=False)
-            if row.item_id is not None
+            if isinstance(row.item_id, str) and row.item_id not in taken
         )
         think = replies.read(reply).think
-        notes = [f"the user's own choice was {case.target.item_id}"]
+        chosen = case.target.item_id
+        notes = [f"the user's own choice was {catalogue[chosen].title} ({chosen})", *self.notes]
         if self.model.mode == REASONED and think is None:
             notes.append("malformed: the thoughts are not closed")
         history = tuple(catalogue[event.item_id].title for event in case.history)
         return Answer(case.user_id, reply.strip() if think is None else think, ranked, history, tuple(notes))
 
 
-def _check_prompts(step: GeneratorStep, model: recommending.Model) -> None:
-    """InputError where the tables have other prompts than those that a question would have."""
-    lists = step.path(a.ranked(model.name, "test"))
-    record = records.read_record(lists)
-    then = record["made_from"]["settings"] if record else {}
-    for name, value in step[Prompts].recorded().items():
-        if then.get(name, value) != value:
-            shown = "" if name == "prompts" else f" ({then[name]})"
-            raise InputError(f"{lists} was made with other --{name}{shown}: give the same here, or run G/9 again")
+def _compared(step: GeneratorStep, model: recommending.Model) -> list[str]:
+    """What a reader should know where a question is put in another way than those of the tables; there may be none.
+
+    InputError where the tables have other prompts, or were made with other files.
+    """
+    listed = a.ranked(model.name, "test")
+    path, part = step.path(listed), recommending_runs.part_of(step, model)
+    if (record := records.read_record(path)) is None:
+        return []
+    if why := staleness.of_list(step, listed, model.adapter):
+        raise InputError(f"{path}: {why}")
+    then, now = record["made_from"]["settings"], part.provenance["settings"]
+    for name in step[Questions].recorded():
+        if then.get(name, now[name]) != now[name]:
+            raise InputError(f"{path} was made with other --{name}: give the same here, or run G/9 again")
+    other = [name for name in OF_A_LIST if name in then and name in now and then[name] != now[name]]
+    return [f"not the list of the tables: --{name} was {then[name]} there, is {now[name]} here" for name in other]
 
 
 def as_text(answer: Answer) -> str:
@@ -155,7 +169,7 @@ def as_text(answer: Answer) -> str:
 
 def ask(words: Sequence[str]) -> None:
     """Answers the question of a command line."""
-    groups = (Question, Place, Prompts, Models, Model)
+    groups = (Question, Place, Questions, Models, Model)
     command = vars(Parser(__doc__, groups, command="python -m reason4rec.systems.gream.asking").parse_args(words))
     question = resolve((Question,), command, {})[Question]
     dataset = str(command.get("dataset", ""))

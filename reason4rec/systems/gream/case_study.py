@@ -25,7 +25,7 @@ def page(step: "GeneratorStep", rows: int) -> tuple[str, int]:
 
     It is that of TWiCE-Rec; the candidates are the items that any model lists, and the one that was chosen.
     """
-    on, baselines = evaluation_runs.judged(step, "test")
+    on, baselines, _ = evaluation_runs.judged(step, "test")
     lists = {name: one.lists for name, one in baselines.items() if name in SHOWN}
     thoughts: dict[str, dict[str, str]] = {}
     for name in evaluation_runs.there(step, "test"):

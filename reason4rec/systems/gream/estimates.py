@@ -14,7 +14,7 @@ from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems import policy_costs
 from reason4rec.systems.costs import Costs
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import part_comparison, recommending, recommending_runs
+from reason4rec.systems.gream import part_comparison, recommending, recommending_runs, staleness
 from reason4rec.systems.gream.options import Ids, Models, Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.systems.gream.train import recipe_of
@@ -97,7 +97,8 @@ class Plan(Costs):
             mine = adapter(model.adapter)
             learned = survey.made(mine) and mine in (a.GENERATOR, of_reward)
             there = step.path(mine).exists()
-            if not there and not learned and mine != a.GENERATOR:
+            stale = there and (survey.made(a.GENERATOR) or staleness.of_adapter(step, model.adapter))
+            if not learned and mine != a.GENERATOR and (stale or not there):
                 continue
             if there and not learned and not anew and recommending_runs.part_of(step, model).status().done:
                 continue

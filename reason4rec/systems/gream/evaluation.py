@@ -177,7 +177,7 @@ def as_text(result: dict) -> str:
         f"{settings['cases']:,} cases, ranked among all {settings['items']:,} items but those of each history:",
         ranking.as_text(result["ranks"]),
         f"What is in the lists of {settings['listed']} (popularity 0.5: an item at random, 1: the most popular; the "
-        "last two columns are shares of what a generator wrote):\n"
+        "last two columns are shares of what a generator wrote, of which only a search by positions writes either):\n"
         + markdown.table(header, [_list_cells(row) for row in result["lists"]]),
     ]
     if result["draws"]:

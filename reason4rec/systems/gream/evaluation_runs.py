@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from reason4rec.run import files
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import evaluation, full_ranking, recommending, replies
+from reason4rec.systems.gream import evaluation, full_ranking, recommending, replies, staleness
 from reason4rec.systems.gream.full_ranking import POPULARITY
 from reason4rec.systems.gream.options import Evaluation
 from reason4rec.systems.gream.prompts import REASONED
@@ -19,33 +20,48 @@ if TYPE_CHECKING:
     from reason4rec.systems.gream.step import GeneratorStep
 
 
-def judged(step: "GeneratorStep", split: str) -> "tuple[Judged, dict[str, Ranked]]":
-    """The cases of a split, and the lists of the models that score all items."""
+def judged(step: "GeneratorStep", split: str) -> "tuple[Judged, dict[str, Ranked], float]":
+    """The cases of a split, the lists of the models that score all items, and the shrinkage of item-kNN.
+
+    That is chosen on the validation cases, also for cases of the test.
+    """
     cases, item_ids = step.judged_cases(split), [item.item_id for item in step.catalogue]
     training = full_ranking.training_part(step.sequences, item_ids)
-    shrink = full_ranking.best_shrink(training, step.judged_cases("valid"), item_ids)
     sasrec = step.path(SASREC)
-    baselines = full_ranking.baselines(training, cases, item_ids, shrink, sasrec if sasrec.exists() else None)
-    return evaluation.Judged(cases, item_ids, popularity(training, len(item_ids))), baselines
+    shrink = full_ranking.best_shrink(training, step.judged_cases("valid"), item_ids)
+    baselines = full_ranking.baselines(
+        training, cases, item_ids, shrink=shrink, sasrec=sasrec if sasrec.exists() else None
+    )
+    return evaluation.Judged(cases, item_ids, popularity(training, len(item_ids))), baselines, shrink
 
 
 def there(step: "GeneratorStep", split: str) -> list[str]:
-    """The models whose lists are there."""
-    return [name for name in recommending.MODELS if step.path(a.ranked(name, split)).exists()]
+    """The models whose lists are there and current; one that is left out is printed."""
+    found = []
+    for name, model in recommending.MODELS.items():
+        path = step.path(listed := a.ranked(name, split))
+        if not path.exists():
+            continue
+        if why := staleness.of_list(step, listed, model.adapter):
+            files.note(path, f"left out: {why}")
+        else:
+            found.append(name)
+    return found
 
 
 def evaluate(step: "GeneratorStep") -> dict:
     """All tables of the evaluation of a split."""
     split = step[Split].split
-    on, baselines = judged(step, split)
+    on, baselines, shrink = judged(step, split)
     found = there(step, split)
     lists = {name: (step.read(a.ranked(name, split)), str(step.path(a.ranked(name, split)))) for name in found}
     draws = {}
     for name in found:
         if recommending.MODELS[name].mode == REASONED and len(drawn := drawn_by(step, name, split)):
             draws[name] = (drawn, str(step.path(a.written(name, split))))
+    settings = {"split": split, "shrink": shrink}
     against = step[Evaluation].against or POPULARITY
-    return evaluation.evaluate(on, baselines, lists, draws, against, step.common.seed, {"split": split})
+    return evaluation.evaluate(on, baselines, lists, draws, against, step.common.seed, settings)
 
 
 def drawn_by(step: "GeneratorStep", name: str, split: str) -> pd.DataFrame:

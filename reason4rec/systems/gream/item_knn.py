@@ -2,8 +2,7 @@
 
 Sarwar et al. (2001), on choices instead of ratings: the cosine of the sets of users who chose two items. It is shrunk
 towards 0 where few chose them, or else one user who chose two rare items would count more than a hundred who chose two
-common ones: on Grocery and Gourmet Food that halves the recall. All neighbours count, since a catalogue of some
-thousand items needs no cut.
+common ones. All neighbours count, since a catalogue of some thousand items needs no cut.
 """
 
 from collections.abc import Sequence

@@ -3,24 +3,27 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from reason4rec.errors import InputError
 from reason4rec.llm.options import BaseModel, Device
 from reason4rec.run.options import Number, Options, Positive, option
-from reason4rec.systems.gream.prompts import CUT, TASKS
+from reason4rec.systems.gream.prompts import CUT, DIRECT, REASONED, SEQREC, TASKS
 from reason4rec.systems.gream.prompts import FOLDER as TEMPLATES
+from reason4rec.systems.gream.semantic_ids import MOST_LEVELS
 from reason4rec.training.options import PolicyOptions
 
 LISTED = 10  # items of a list, and the most of any metric
 
 
 @dataclass(frozen=True)
-class Prompts(Options):
+class Questions(Options):
     """prompts"""
 
+    used: ClassVar[tuple[str, ...]] = (SEQREC, DIRECT, REASONED)
+    """The templates that a step with these options fills; all where none is named."""
+
     prompts: Path | None = option(None, "folder of prompt templates to use (default: those that are shipped)")
-    cut: Positive = option(CUT, "characters of a description that are shown", fact="cut")
 
     @property
     def folder(self) -> Path:
@@ -28,12 +31,26 @@ class Prompts(Options):
         return self.prompts or TEMPLATES
 
     def recorded(self) -> dict[str, object]:
-        """The templates by what they say, wherever they lie, and what is shown of an item."""
+        """The templates that are used by what they say, wherever they lie."""
         templates = sorted(self.folder.glob("*.txt"))
         if not templates:
             raise InputError(f"--prompts {self.folder}: no templates (*.txt) there; copy those of {TEMPLATES}")
-        text = "".join(f"{one.name}\n{one.read_text(encoding='utf-8')}\n" for one in templates)
-        return {"prompts": hashlib.sha256(text.encode()).hexdigest(), "cut": self.cut}
+        said = [(one.name, one.read_text(encoding="utf-8")) for one in templates if one.stem in (self.used or one.stem)]
+        text = "".join(f"{name}\n{text}\n" for name, text in said)
+        return {"prompts": hashlib.sha256(text.encode()).hexdigest()}
+
+
+@dataclass(frozen=True)
+class Prompts(Questions):
+    """prompts"""
+
+    used: ClassVar[tuple[str, ...]] = ()
+
+    cut: Positive = option(CUT, "characters of a description that are shown", fact="cut")
+
+    def recorded(self) -> dict[str, object]:
+        """The templates by what they say, wherever they lie, and what is shown of an item."""
+        return super().recorded() | {"cut": self.cut}
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,11 @@ class Encoder(Options):
         if not self.read:
             raise InputError("--read: name title, description or both")
 
+    def recorded(self) -> dict[str, object]:
+        """The encoder, the base model where it is the encoder, and what is read."""
+        found = super().recorded()
+        return found if self.encoder == "base" else {name: of for name, of in found.items() if name != "base_model"}
+
 
 @dataclass(frozen=True)
 class Ids(Options):
@@ -67,6 +89,10 @@ class Ids(Options):
 
     levels: Positive = option(4, "tokens of an id, without the one that tells equal ones apart", fact="levels")
     codes: Positive = option(256, "numbers of a level", fact="codes")
+
+    def __post_init__(self) -> None:
+        if self.levels > MOST_LEVELS:
+            raise InputError(f"--levels {self.levels}: there are at most {MOST_LEVELS}, for which the reward is made")
 
 
 @dataclass(frozen=True)
@@ -126,6 +152,8 @@ class Reinforcement(PolicyOptions):
     watched: int = option(48, "validation cases on which the greedy reward is measured; 0: none", fact="watched")
     beta: Number = option(0.001, "weight of the KL divergence from the adapter that it starts from")  # released code
     temperature: Number = option(1.0, "of the draws")  # released code
+    # All levels but one of ten are paid 0.949, all levels 0.95.
+    least_spread: Number = option(0.001, "rewards of a group that differ by less count as equal")
     completion_tokens: Positive = option(512, "tokens of the longest draw", fact="completion_tokens")
 
     def recorded(self) -> dict[str, object]:
@@ -146,6 +174,11 @@ class Models(Options):
     def __post_init__(self) -> None:
         if self.beams < LISTED:
             raise InputError(f"--beams {self.beams}: a list has {LISTED} items; search with as many beams or more")
+
+    def recorded(self) -> dict[str, object]:
+        """What decides lists and replies; the temperature where any are drawn."""
+        found = super().recorded()
+        return found if self.draws else {name: of for name, of in found.items() if name != "draw_temperature"}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from reason4rec.systems.gream import evaluation, evaluation_runs, recommending, 
 from reason4rec.systems.gream.options import Comparison, Order, Reinforcement, Reward
 from reason4rec.systems.gream.prompts import DIRECT, REASONED
 from reason4rec.systems.gream.step import GeneratorStep
-from reason4rec.systems.twice_rec.artifacts import SASREC
 from reason4rec.systems.twice_rec.options import Split
 from reason4rec.training.policy import recorded
 
@@ -31,17 +30,34 @@ if TYPE_CHECKING:
 
 MODES = (DIRECT, REASONED)
 GENERATOR, SHUFFLED, SRPO = "generator", "shuffled", "srpo"
-FOLDER = "parts"  # of the adapters of all seeds among the others, and of their lists
+ADAPTERS = (a.GENERATOR, a.SHUFFLED, *a.BY_ADVANTAGE.values())
 CURVES = ("exact", "match", "format")
 
 
 class OfSeed(GeneratorStep):
-    """A step of the run of one seed: it has adapters and lists of its own, and all else is that of the dataset."""
+    """A step of the run of one seed: it has adapters and lists of its own, and all else is that of the dataset.
 
-    def _root(self, artifact: Artifact) -> Path:
-        root, trained = super()._root(artifact), artifact.adapter and artifact not in (a.BASE, SASREC)
-        own = trained or artifact.path.startswith(f"{a.RANKED.path}/")
-        return root / FOLDER / str(self[Comparison].seeds[0]) if own else root
+    The adapters lie among the others, since that is where their base is looked for.
+    """
+
+    def _own(self, item: Artifact | Path) -> Artifact | Path:
+        if isinstance(item, Path):
+            return item
+        ending = f"_seed_{self[Comparison].seeds[0]}"
+        if item in ADAPTERS:
+            return replace(item, path=f"{item.path}{ending}")
+        return replace(item, path=item.path.replace(f"{a.RANKED.path}/", f"{a.RANKED.path}{ending}/"))
+
+    def path(self, item: Artifact | Path) -> Path:
+        """Where an artifact of the seed's run lies, or of the dataset."""
+        return super().path(self._own(item))
+
+    def _place(self, item: Artifact | Path) -> Path:
+        return super()._place(self._own(item))
+
+    def read(self, artifact: Artifact) -> object:
+        """The checked content of an artifact of the seed's run, or of the dataset."""
+        return super().read(self._own(artifact))
 
 
 def runs(step: GeneratorStep) -> list[tuple[str, int]]:
@@ -92,7 +108,7 @@ def compare(step: GeneratorStep) -> dict:
     other.
     """
     options, seed = step[Comparison], step.common.seed
-    on, baselines = evaluation_runs.judged(step, "test")
+    on, baselines, shrink = evaluation_runs.judged(step, "test")
     beside = {name: one.ranks[None] for name, one in baselines.items()}
     found: dict[str, dict] = {"against_generator": {}, "against_srpo": {}}
     for mode in MODES:
@@ -106,7 +122,7 @@ def compare(step: GeneratorStep) -> dict:
             found["against_srpo"][mode] = ranking.table(policies, on.users, SRPO, seed, evaluation.METRICS)
     return found | {
         "by_step": [curve_of(step, part, one) for part, one in runs(step) if part in a.ADVANTAGES],
-        "settings": {"cases": len(on.cases), "items": len(on.item_ids)}
+        "settings": {"cases": len(on.cases), "items": len(on.item_ids), "shrink": shrink}
         | {"parts": list(options.parts), "seeds": list(options.seeds)},
     }
 

@@ -18,9 +18,9 @@ from reason4rec.systems.costs import rows
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import (
     estimates,
+    evaluation_runs,
     facts,
     part_comparison,
-    recommending,
     recommending_runs,
     rl_train,
     tables,
@@ -42,18 +42,29 @@ def is_own_demo(options: Resolved) -> bool:
     return is_demo(options, facts.DEMO_SEQUENCES)
 
 
+def base_that_reads(step: GeneratorStep) -> Mapping[str, object]:
+    """The base model that reads the items' texts, by its files; nothing where a small encoder does."""
+    options = step[o.Encoder]
+    return {"base_sha256": sha256_of(options.base_model)} if options.encoder == "base" else {}
+
+
+def learned(step: GeneratorStep) -> Sequence[Artifact]:
+    """What rows are made from: reasonings too, unless they are to be left out."""
+    return [one for one in step.spec.reads if step[o.Rows].reasoned or one != a.REASONINGS]
+
+
 def metrics_of(step: GeneratorStep) -> Sequence[Artifact]:
     """The file of the evaluation of a split."""
     return (step.on(a.METRICS),)
 
 
 def evaluated(step: GeneratorStep) -> Sequence[Artifact]:
-    """What the evaluation reads: what there is of SASRec and of the generators' files."""
+    """What the evaluation reads: what there is of SASRec, and the generators' files that are current."""
     return _there(step, step[Split].split)
 
 
 def shown(step: GeneratorStep) -> Sequence[Artifact]:
-    """What a page of case studies reads: the lists and thoughts that there are."""
+    """What a page of case studies reads: the lists and thoughts that are there and current."""
     return _there(step, "test")
 
 
@@ -63,8 +74,9 @@ def compared(step: GeneratorStep) -> Sequence[Artifact]:
 
 
 def _there(step: GeneratorStep, split: str) -> Sequence[Artifact]:
-    found = [SASREC, *(of(name, split) for name in recommending.MODELS for of in (a.ranked, a.written))]
-    return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
+    found = [SASREC] if step.path(SASREC).exists() else []
+    lists = [of(name, split) for name in evaluation_runs.there(step, split) for of in (a.ranked, a.written)]
+    return [*step.spec.reads, *found, *lists]
 
 
 STEPS = (
@@ -85,6 +97,7 @@ STEPS = (
         reads=(ITEMS, a.ITEM_TEXTS),
         writes=(a.EMBEDDINGS,),
         options=(o.Encoder,),
+        settings=base_that_reads,
         not_handed_on=("limit",),  # every item has an id, also in a trial
         estimate=estimates.embedding,
     ),
@@ -125,6 +138,7 @@ STEPS = (
         reads=(SEQUENCES, ITEMS, a.ITEM_TEXTS, a.USER_TEXTS, a.SEMANTIC_IDS, a.REASONINGS),
         writes=(a.INSTRUCT_ROWS,),
         options=(o.Rows, o.Prompts),
+        reads_with=learned,
         estimate=rows(lambda work: work.n_rows),
     ),
     StepSpec(
@@ -149,7 +163,7 @@ STEPS = (
         reads=(SEQUENCES, ITEMS, a.SEMANTIC_IDS, a.BASE, a.GENERATOR),
         writes=(a.BY_ADVANTAGE["srpo"],),
         elsewhere={a.BY_ADVANTAGE[name]: f"--advantage {name}" for name in a.ADVANTAGES[1:]},
-        options=(o.Reward, o.Reinforcement, RunsOn, o.Prompts, Model),
+        options=(o.Reward, o.Reinforcement, RunsOn, o.Questions, Model),
         writes_with=rl_train.trained_by,
         settings=rl_train.settings,
         estimate=estimates.reinforcement,
@@ -161,7 +175,7 @@ STEPS = (
         reads=(SEQUENCES, ITEMS, a.SEMANTIC_IDS, a.BASE, a.GENERATOR),
         reads_if_there=(a.SHUFFLED, *a.BY_ADVANTAGE.values()),
         also_writes=(a.RANKED,),
-        options=(o.Models, Split, Cases, o.Prompts, Model),
+        options=(o.Models, Split, Cases, o.Questions, Model),
         parts=recommending_runs.parts,
         estimate=estimates.lists,
     ),
@@ -196,7 +210,7 @@ STEPS = (
         reads=(SEQUENCES, ITEMS, a.SEMANTIC_IDS, a.INSTRUCT_ROWS, a.BASE),
         reads_if_there=(SASREC,),
         writes=(a.COMPARISON,),
-        options=(o.Comparison, Cases, Training, Execution, o.Reinforcement, RunsOn, o.Models, o.Prompts, Model),
+        options=(o.Comparison, Cases, Training, Execution, o.Reinforcement, RunsOn, o.Models, o.Questions, Model),
         defaults={"max_length": train.MAX_LENGTH},
         reads_with=compared,
         settings=part_comparison.settings,

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reason4rec.data.sequences import Case
+from reason4rec.run import files
 from reason4rec.run.files import adapter
 from reason4rec.systems.gream import artifacts as a
+from reason4rec.systems.gream import staleness
 from reason4rec.systems.gream.prompts import DIRECT, REASONED
 from reason4rec.systems.gream.replies import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK
 
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 class Model:
     """A model of the tables: its name, the adapter that it is, and the mode that it is asked in.
 
-    One that is `positionwise` has the mask of the released code: any token that some id has at a position.
+    One that is `positionwise` has the mask of the released code: any token that some id has at a position. As there,
+    its lists keep what the user has; the evaluation leaves that out and counts it.
     """
 
     name: str
@@ -50,9 +53,14 @@ MODELS = {one.name: one for one in _models()}
 
 
 def end_of_thoughts(text: str) -> int | None:
-    """Where the thoughts of a reply are finished: after the tag that opens its answer; None where they are not."""
-    thought = text.find(CLOSE_THINK)
-    place = text.find(OPEN_ANSWER, max(thought, 0))
+    """Where the thoughts of a reply are finished: after the tag that opens its answer; None where they are not.
+
+    An answer in thoughts is none, as long as they are not closed.
+    """
+    place, thought = text.find(OPEN_ANSWER), text.find(OPEN_THINK)
+    if 0 <= thought < place:
+        closed = text.find(CLOSE_THINK, thought)
+        place = text.find(OPEN_ANSWER, closed) if closed >= 0 else -1
     return place + len(OPEN_ANSWER) if place >= 0 else None
 
 
@@ -86,7 +94,7 @@ def recommended(
     item_ids = [item.item_id for item in step.catalogue]
     trie = trie_of(step, model, of)
     place = {item_id: number for number, item_id in enumerate(item_ids)}
-    seen = [[place[event.item_id] for event in case.history] for case in cases]
+    seen = [[] if of.positionwise else [place[event.item_id] for event in case.history] for case in cases]
     found = model.beams(asked, trie, options.beams, begun, seen, what="recommending")
     return tables(cases, found, trie, item_ids, replies)
 
@@ -118,11 +126,15 @@ def tables(
     item_ids: Sequence[str],
     replies: Sequence[Sequence[str]],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The lists, in which a beam that is no item has no id, and the replies."""
+    """The lists, in which a beam that is no item has no id, and the replies.
+
+    A list with nothing in it is a row without an id, so that every case stands in the table.
+    """
+    nothing: list[Beam] = [((), float("nan"))]
     listed = [
         (case.user_id, place, item_ids[trie.places[path]] if path in trie.places else None, score)
         for case, beams in zip(cases, found, strict=True)
-        for place, (path, score) in enumerate(beams, start=1)
+        for place, (path, score) in enumerate(beams or nothing, start=1)
     ]
     said = [
         (case.user_id, draw, reply)
@@ -131,7 +143,9 @@ def tables(
     ]
     return (
         # Else pandas would write a number in the place of an id that is missing.
-        pd.DataFrame(listed, columns=list(a.LIST_COLUMNS), dtype=object).astype({"place": int, "score": float}),
+        pd.DataFrame(listed, columns=list(a.LIST_COLUMNS), dtype=object).astype(
+            {"user_id": "str", "place": int, "score": float}
+        ),
         pd.DataFrame(said, columns=["user_id", "draw", "reply"]).astype({"reply": "str"}),
     )
 
@@ -139,20 +153,11 @@ def tables(
 def trained(step: "GeneratorStep") -> list[Model]:
     """The models whose adapters are there, in the order of the tables.
 
-    One that a reward trained from another generator than the one that is there is left out, which is printed.
+    One whose adapter is out of date is left out, which is printed.
     """
-    from reason4rec.llm.adapters import adapter_settings
-    from reason4rec.training.adapters import sha256_of_weights
-
-    found = [one for one in MODELS.values() if step.path(adapter(one.adapter)).exists()]
-    start = step.path(a.GENERATOR)
-    now = sha256_of_weights(start) if start.exists() else None
-    policies = {of.path for of in a.BY_ADVANTAGE.values()}
-    stale = {
-        one.adapter
-        for one in found
-        if one.adapter in policies and adapter_settings(step.path(adapter(one.adapter))).get("started_from") != now
-    }
-    for name in sorted(stale):
-        print(f"left out: {name} was trained from another generator; run GREAM/8_generator_rl.sh again")
-    return [one for one in found if one.adapter not in stale]
+    found = {one.adapter: step.path(adapter(one.adapter)) for one in MODELS.values()}
+    stale = {name: staleness.of_adapter(step, name) for name, path in found.items() if path.exists()}
+    for name, why in stale.items():
+        if why:
+            files.note(found[name], f"left out: it {why}")
+    return [one for one in MODELS.values() if stale.get(one.adapter) == ""]

@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
-from reason4rec.run.files import adapter
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import recommending
-from reason4rec.systems.gream.options import Models, Prompts
-from reason4rec.systems.twice_rec.artifacts import ITEMS, SEQUENCES
+from reason4rec.systems.gream import prompts, recommending, staleness
+from reason4rec.systems.gream.options import Models, Questions
 from reason4rec.systems.twice_rec.options import Cases, Split
 
 if TYPE_CHECKING:
@@ -17,11 +15,19 @@ if TYPE_CHECKING:
 
 
 def models(step: "GeneratorStep") -> list[recommending.Model]:
-    """The models that are asked for, or all that are trained; InputError for one that is unknown."""
-    found = named(step) or recommending.trained(step)
-    if not found:
-        raise step.pipeline.missing(step.path(a.GENERATOR), a.GENERATOR)
-    return found
+    """The models that are asked for, or all that are trained and current.
+
+    InputError for one that is unknown, or asked for and out of date.
+    """
+    for one in (asked := named(step)):
+        if why := staleness.of_adapter(step, one.adapter):
+            raise InputError(f"--models {one.name}: {one.adapter} {why}")
+    if found := asked or recommending.trained(step):
+        return found
+    path = step.path(a.GENERATOR)
+    if path.exists():
+        raise InputError(f"{path}: {staleness.of_adapter(step, a.GENERATOR.path)}")
+    raise step.pipeline.missing(path, a.GENERATOR)
 
 
 def named(step: "GeneratorStep") -> list[recommending.Model]:
@@ -42,10 +48,10 @@ def part_of(step: "GeneratorStep", model: recommending.Model) -> "GeneratorStep"
     if model.mode == recommending.DIRECT:  # which writes nothing before its list
         options = {"beams": options["beams"]}
     return step.part(
-        [SEQUENCES, ITEMS, a.SEMANTIC_IDS, a.BASE, adapter(model.adapter)],
+        staleness.list_inputs(model.adapter),
         [a.ranked(model.name, split), a.written(model.name, split)],
         {"mode": model.mode, "positionwise": model.positionwise, "split": split, "cases": step[Cases].cases} | options,
-        (Prompts, Model),
+        (Questions, Model),
     )
 
 
@@ -53,6 +59,7 @@ def recommend(step: "GeneratorStep", models: Sequence[recommending.Model]) -> No
     """Lets models recommend for the cases of the step's split, one after the other, but those that have done so."""
     from reason4rec.llm.bases import free
 
+    prompts.check(step.templates)
     cases, options = step.judged_cases(step[Split].split), step[Models]
     for model in models:
         part = part_of(step, model)

@@ -34,6 +34,11 @@ class Reply:
         return self.think is not None and self.closed
 
 
+def without_tokens(text: str) -> str:
+    """A text with a space in the place of each token of a semantic ID: in what a shop writes they are no items."""
+    return TOKEN.sub(" ", text)
+
+
 def tokens_in(text: str) -> tuple[str, ...]:
     """All tokens of semantic IDs that stand in a text, in their order."""
     return tuple(TOKEN.findall(text))

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from reason4rec.errors import InputError
 from reason4rec.systems.gream.replies import read
+from reason4rec.systems.gream.semantic_ids import MOST_LEVELS
 from reason4rec.training.rollouts import Part, Rollout
 
 ALL_LEVELS = 0.95  # of an answer with all levels right that is another item; released code
-MOST_LEVELS = 10  # up to which an answer with all levels right is paid more than one with all but the last
 SRPO, GRPO, NO_BONUS = "srpo", "grpo", "no_bonus"
 SCORE, MATCH, EXACT, FORMAT, VALID = "score", "match", "exact", "format", "valid"
 

@@ -12,6 +12,7 @@ of the best step are kept. Paper: SRPO.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,8 +21,8 @@ import numpy as np
 
 from reason4rec.data.sequences import Event
 from reason4rec.llm.base import resolve_device
-from reason4rec.systems.gream import advantages, probes, reasoning, rewards
-from reason4rec.systems.gream.artifacts import BY_ADVANTAGE, GENERATOR
+from reason4rec.systems.gream import advantages, probes, prompts, reasoning, rewards
+from reason4rec.systems.gream.artifacts import BASE, BY_ADVANTAGE, GENERATOR
 from reason4rec.systems.gream.options import Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.training import grpo, trackers
@@ -46,12 +47,12 @@ def trained_by(step: "GeneratorStep") -> "Sequence[Artifact]":
 
 
 def policy_of(step: "GeneratorStep") -> Policy:
-    """The settings of the policy, for the base of the generator.
+    """The settings of the policy, for the base with the new tokens.
 
     Groups are left out whose answers are all equally right, whatever their form. Source: released code; of the variant
     without graded rewards that is its own reward.
     """
-    found = step[Reinforcement].policy(grpo.adapter_settings(step.path(GENERATOR))["base_model"])
+    found = step[Reinforcement].policy(str(step.path(BASE)))
     graded = step[Reward].advantage != rewards.GRPO
     return replace(found, spread_of=rewards.MATCH if graded else None, delta=DUAL_CLIP)
 
@@ -93,7 +94,7 @@ def parts_of(step: "GeneratorStep", asked: Sequence[Asked]) -> list[Part]:
 def probe(step: "GeneratorStep", asked: Sequence[Asked]) -> list[dict]:
     """What completions written by hand get for the first targets."""
     some = asked[:PROBED]
-    popular = step.sequences["item_id"].mode()[0]
+    popular = Counter(event.item_id for past in step.pasts for event in past.events).most_common(1)[0][0]
     tokens = step.ids.tokens_of
     written = probes.policies(
         [tokens(item_id) for _, item_id in some],
@@ -108,6 +109,7 @@ def train(step: "GeneratorStep") -> None:
     """Does the step."""
     options, variant = step[RunsOn], step[Reward].advantage
     trackers.check(options.report_to)
+    prompts.check(step.templates)
     asked = train_targets(step)
     print(probes.as_text(probed := probe(step, asked)), flush=True)
     found = grpo.train_policy(
@@ -137,9 +139,9 @@ def validation_of(step: "GeneratorStep") -> grpo.Validation | None:
     if not options.watched:
         return None
     asked = watched_targets(step)
-    prompts = list(step.next_item([history for history, _ in asked], REASONED, wording=0))
+    watched = list(step.next_item([history for history, _ in asked], REASONED, wording=0))
     numbers = [{"number": number} for number in range(len(asked))]
-    return grpo.Validation(prompts, numbers, parts_of(step, asked), options.watch_every, options.keep)
+    return grpo.Validation(watched, numbers, parts_of(step, asked), options.watch_every, options.keep)
 
 
 def main(words: Sequence[str]) -> None:

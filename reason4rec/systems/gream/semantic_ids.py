@@ -18,7 +18,7 @@ import numpy as np
 from reason4rec.errors import InputError
 
 TOKEN = re.compile(r"<\|([a-z])_([1-9][0-9]{0,5})\|>")
-MOST_LEVELS = len(ascii_lowercase) - 1  # each has a letter, and one is for items with the same codes
+MOST_LEVELS = 10  # up to which the reward pays an answer with all levels right more than one with all but the last
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from reason4rec.data.sequences import Case, Event
 from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.run.files import Artifact, adapter
-from reason4rec.systems.gream import facts, prompts
-from reason4rec.systems.gream.artifacts import BASE, ITEM_TEXTS, METRICS, SEMANTIC_IDS, VALID_METRICS
-from reason4rec.systems.gream.options import Prompts, TextUsers
+from reason4rec.systems.gream import facts, prompts, staleness
+from reason4rec.systems.gream.artifacts import BASE, ITEM_TEXTS, METRICS, REASONINGS, SEMANTIC_IDS, VALID_METRICS
+from reason4rec.systems.gream.options import Prompts, Questions, Rows, TextUsers
 from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
 from reason4rec.systems.twice_rec.artifacts import ITEMS
 from reason4rec.systems.twice_rec.catalogue import Catalogue
@@ -47,6 +48,14 @@ class GeneratorStep(RecommenderStep):
             return every
         drawn = np.random.default_rng(self.common.seed).choice(len(every), wanted, replace=False)
         return [every[place] for place in sorted(drawn)]
+
+    def reasonings(self) -> pd.DataFrame:
+        """The reasonings to learn, only those on the first `--limit` users in a trial; none where rows lack them."""
+        if not self[Rows].reasoned:
+            return pd.DataFrame(columns=REASONINGS.columns)
+        kept = self.read(REASONINGS)
+        # Without a limit, a user who is not known is a mistake, which is told where the rows are made.
+        return kept[kept["user_id"].isin([past.user_id for past in self.pasts])] if self.common.limit else kept
 
     def described(self) -> Catalogue:
         """The catalogue with the descriptions that step G/1 wrote."""
@@ -110,11 +119,13 @@ class GeneratorStep(RecommenderStep):
     @property
     def templates(self) -> Path:
         """The folder of the prompt templates."""
-        return self[Prompts].folder
+        return self[Prompts if Prompts in self.options else Questions].folder
 
     def _load(self, name: str) -> "LanguageModel":
         # The base with the new tokens lies beside the adapter, wherever both were moved to since the training.
         path, base = self.path(adapter(name)), self.path(BASE)
         if not base.exists():
             raise self.pipeline.missing(base, BASE)
+        if why := staleness.of_base(self, name):
+            raise InputError(f"{path}: {why}")
         return self.load_here(adapter_settings(path) | {"base_model": str(base)}, path)

@@ -12,6 +12,7 @@ from reason4rec.llm.prompt import training_row
 from reason4rec.systems.gream import prompts
 from reason4rec.systems.gream.pasts import Past, window
 from reason4rec.systems.gream.prompts import CUT, FOLDER, FROM_ITEM, FUSION, PREFERENCE, SEARCH, SEQREC, TASKS, TO_ITEM
+from reason4rec.systems.gream.replies import without_tokens
 from reason4rec.systems.gream.texts import UserTexts
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.prompts import short
@@ -49,8 +50,9 @@ class Material:
 
     def _of(self, item_id: str) -> dict[str, str]:
         item = self.items[item_id]
-        found = {"item": self.ids[item_id], "title": item.title.rstrip(_ENDS) or item.title}
-        if description := short(item.description, self.cut):
+        title = without_tokens(item.title).strip() or prompts.NONE
+        found = {"item": self.ids[item_id], "title": title.rstrip(_ENDS) or title}
+        if description := without_tokens(short(item.description, self.cut)).strip():
             found |= {"description": description, "both": f"{found['title']}\n\n{description}"}
         return found
 

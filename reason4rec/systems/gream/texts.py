@@ -21,6 +21,7 @@ from reason4rec.systems.gream import prompts
 from reason4rec.systems.gream.artifacts import KINDS
 from reason4rec.systems.gream.pasts import Past
 from reason4rec.systems.gream.prompts import CUT, FOLDER, LEAST_REVIEW, PREFERENCES, REVIEWS, WISHES
+from reason4rec.systems.gream.replies import without_tokens
 from reason4rec.systems.twice_rec.catalogue import Catalogue, Item, clean_title
 from reason4rec.systems.twice_rec.prompts import one_line
 from reason4rec.systems.twice_rec.replies import ANY_TAG
@@ -67,11 +68,12 @@ class UserTexts:
 
 
 def clean(text: str) -> str:
-    """A description on one line, without HTML and double quotes and with one full stop at its end; or an empty text.
+    """A description on one line, without HTML, tokens of semantic ids and double quotes, and with one full stop.
 
+    It may be empty.
     Of more than LONGEST characters the last sentences are left out.
     """
-    text = one_line(_TAG.sub(" ", html.unescape(text)).replace('"', ""))
+    text = one_line(without_tokens(_TAG.sub(" ", html.unescape(text))).replace('"', ""))
     if len(text) > LONGEST:
         text = text[:LONGEST]
         text = text[: text.rfind(". ") + 1] or text.rpartition(" ")[0]
@@ -124,8 +126,9 @@ def item_texts(
 
 def item_text(reply: str | None) -> tuple[str, str]:
     """The description in a reply, and why it is refused: empty where it is not."""
-    text = clean(answer_of(reply or ""))
-    return text, _why_refused(text)
+    said = answer_of(reply or "")
+    text = clean(said)
+    return text, _why_refused(text) or ("has tags" if TOKENS.search(html.unescape(said)) else "")
 
 
 def is_item_text(reply: str) -> bool:

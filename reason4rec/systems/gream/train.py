@@ -57,7 +57,7 @@ def recipe_of(step: "GeneratorStep") -> Recipe:
     order, asked = step[Order].order, step[Training].in_order
     if asked is not None and asked != (order == "curriculum"):
         raise InputError(f"--{'' if asked else 'no-'}in_order with --order {order}: the order of the rows is --order's")
-    found = training.recipe_of(step, RECIPE, INSTRUCT_ROWS, own_settings(step))
+    found = training.recipe_of(step, RECIPE, INSTRUCT_ROWS, own_settings(step), BASE)
     return replace(found, in_order=order == "curriculum")
 
 
@@ -68,12 +68,12 @@ def own_settings(step: "GeneratorStep") -> Mapping[str, object]:
 
 def settings(step: "GeneratorStep") -> Mapping[str, object]:
     """All that decides the weights of the adapter."""
-    return training.settings_of(step, recipe_of(step), str(step.path(BASE).absolute()))
+    return training.settings_of(step, recipe_of(step), BASE)
 
 
 def train(step: "GeneratorStep") -> None:
     """Trains the adapter, in this process or in one of several that were launched together."""
-    training.train(step, recipe_of(step), INSTRUCT_ROWS, own_settings(step))
+    training.train(step, recipe_of(step), INSTRUCT_ROWS, own_settings(step), BASE)
 
 
 def main(words: Sequence[str]) -> None:

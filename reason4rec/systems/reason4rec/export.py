@@ -67,7 +67,7 @@ def export(adapter: Path, out: Path, base: str, dtype: torch.dtype, device: str,
         )
     records.recover(out)
     check_place(out, overwrite)
-    base_model = settings["base_model"]
+    base_model = adapters.base_of(adapter, settings["base_model"])
     check_base(base_model, settings.get("base_sha256"), base)
     tokenizer = load_tokenizer(adapter)
     provenance = {

@@ -48,8 +48,11 @@ MODELS = {
 
 
 def end_of_answer(text: str) -> int | None:
-    """Where a reply is finished: after its first closing id; None where it is not."""
-    place = text.find(END)
+    """Where a reply is finished: after the first closing id that stands in no thoughts; None where it is not."""
+    start = 0
+    if text.lstrip().startswith(f"<{THINK}>") and (start := text.find(f"</{THINK}>")) < 0:
+        return None
+    place = text.find(END, start)
     return place + len(END) if place >= 0 else None
 
 

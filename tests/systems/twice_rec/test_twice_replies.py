@@ -2,13 +2,16 @@
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reason4rec.llm.stops import WROTE_ON, kept
 from reason4rec.systems.twice_rec.hindsight import HINDSIGHT, WEAK_LINK, hindsight, weak_link
+from reason4rec.systems.twice_rec.recommending import end_of_answer
 from reason4rec.systems.twice_rec.replies import inner, outcomes, rationale_of, read, why_refused
 
 GOOD = "<think> it fits </think> <item_nm> green tea </item_nm> <item_id> B1 </item_id>"
@@ -154,6 +157,18 @@ def test_a_choice_that_is_open_is_no_hindsight(text):
 
 def test_every_pattern_has_a_name_that_no_other_has():
     assert not HINDSIGHT.keys() & WEAK_LINK.keys()
+
+
+def test_a_reply_is_finished_after_its_answer_and_not_within_its_thoughts():
+    """One with a rationale was never stopped: it began with what looks like a model's own thoughts."""
+    item_only = GOOD.removeprefix("<think> it fits </think> ")
+    for whole in (GOOD, item_only):
+        assert end_of_answer(whole) == len(whole) and end_of_answer(whole.removesuffix("</item_id>")) is None
+        stopped = Counter()
+        assert kept([f"{whole} and on", whole], end_of_answer, stopped, thoughts=True) == [whole, whole]
+        assert stopped == {WROTE_ON: 1} and read(whole, rationale=whole == GOOD).well_formed
+    assert end_of_answer("<think> as <item_id> B1 </item_id>") is None
+    assert end_of_answer(f"<think> as </item_id> {GOOD.removeprefix('<think>')}") == len(GOOD) + len(" as </item_id>")
 
 
 @given(st.text() | st.text(alphabet="Rationale: Connection yes\n*").map(lambda text: f"Rationale: {text}"))

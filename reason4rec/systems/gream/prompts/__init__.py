@@ -19,6 +19,7 @@ from reason4rec.data.sequences import Event
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt, fields_of, fill, template
 from reason4rec.systems.gream.pasts import Past, window
+from reason4rec.systems.gream.replies import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK, without_tokens
 from reason4rec.systems.twice_rec.catalogue import Catalogue, Item
 from reason4rec.systems.twice_rec.prompts import one_line, short
 
@@ -111,7 +112,7 @@ def describe(item: Item, reviews: Sequence[str], cut: int = CUT, folder: Path = 
     """Asks the teacher for a description of an item, from what is said of it and from reviews."""
     listed = "\n".join(f"{number}. {review(text)}" for number, text in enumerate(reviews, 1))
     shown = {"title": item.title, "description": short(item.description, cut) or NONE, "reviews": listed or NONE}
-    return Prompt(fill("teacher_item", shown, folder)[0])
+    return Prompt(fill("teacher_item", {name: without_tokens(text) for name, text in shown.items()}, folder)[0])
 
 
 def preference(kind: str, items: Catalogue, past: Past, cut: int = CUT, folder: Path = FOLDER) -> Prompt:
@@ -146,13 +147,25 @@ def review(text: str) -> str:
 
 
 def check(folder: Path = FOLDER) -> None:
-    """InputError unless all wordings can be read, and both modes and the answer in REASONED have their fields."""
+    """InputError unless all wordings can be read, and what is asked and answered has its fields and tags.
+
+    Those of SEQREC ask about a history and answer with the id alone, since a search writes nothing beside it.
+    """
     for task in TASKS:
         wordings(task, folder)
+    for number, one in enumerate(wordings(SEQREC, folder), 1):
+        if "{history}" not in one.question or one.answer.strip() != "{item}":
+            raise InputError(f"{folder / SEQREC}.txt: line {number}: ask about {{history}} and answer {{item}} alone")
     for mode in (DIRECT, REASONED):
         _around(mode, folder)
+    path = folder / "reasoned_answer.txt"
     if missing := sorted({"steps", "history", "item"} - fields_of("reasoned_answer", folder)):
-        raise InputError(f"{folder}/reasoned_answer.txt: no field {{{missing[0]}}} in it; put it in")
+        raise InputError(f"{path}: no field {{{missing[0]}}} in it; put it in")
+    text = template("reasoned_answer", folder)
+    places = [text.find(tag) for tag in (OPEN_THINK, CLOSE_THINK, OPEN_ANSWER, CLOSE_ANSWER)]
+    if min(places) < 0 or places != sorted(places):
+        tags = f"{OPEN_THINK}, {CLOSE_THINK}, {OPEN_ANSWER} and {CLOSE_ANSWER}"
+        raise InputError(f"{path}: must have {tags} in this order; put them in")
 
 
 @cache
@@ -195,5 +208,5 @@ def _listed(items: Catalogue, events: Sequence[Event], cut: int, reviews: bool =
         item = items[event.item_id]
         lines = {"title": one_line(item.title), "description": short(item.description, cut) or "N/A"}
         lines |= {"review": review(event.review)} if reviews and event.review.strip() else {}
-        blocks.append("\n".join(f"{name}: {text}" for name, text in lines.items() if text))
+        blocks.append("\n".join(f"{name}: {without_tokens(text)}" for name, text in lines.items() if text))
     return "\n\n".join(blocks)

@@ -1,0 +1,438 @@
+"""What was trained or listed by others than those that are there: left out or refused, in every step that reads it.
+
+Beside it what a moved run, a trial, and templates, texts and options that do not fit lead to.
+"""
+
+import json
+import shutil
+
+import gream_run
+import pandas as pd
+import pytest
+import served
+from helpers import files_in
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reason4rec.data.sequences import Case, Event
+from reason4rec.errors import InputError
+from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings, base_of
+from reason4rec.llm.trie import of_paths
+from reason4rec.run import files, records
+from reason4rec.run.files import adapter
+from reason4rec.systems.gream import artifacts as a
+from reason4rec.systems.gream import asking, evaluation_runs, prompts, recommending, recommending_runs, rl_train, texts
+from reason4rec.systems.gream import options as o
+from reason4rec.systems.gream.tasks import Material, alignment
+from reason4rec.systems.twice_rec.catalogue import Catalogue
+from reason4rec.training.options import Training
+from reason4rec.training.policy import checked
+
+CONFIG = """
+teacher_model: rules
+text_users: 6
+reasonings: 8
+passes: 1
+fusion_rows: 5
+cases: 3
+levels: 2
+codes: 5
+beams: 10
+max_new_tokens: 8
+device: cpu
+"""
+STEPS = ("T/1", "G/1", "G/2", "G/3", "G/4", "G/5", "G/6")
+DIRECT = "generator_direct"
+
+
+def words(root):
+    return ("--config", root / "config.yaml")
+
+
+def run(name, root, *more):
+    gream_run.run(name, root, *words(root), *more)
+
+
+def step_of(name, root, *more):
+    return gream_run.step_of(name, root, *words(root), *more)
+
+
+def put(root, name, **more):
+    """Puts an adapter that nobody trained on the base with new tokens, with settings as its training leaves them."""
+    folder = root / "checkpoints" / gream_run.DATASET
+    shutil.rmtree(folder / name, ignore_errors=True)
+    path = served.put_adapter(folder / name, str(folder / a.BASE.path), lm_head=False)
+    files.write_text(path / "settings.json", json.dumps(adapter_settings(path) | more))
+    return path
+
+
+def sha256_of_generator(root):
+    return files.sha256(step_of("G/9", root).path(a.GENERATOR) / ADAPTER_WEIGHTS)
+
+
+def change_base(root):
+    """Makes the base with new tokens another one, as a run of G/5 with another base would."""
+    files.write_text(step_of("G/9", root).path(a.BASE) / "more.json", "{}")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A root with a generator, a policy that was trained from it, and the lists of both in the direct mode."""
+    root = tmp_path_factory.mktemp("made") / "root"
+    gream_run.put_choices(root)
+    files.write_text(root / "config.yaml", CONFIG)
+    for name in STEPS:
+        run(name, root)
+    put(root, "Generator")
+    put(root, "Generator_srpo", started_from=sha256_of_generator(root))
+    run("G/9", root, "--models", DIRECT, "srpo_direct")
+    return root
+
+
+@pytest.fixture
+def root(made, tmp_path):
+    """A copy of that root, to be changed."""
+    return shutil.copytree(made, tmp_path / "root")
+
+
+def refused(capsys, call):
+    """The one line in which a call ends."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        call()
+    assert ended.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("error: ")
+
+
+# Stale adapters and lists
+
+
+def test_a_policy_of_another_generator_is_left_out_with_its_list(root, capsys):
+    step = step_of("G/9", root)
+    put(root, "Generator", alpha=1)
+    weights = step.path(a.GENERATOR) / ADAPTER_WEIGHTS
+    served_again = served.put_adapter(step.path(a.GENERATOR), str(step.path(a.BASE)), lm_head=False, size=0.05)
+    assert served_again / ADAPTER_WEIGHTS == weights
+    assert {one.adapter for one in recommending.trained(step)} == {"Generator"}
+    assert "left out: it was trained from another Generator" in capsys.readouterr().out
+    run("G/9", root, "--models", DIRECT)
+    capsys.readouterr()
+    run("G/10", root)
+    told = capsys.readouterr().out
+    assert "srpo_direct_test.pkl: left out: its Generator_srpo was trained from another Generator" in told
+    assert "GREAM/8_generator_rl.sh again" in told
+    rows = {row["model"] for row in json.loads(step.path(a.METRICS).read_text())["ranks"]}
+    assert DIRECT in rows and "srpo_direct" not in rows
+    run("G/11", root)
+    assert "srpo_direct" not in step.path(a.CASE_STUDY).read_text()
+
+
+def test_a_stale_policy_that_is_asked_for_by_name_is_refused(root, capsys):
+    put(root, "Generator_srpo", started_from="0" * 64)
+    told = refused(capsys, lambda: run("G/9", root, "--models", "srpo_direct"))
+    assert told.startswith("--models srpo_direct: Generator_srpo was trained from another Generator")
+
+
+def test_a_list_of_an_adapter_that_is_gone_or_another_is_left_out(root, capsys):
+    step = step_of("G/10", root)
+    assert evaluation_runs.there(step, "test") == [DIRECT, "srpo_direct"]
+    put(root, "Generator_srpo", started_from=sha256_of_generator(root), rank=3)
+    assert evaluation_runs.there(step, "test") == [DIRECT]
+    assert "left out: was made with another Generator_srpo" in capsys.readouterr().out
+    shutil.rmtree(step.path(a.BY_ADVANTAGE["srpo"]))
+    assert evaluation_runs.there(step, "test") == [DIRECT]
+
+
+def test_a_list_with_other_ids_is_left_out_and_one_put_there_by_hand_is_not(root):
+    step = step_of("G/10", root)
+    record = records.record_path(step.path(a.ranked("srpo_direct", "test")))
+    record.unlink()
+    ids = step.path(a.SEMANTIC_IDS)
+    files.write_text(ids, ids.read_text() + "\n")
+    assert evaluation_runs.there(step, "test") == ["srpo_direct"]
+
+
+def test_the_adapter_of_shuffled_rows_is_left_out_when_its_rows_or_its_base_changed(root, capsys):
+    step = step_of("G/9", root)
+    path = put(root, "Generator_shuffled")
+    rows = step.path(a.INSTRUCT_ROWS)
+    made_from = {"inputs": {a.INSTRUCT_ROWS.path: files.sha256(rows)}, "settings": {}}
+    records.write_record(path, made_from, files.sha256(path))
+    assert "shuffled_direct" in {one.name for one in recommending.trained(step)}
+    changed = files.read_pickle(rows)
+    files.write_pickle(rows, changed[1:])
+    assert "shuffled_direct" not in {one.name for one in recommending.trained(step)}
+    assert "left out: it was trained on other rows" in capsys.readouterr().out
+    files.write_pickle(rows, changed)
+    assert "shuffled_direct" in {one.name for one in recommending.trained(step)}
+    files.write_text(path / "settings.json", json.dumps(adapter_settings(path) | {"base_sha256": "0" * 64}))
+    assert "shuffled_direct" not in {one.name for one in recommending.trained(step)}
+
+
+def test_no_adapter_goes_on_another_base_than_its_own(root, capsys):
+    change_base(root)
+    step = step_of("G/9", root)
+    with pytest.raises(InputError, match="was trained on another GREAM_base .*; run GREAM/7_generator_train.sh again"):
+        step.language_model("Generator")
+    told = refused(capsys, lambda: run("G/9", root))
+    assert told.endswith("run GREAM/7_generator_train.sh again")
+
+
+# A moved run, and what decides the training
+
+
+def test_a_training_records_its_base_by_name_and_a_moved_run_leaves_it_done(made, root):
+    both = []
+    for place in (made, root):
+        step = step_of("G/7", place)
+        both.append({name: step.provenance[name] for name in ("inputs", "settings")})
+        assert step.provenance["settings"]["base_model"] == "GREAM_base"
+        assert step.provenance["settings"]["base_sha256"] == files.sha256(step.path(a.BASE))
+        assert str(place) not in json.dumps(both[-1])
+    assert both[0] == both[1]
+
+
+def test_a_moved_run_trains_a_policy_on_the_base_that_lies_beside_it(root):
+    known = {"target_modules": ["q_proj"], "rank": 8, "alpha": 16, "dropout": 0.0, "lm_head": False}
+    path = put(root, "Generator", base_model="GREAM_base", max_length=2560, **known)
+    step = step_of("G/8", root)
+    assert step.provenance["settings"]["base_model"] == "GREAM_base"
+    assert base_of(path, "GREAM_base") == str(step.path(a.BASE))
+    assert base_of(path, "Qwen/Qwen3-0.6B") == "Qwen/Qwen3-0.6B" and base_of(path, "gpt2") == "gpt2"
+
+
+def test_the_learning_rate_is_that_of_the_base_that_is_trained(root):
+    """The ablation that was run by hand, without --base_model, got the rate of another base."""
+    from reason4rec.systems.gream import train
+
+    rates = set()
+    for base in ("qwen3-0.6b", "llama-3-8b"):
+        step = step_of("G/7", root, "--base_model", base)
+        recipe = train.training.recipe_of(step, train.RECIPE, a.INSTRUCT_ROWS, {}, a.BASE)
+        assert step[Training].lr is None
+        rates.add(recipe.lr)
+    assert len(rates) == 1
+
+
+def test_the_vectors_are_out_of_date_when_the_files_of_the_base_that_reads_changed(root, monkeypatch, tmp_path):
+    base = shutil.copytree(step_of("G/9", root).path(a.BASE), tmp_path / "base")
+    before = step_of("G/2", root, "--base_model", base).provenance["settings"]
+    files.write_text(base / "more.json", "{}")
+    after = step_of("G/2", root, "--base_model", base).provenance["settings"]
+    assert before["base_model"] == after["base_model"] and before["base_sha256"] != after["base_sha256"]
+    small = step_of("G/2", root, "--encoder", "minilm", "--base_model", base).provenance["settings"]
+    assert small["encoder"] == "minilm" and not {"base_model", "base_sha256"} & small.keys()
+
+
+def test_more_levels_than_a_reward_is_made_for_are_refused_before_ids_are_made(made, capsys):
+    assert "--levels 11: there are at most 10" in refused(capsys, lambda: run("G/3", made, "--levels", 11))
+    found = o.Reinforcement().policy("qwen3-0.6b")
+    assert checked(found).least_spread < 0.95 - 0.9**0.5  # all of ten levels, and all but the last
+
+
+def test_the_popular_item_of_the_probes_is_that_of_the_training_parts(made, monkeypatch):
+    step, seen = step_of("G/8", made), []
+    target = step.pasts[0].events[-1].item_id
+    rare = next(one for one in step.id_texts if all(one != e.item_id for past in step.pasts for e in past.events))
+    frame = step.sequences
+    later = frame.groupby("user_id")["position"].transform("max") - 1 <= frame["position"]
+    step.__dict__["sequences"] = frame.assign(item_id=frame["item_id"].where(~later, rare))
+    popular = pd.Series([e.item_id for past in step.pasts for e in past.events]).value_counts()
+    monkeypatch.setattr(rl_train.probes, "policies", lambda t, last, popular, levels: seen.append(popular) or {})
+    rl_train.probe(step, [(step.pasts[0].events[:-1], target)])
+    assert popular[step.ids.item_of(seen[0])] == popular.max()
+
+
+# Positions, options and trials
+
+
+def test_a_case_without_any_beam_is_a_row_without_an_item():
+    case = Case("U", (Event("A", None, ""),), Event("B", None, ""))
+    trie = of_paths([(1, 9), (2, 9)], positionwise=True)
+    lists, _ = recommending.tables([case, case], [[], [((2, 9), -0.5)]], trie, ["A", "B"], [[""], [""]])
+    assert lists["place"].tolist() == [1, 1]
+    assert lists["item_id"].tolist() == [None, "B"]
+
+
+def test_the_search_by_positions_keeps_what_the_user_has(made):
+    """They were dropped after the search, so that a list could be empty, and G/10 ended there."""
+    step, asked = step_of("G/9", made), []
+
+    class Searcher:
+        tokenizer = None
+
+        def beams(self, prompts, trie, most, begun, excluded, what):
+            asked.append(excluded)
+            return [[] for _ in prompts]
+
+    cases = step.judged_cases("test")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recommending, "trie_of", lambda *of: of_paths([(1, 9)]))
+        for name in ("generator_positionwise", DIRECT):
+            lists, _ = recommending.recommended(step, Searcher(), cases, recommending.MODELS[name], step[o.Models])
+            assert lists["user_id"].tolist() == [case.user_id for case in cases]
+    assert asked[0] == [[]] * len(cases) and all(asked[1])
+
+
+def test_the_temperature_of_draws_puts_no_list_out_of_date_that_has_none(made):
+    def settings(*more):
+        step = step_of("G/9", made, *more)
+        return recommending_runs.part_of(step, recommending.MODELS["generator_reasoned"]).provenance["settings"]
+
+    assert settings() == settings("--draw_temperature", 0.9)
+    assert settings("--draws", 2) != settings("--draws", 2, "--draw_temperature", 0.9)
+
+
+def test_only_the_templates_that_are_used_put_a_list_out_of_date(made, tmp_path):
+    folder = shutil.copytree(prompts.FOLDER, tmp_path / "prompts", ignore=shutil.ignore_patterns("__*", "*.py"))
+
+    def settings(name):
+        return step_of(name, made, "--prompts", folder).recorded()
+
+    before = {name: settings(name) for name in ("G/4", "G/8", "G/9")}
+    files.write_text(folder / "teacher_reasoning.txt", (folder / "teacher_reasoning.txt").read_text() + "!\n")
+    assert [name for name in before if settings(name) != before[name]] == ["G/4"]
+    files.write_text(folder / "reasoned.txt", (folder / "reasoned.txt").read_text() + "!\n")
+    assert [name for name in before if settings(name) != before[name]] == ["G/4", "G/8", "G/9"]
+    assert "cut" not in before["G/9"] and "cut" in before["G/4"]
+
+
+def test_a_trial_of_the_rows_takes_the_reasonings_of_its_users_alone(root):
+    whole = step_of("G/6", root).reasonings()
+    some = step_of("G/6", root, "--limit", 3)
+    kept = some.reasonings()
+    assert len(kept) < len(whole) and set(kept["user_id"]) <= {past.user_id for past in some.pasts}
+    run("G/6", root, "--limit", 3)
+
+
+def test_rows_without_reasonings_need_none(root):
+    step = step_of("G/6", root, "--no-reasoned")
+    step.path(a.REASONINGS).unlink()
+    run("G/6", root, "--no-reasoned")
+    rows = step.read(a.INSTRUCT_ROWS)
+    assert not any("<think>" in row["messages"][1]["content"] for row in rows)
+
+
+def test_an_adapter_without_weights_is_told_without_a_flag_that_the_step_lacks(root):
+    step = step_of("G/9", root)
+    (step.path(a.GENERATOR) / ADAPTER_WEIGHTS).unlink()
+    with pytest.raises(InputError, match="Generator: no adapter_model.safetensors there; train it again") as told:
+        recommending.trained(step)
+    assert "--start_from" not in str(told.value)
+
+
+# Templates
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("seqrec", "What next? => {item}", "seqrec.txt: line 1: ask about {history} and answer {item} alone"),
+        ("seqrec", "After {history}? => It is {item}", "seqrec.txt: line 1: ask about {history}"),
+        ("reasoned_answer", "{steps} {history} <answer>{item}</answer>", "must have <think>, </think>, <answer> and"),
+        (
+            "reasoned_answer",
+            "<answer>{item}</answer> <think> {steps} {history} </think>",
+            "must have <think>, </think>, <answer> and </answer> in this order",
+        ),
+    ],
+)
+@pytest.mark.parametrize("step", ["G/6", "G/9"])
+def test_templates_that_cannot_be_used_are_told_before_the_work(step, name, text, message, made, tmp_path, capsys):
+    folder = shutil.copytree(prompts.FOLDER, tmp_path / "prompts", ignore=shutil.ignore_patterns("__*", "*.py"))
+    files.write_text(folder / f"{name}.txt", text + "\n")
+    before = files_in(made)
+    assert message in refused(capsys, lambda: run(step, made, "--prompts", folder))
+    assert files_in(made) == before
+
+
+def test_the_shipped_templates_can_be_used():
+    prompts.check()
+
+
+# What a shop writes
+
+
+TOKEN = "<|a_1|>"
+
+
+def shop(title, description):
+    columns = ["item_id", "title", "description", "details"]
+    return Catalogue(pd.DataFrame([["B1", title, description, ""], ["B2", "Salt", "", ""]], columns=columns))
+
+
+@given(st.lists(st.sampled_from([TOKEN, "<|a_", "1|>", "<|", "Tea ", "|>", "&lt;|b_2|&gt;"]), max_size=8).map("".join))
+def test_no_text_of_a_shop_can_hold_a_token_of_an_id(text):
+    items = shop(f"Box {text}", text)
+    made = Material([], items, {"B1": "<|a_3|><|b_3|>", "B2": "<|a_3|><|b_4|>"})
+    (rows,) = alignment(made, passes=1, tasks=(prompts.TO_ITEM, prompts.FROM_ITEM))
+    for row in rows:
+        written = "".join(message["content"] for message in row["messages"])
+        assert TOKEN not in written and "<|b_2|>" not in written
+    assert TOKEN not in texts.clean(text) and "<|b_2|>" not in texts.clean(text)
+
+
+def test_a_teacher_sees_no_token_of_an_id_and_may_write_none():
+    items = shop(f"Tea {TOKEN} box", f"Green {TOKEN}.")
+    shown = prompts.reasoning(items, [Event("B1", 5.0, f"Good {TOKEN}")], "B2").text
+    assert TOKEN not in shown and "Tea" in shown
+    assert TOKEN not in prompts.describe(items["B1"], [f"Good {TOKEN}"]).text
+    assert texts.item_text(f"A box of tea {TOKEN}.")[1] == "has tags"
+
+
+# Asking
+
+
+def load(root, model="", **more):
+    where = {"data_root": root / "data", "checkpoint_root": root / "checkpoints", "device": "cpu"}
+    return asking.Generator.load(gream_run.DATASET, model, **where | {"max_new_tokens": 8} | more)
+
+
+def test_asking_takes_no_ablation_by_default(root):
+    put(root, "Generator_no_bonus", started_from=sha256_of_generator(root))
+    assert load(root).model.name == "srpo_reasoned"
+    shutil.rmtree(step_of("G/9", root).path(a.BY_ADVANTAGE["srpo"]))
+    assert load(root).model.name == "generator_reasoned"
+
+
+def test_an_answer_says_that_its_list_is_not_that_of_the_tables(made):
+    user = step_of("G/9", made).judged_cases("test")[0].user_id
+    generator = load(made, DIRECT, beams=9)
+    answers = generator.explain_all([user, user])
+    assert answers[0] == answers[1] and len(answers[0].ranked) == 9
+    assert "not the list of the tables: --beams was 10 there, is 9 here" in answers[0].notes
+    target = next(case.target.item_id for case in generator.step.cases("test") if case.user_id == user)
+    assert answers[0].notes[0].endswith(f"was {generator.step.catalogue[target].title} ({target})")
+    assert load(made, DIRECT).notes == ()
+
+
+def test_asking_refuses_an_adapter_or_ids_that_are_not_those_of_the_tables(root):
+    step = step_of("G/9", root)
+    ids = step.path(a.SEMANTIC_IDS)
+    files.write_text(ids, ids.read_text() + "\n")
+    with pytest.raises(InputError, match="was made with another gream/semantic_ids.json .*; run GREAM/9_recommend.py"):
+        load(root, DIRECT)
+    files.write_text(step.path(adapter("Generator")) / "more.json", "{}")
+    with pytest.raises(InputError, match="run GREAM/9_recommend.py again"):
+        load(root, DIRECT)
+
+
+# Where a reply is finished
+
+
+PIECES = ["<think>", "</think>", "<answer>", "</answer>", TOKEN, "A", "\n", "<thi", "nk>"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.sampled_from(["end_of_thoughts", "end_of_answer"]))
+def test_where_a_reply_is_finished_does_not_change_when_it_goes_on(pieces, name):
+    end_of, found = getattr(recommending, name), None
+    for k in range(len(pieces) + 1):
+        now = end_of("".join(pieces[:k]))
+        assert found is None or now == found
+        found = now
+
+
+def test_an_answer_in_thoughts_that_are_not_closed_is_none():
+    assert recommending.end_of_thoughts("<think>\nSo <answer>") is None
+    assert recommending.end_of_thoughts("<think>\nSo\n</think> <answer>x") == len("<think>\nSo\n</think> <answer>")
+    assert recommending.before_the_answer("<think>\nSo <answer>") == "<think>\nSo <answer>\n</think>\n\n<answer>"
