@@ -15,24 +15,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.systems.gream import prompts, recommending, recommending_runs
-from reason4rec.systems.gream.options import Models
+from reason4rec.systems.gream import recommending_runs
 from reason4rec.systems.gream.step import GeneratorStep
-from reason4rec.systems.twice_rec.options import Split
 
 
 def run(step: GeneratorStep) -> None:
-    cases, options = step.judged_cases(step[Split].split), step[Models]
-    prompts.check(step.templates)
-    for model in recommending_runs.models(step):
-        part = recommending_runs.part_of(step, model)
-        if part.done():
-            continue
-        generator = part.language_model(model.adapter)
-        tables = recommending.recommended(part, generator, cases, model, options)
-        for path, table in zip(part.outputs, tables):
-            part.write(path, table)
-        part.summary(len(cases), len(tables[0]), model=model.name, prompts_shortened=generator.shortened)
+    recommending_runs.recommend(step, recommending_runs.models(step))
 
 
 if __name__ == "__main__":

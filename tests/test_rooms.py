@@ -21,7 +21,7 @@ BELOW = {
     "demo": {"errors", "run", "data", "llm", "training", "evaluation", "systems"},
 }
 SHARED = ("run", "data", "llm", "training", "evaluation")
-OF_A_SYSTEM = re.compile(r"\b(Summarizer|Reasoner|Predictor|reason_reward_model|tau|Reason4Rec)\b")
+OF_A_SYSTEM = re.compile(r"\b(Summarizer|Reasoner|Predictor|reason_reward_model|tau|Reason4Rec|TWiCE|GREAM)\b")
 LARGE = {
     # Its threads, its lock and what they guard stand together: taken apart, no reader could check them.
     "llm/teacher.py Teacher": 215,

@@ -1,8 +1,8 @@
 """Lists of candidates: for each user and split the target among items that the user never chose.
 
-They are drawn once and written, so that every model ranks the same lists. In the released data of TWiCE-Rec the lists
-for training are uniform while those of the test share one pool of popular items, and both hold other items of the user
-now and then. Here one rule draws all lists, and `check_candidates` refuses such leaks. Our decision.
+They are drawn once and written, so that every model ranks the same lists. In the released data the lists for training
+are uniform while those of the test share one pool of popular items, and both hold other items of the user now and then.
+Here one rule draws all lists, and `check_candidates` refuses such leaks. Our decision.
 """
 
 import hashlib

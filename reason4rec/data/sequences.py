@@ -1,8 +1,8 @@
 """Sequences of what users chose, for next-item recommendation: their table, where it comes from, and their cases.
 
 A sequence holds the items of one user, oldest first and each once. Its last item is the target of the test, the one
-before it that of the validation, and the one before that of the training (leave-two-out, as in the released data of
-TWiCE-Rec); the history of a target is all that comes before it.
+before it that of the validation, and the one before that of the training (leave-two-out, as in the released
+data); the history of a target is all that comes before it.
 """
 
 import json

@@ -70,9 +70,9 @@ class Trie:
 def of_paths(paths: Sequence[Path], positionwise: bool = False) -> Trie:
     """The trie of some token ids; InputError where two paths are the same, or one of them begins another.
 
-    `positionwise` gives the mask of GREAM's released code instead: at each position all tokens that any path has there.
-    A model can then write what is none of the paths. There every path must end with one and the same token, which comes
-    nowhere else in them.
+    `positionwise` gives the mask of the released code of semantic ids instead: at each position all tokens that any
+    path has there. A model can then write what is none of the paths. There every path must end with one and the same
+    token, which comes nowhere else in them.
     """
     paths = tuple(tuple(map(int, path)) for path in paths)
     if not paths or not all(paths):

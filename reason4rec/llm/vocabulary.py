@@ -1,8 +1,8 @@
 """New words for a base model: tokens of its vocabulary that the house adds, each with weights of its own.
 
 They are not special: transformers and trl leave special tokens out of the text that a model writes, so that an answer
-of special tokens alone reads as no answer. The released code of GREAM adds special ones. What is written is a base
-like any other, which every loader takes, and its tokenizer says which of its tokens are new (`tokens.new_tokens`).
+of special tokens alone reads as no answer. The released code of semantic ids adds special ones. What is written is a
+base like any other, which every loader takes, and its tokenizer says which of its tokens are new (`tokens.new_tokens`).
 """
 
 import shutil

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.data_loader import BatchSamplerShard
 from safetensors.torch import load_file
 from test_sft import command, rows_for, run
+from torch.utils.data import BatchSampler
 
 from reason4rec.run import files, records
 from reason4rec.systems.reason4rec.experts import EXPERTS
@@ -188,3 +190,11 @@ def test_a_blank_row_fills_what_the_processes_lack_and_each_row_comes_once():
     assert [order[9:] for order in orders] == [[9, 9, 9]] * 2
     assert [sorted(order[:9]) for order in orders] == [list(range(9))] * 2
     assert orders[0] != orders[1]
+
+
+def test_several_processes_take_the_rows_in_their_order_step_by_step():
+    """Each step of all processes together has the rows that a single process takes in it."""
+    whole = BatchSampler(Filled(9, 12, in_order=True), 2, drop_last=False)
+    shards = [list(BatchSamplerShard(whole, num_processes=3, process_index=one)) for one in range(3)]
+    steps = [[row for batch in of_step for row in batch] for of_step in zip(*shards, strict=True)]
+    assert steps == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 9, 9]]

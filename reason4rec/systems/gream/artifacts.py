@@ -23,6 +23,7 @@ ADVANTAGES = ("srpo", "grpo", "no_bonus")
 BY_ADVANTAGE = {name: adapter(f"Generator_{name}") for name in ADVANTAGES}
 RANKED = Artifact(f"{FOLDER}/ranked")  # a folder, with two files for each model
 METRICS = Artifact(f"results/{FOLDER}_metrics.json")
+COMPARISON = Artifact(f"results/{FOLDER}_parts.json")
 CASE_STUDY = Artifact(f"results/{FOLDER}_case_study.html")
 
 ON_VALID = "--split valid"

@@ -14,7 +14,7 @@ from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems import policy_costs
 from reason4rec.systems.costs import Costs
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import recommending, recommending_runs, staleness
+from reason4rec.systems.gream import part_comparison, recommending, recommending_runs, staleness
 from reason4rec.systems.gream.options import Ids, Models, Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.systems.gream.train import recipe_of
@@ -56,13 +56,16 @@ class Plan(Costs):
         if models and self.timed:
             by_step = {line.step for line in lines if line.hours}
             found += [self._memory_of_training()] if "G/7" in by_step else []
-            if "G/8" in by_step:
-                found.append(policy_costs.memory(self, self.survey.step("G/8").spec, self.reinforced()))
+            found += [
+                policy_costs.memory(self, self.survey.step(name).spec, self.reinforced(name))
+                for name in ("G/8", "G/12")
+                if name in by_step
+            ]
         return found + self.kept_replies(self.work.folder)
 
-    def reinforced(self) -> policy_costs.PolicyWork:
-        """What the step does that trains a policy by a reward."""
-        work, options = self.work, self.survey.step("G/8")[Reinforcement]
+    def reinforced(self, name: str = "G/8", trainings: int = 1) -> policy_costs.PolicyWork:
+        """What a step does that trains policies by a reward."""
+        work, options = self.work, self.survey.step(name)[Reinforcement]
         policy = options.policy(work.base_model)
         return policy_costs.PolicyWork(
             options,
@@ -71,6 +74,7 @@ class Plan(Costs):
             "Generator",
             min(options.rl_targets, work.n_targets),
             work.asking(REASONED).clip(max=work.max_length - policy.max_new_tokens),
+            trainings,
         )
 
     def listed(self, spec: StepSpec, name: str) -> Line:
@@ -151,3 +155,24 @@ def reinforcement(plan: Plan, spec: StepSpec) -> list[Line]:
 def lists(plan: Plan, spec: StepSpec) -> list[Line]:
     """A line for each model."""
     return [plan.listed(spec, name) for name in plan.to_list()]
+
+
+def comparison(plan: Plan, spec: StepSpec) -> list[Line]:
+    """A generator or a policy for each part and seed, and the lists of each in both modes."""
+    runs = part_comparison.runs(plan.survey.step(spec.name))
+    policies = sum(part in a.ADVANTAGES for part, _ in runs)
+    [generator] = training(plan, plan.survey.step("G/7").spec)
+    lines = [_times(generator, spec, len(runs) - policies, "trainings of a generator")]
+    if policies:
+        lines += policy_costs.lines(plan, spec, plan.reinforced(spec.name, policies))
+    for mode in part_comparison.MODES:
+        lists = plan.listed(spec, f"{part_comparison.GENERATOR}_{mode}")
+        lines.append(_times(lists, spec, len(runs), f"{mode} lists"))
+    return lines
+
+
+def _times(line: Line, spec: StepSpec, n: int, what: str) -> Line:
+    counts = ("rows", "requests", "tokens_in", "tokens_out", "hours")
+    values = {name: getattr(line, name) for name in counts}
+    found = {name: None if value is None else n * value for name, value in values.items()}
+    return replace(line, step=spec.name, what=f"{n} {what}", **found)

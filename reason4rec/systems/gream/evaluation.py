@@ -20,11 +20,12 @@ from reason4rec.data.sequences import Case
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking, statistics
 from reason4rec.run import markdown
+from reason4rec.systems.gream.artifacts import LIST_COLUMNS
 from reason4rec.systems.gream.full_ranking import CHANCE, LISTED, Ranked
 
+# NDCG@1 is Recall@1 where one item is right.
 METRICS = ("Recall@1", "Recall@5", "Recall@10", "NDCG@5", "NDCG@10")
 PASS_AT = (1, 5, 10)
-LIST_COLUMNS = ("user_id", "place", "item_id", "score")
 DRAW_COLUMNS = ("user_id", "draw", "item_id")
 RANK_AGAIN = "run GREAM/9_recommend.py again, with the same --limit and --cases"
 
@@ -129,9 +130,8 @@ def content_of(name: str, ranked: Ranked, on: Judged, seed: int) -> dict:
 def hits_of(name: str, frame: pd.DataFrame, on: Judged, where: str, seed: int) -> dict:
     """Pass@k of a generator's draws: the chance that k of them, drawn without replacement, hold the target.
 
-    Where `frame` has a score beside DRAW_COLUMNS, `pass_by_score` is whether the k draws of the highest hold it, as in
-    the released code, whose score is the log-probability of the whole text. InputError where users have not the same
-    number of draws.
+    The released code takes the k draws of the highest log-probability instead, which favours short thoughts. InputError
+    where users have not the same number of draws.
     """
     check_columns(frame, DRAW_COLUMNS, where)
     _check_places(frame, "draw", where)
@@ -142,20 +142,13 @@ def hits_of(name: str, frame: pd.DataFrame, on: Judged, where: str, seed: int) -
         raise InputError(f"{where}: user {other[:40]} has {len(by_user[other])} draws, others {n}; {RANK_AGAIN}")
     known, sizes = set(on.item_ids), [k for k in PASS_AT if k <= n]
     right = np.array([[one == case.target.item_id for one in of] for case, of in zip(on.cases, said)])
-    found = {
+    return {
         "model": name,
         "draws": n,
         "invalid": float(np.mean([one not in known for of_case in said for one in of_case])),
         "distinct": float(np.mean([len(known.intersection(of_case)) for of_case in said])),
         "pass": [{"k": k} | statistics.mean(pass_at(right, k), on.users, seed) for k in sizes],
     }
-    if "score" in frame:
-        first = frame.sort_values(["user_id", "score"], ascending=[True, False], kind="stable")
-        by_user = _by_user(first, on, where)
-        right = np.array([[one == case.target.item_id for one in by_user[case.user_id]] for case in on.cases])
-        values = {k: right[:, :k].any(axis=1).astype(float) for k in sizes}
-        found["pass_by_score"] = [{"k": k} | statistics.mean(of_k, on.users, seed) for k, of_k in values.items()]
-    return found
 
 
 def pass_at(right: np.ndarray, k: int) -> np.ndarray:
@@ -188,11 +181,11 @@ def as_text(result: dict) -> str:
         + markdown.table(header, [_list_cells(row) for row in result["lists"]]),
     ]
     if result["draws"]:
-        header = ["model", "draws", "no item", "different items", "Pass@k", "value", "95% interval", "by score"]
+        header = ["model", "draws", "no item", "different items", "Pass@k", "value", "95% interval"]
         cells = [line for row in result["draws"] for line in _draw_cells(row)]
         parts.append(
-            "What the generators hit in several draws (no rank, and not to be compared with a recall; by score: the k "
-            "draws of the highest log-probability):\n" + markdown.table(header, cells)
+            "What the generators hit in several draws (no rank, and not to be compared with a recall):\n"
+            + markdown.table(header, cells)
         )
     return "\n\n".join(parts)
 
@@ -230,8 +223,7 @@ def _draw_cells(row: dict) -> list[list[str]]:
     lines = []
     for place, one in enumerate(row["pass"]):
         named = [row["model"], str(row["draws"]), f"{row['invalid']:.1%}", f"{row['distinct']:.1f}"]
-        by_score = f"{row['pass_by_score'][place]['value']:.4f}" if "pass_by_score" in row else "-"
-        cells = [f"Pass@{one['k']}", f"{one['value']:.4f}", _interval(one, 4), by_score]
+        cells = [f"Pass@{one['k']}", f"{one['value']:.4f}", _interval(one, 4)]
         lines.append([*(named if place == 0 else [""] * len(named)), *cells])
     return lines
 

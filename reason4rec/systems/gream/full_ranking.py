@@ -14,10 +14,10 @@ from reason4rec.data.sequences import Case, numbered
 from reason4rec.evaluation import ranking
 from reason4rec.run.progress import counted
 from reason4rec.systems.gream import item_knn
+from reason4rec.systems.gream.options import LISTED
 from reason4rec.systems.twice_rec.popularity import popularity
 
 CHANCE, POPULARITY, ITEM_KNN, SASREC = "chance", "popularity", "item-kNN", "SASRec"
-LISTED = 10  # items of a list, and the most of any metric
 AT_ONCE = 512  # cases that are scored at once
 SHRINKS = (0.0, 10.0, 100.0)  # of item-kNN, to choose from; our decision
 

@@ -1,4 +1,4 @@
-"""The order in which the rows are learned: a curriculum, or a plain shuffle to compare it with."""
+"""The order in which the rows are learned: a curriculum."""
 
 from collections.abc import Sequence
 
@@ -28,15 +28,6 @@ def curriculum(passes: Sequence[Sequence[dict]], reasoned: Sequence[dict], seed:
             ordered = _ever_denser(blocks, blocks_of_reasons, rng)
         found += [row for one in ordered for row in one]
     return found
-
-
-def shuffled(passes: Sequence[Sequence[dict]], reasoned: Sequence[dict], seed: int) -> list[dict]:
-    """The same rows as those of `curriculum`, each as often, in one random order: what the curriculum is compared with.
-
-    Our decision.
-    """
-    rows = [*(row for one in passes for row in one), *(row for _ in passes for row in reasoned)]
-    return _shuffled(rows, np.random.default_rng([seed, len(passes) + 1]))
 
 
 def _ever_denser(blocks: list, reasoned: list, rng: np.random.Generator) -> list:

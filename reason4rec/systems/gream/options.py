@@ -13,6 +13,8 @@ from reason4rec.systems.gream.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.gream.semantic_ids import MOST_LEVELS
 from reason4rec.training.options import PolicyOptions
 
+LISTED = 10  # items of a list, and the most of any metric
+
 
 @dataclass(frozen=True)
 class Questions(Options):
@@ -164,10 +166,14 @@ class Models(Options):
     """the models that recommend"""
 
     models: tuple[str, ...] = option((), "names (default: all that are trained)", changes_output=False)
-    beams: Positive = option(10, "items of a list")  # released code
+    beams: Positive = option(LISTED, "beams of a search, at least the ten items of a list")  # released code
     max_new_tokens: Positive = option(512, "tokens of the longest thoughts", fact="completion_tokens")
     draws: int = option(0, "replies that are drawn for each case in the reasoned mode, for pass@k")
     draw_temperature: Number = option(0.7, "of these draws")  # released code
+
+    def __post_init__(self) -> None:
+        if self.beams < LISTED:
+            raise InputError(f"--beams {self.beams}: a list has {LISTED} items; search with as many beams or more")
 
     def recorded(self) -> dict[str, object]:
         """What decides lists and replies; the temperature where any are drawn."""
@@ -180,3 +186,19 @@ class Evaluation(Options):
     """the evaluation"""
 
     against: str = option("", "whom all others are tested against (default: popularity)")
+
+
+@dataclass(frozen=True)
+class Comparison(Options):
+    """the comparison of parts"""
+
+    parts: tuple[Literal["shuffled", "srpo", "no_bonus", "grpo"], ...] = option(
+        ("shuffled", "srpo", "no_bonus", "grpo"),
+        "which are compared with the generator: rows in random order, or a training by a reward after it",
+    )
+    seeds: tuple[int, ...] = option((42, 43, 44), "of the trainings; our decision")
+
+    def __post_init__(self) -> None:
+        for name, values in (("parts", self.parts), ("seeds", self.seeds)):
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"--{name} {' '.join(map(str, values))}: name at least one, and each once")

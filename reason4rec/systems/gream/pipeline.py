@@ -16,7 +16,16 @@ from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import Common
 from reason4rec.systems.costs import rows
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import estimates, evaluation_runs, facts, recommending_runs, rl_train, tables, train
+from reason4rec.systems.gream import (
+    estimates,
+    evaluation_runs,
+    facts,
+    part_comparison,
+    recommending_runs,
+    rl_train,
+    tables,
+    train,
+)
 from reason4rec.systems.gream import options as o
 from reason4rec.systems.gream.closing import closing
 from reason4rec.systems.gream.step import GeneratorStep
@@ -24,6 +33,7 @@ from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
 from reason4rec.systems.twice_rec.artifacts import ITEMS, SASREC, SEQUENCES
 from reason4rec.systems.twice_rec.options import Cases, CaseStudy, Split
 from reason4rec.systems.twice_rec.pipeline import PIPELINE as TWICE_REC
+from reason4rec.systems.twice_rec.pipeline import never
 from reason4rec.training.options import Execution, RunsOn, Training
 
 
@@ -56,6 +66,11 @@ def evaluated(step: GeneratorStep) -> Sequence[Artifact]:
 def shown(step: GeneratorStep) -> Sequence[Artifact]:
     """What a page of case studies reads: the lists and thoughts that are there and current."""
     return _there(step, "test")
+
+
+def compared(step: GeneratorStep) -> Sequence[Artifact]:
+    """What the comparison of parts reads: SASRec too, where it is trained."""
+    return [*step.spec.reads, *(one for one in (SASREC,) if step.path(one).exists())]
 
 
 def _there(step: GeneratorStep, split: str) -> Sequence[Artifact]:
@@ -188,6 +203,20 @@ STEPS = (
         options=(CaseStudy, Cases),
         reads_with=shown,
         estimate=rows(lambda work: work.n_judged),
+    ),
+    StepSpec(
+        "G/12",
+        "GREAM/12_compare_parts.py",
+        "what each part of the training teaches, over seeds",
+        reads=(SEQUENCES, ITEMS, a.SEMANTIC_IDS, a.INSTRUCT_ROWS, a.BASE),
+        reads_if_there=(SASREC,),
+        writes=(a.COMPARISON,),
+        options=(o.Comparison, Cases, Training, Execution, o.Reinforcement, RunsOn, o.Models, o.Questions, Model),
+        defaults={"max_length": train.MAX_LENGTH},
+        reads_with=compared,
+        settings=part_comparison.settings,
+        runs=never,
+        estimate=estimates.comparison,
     ),
 )
 

@@ -142,6 +142,7 @@ def tables(
         for draw, reply in enumerate(of_case)
     ]
     return (
+        # Else pandas would write a number in the place of an id that is missing.
         pd.DataFrame(listed, columns=list(a.LIST_COLUMNS), dtype=object).astype(
             {"user_id": "str", "place": int, "score": float}
         ),

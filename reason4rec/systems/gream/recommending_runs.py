@@ -1,11 +1,12 @@
 """Which models recommend for the cases of a split, and the part of the step that each of them is."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import recommending, staleness
+from reason4rec.systems.gream import prompts, recommending, staleness
 from reason4rec.systems.gream.options import Models, Questions
 from reason4rec.systems.twice_rec.options import Cases, Split
 
@@ -52,3 +53,22 @@ def part_of(step: "GeneratorStep", model: recommending.Model) -> "GeneratorStep"
         {"mode": model.mode, "positionwise": model.positionwise, "split": split, "cases": step[Cases].cases} | options,
         (Questions, Model),
     )
+
+
+def recommend(step: "GeneratorStep", models: Sequence[recommending.Model]) -> None:
+    """Lets models recommend for the cases of the step's split, one after the other, but those that have done so."""
+    from reason4rec.llm.bases import free
+
+    prompts.check(step.templates)
+    cases, options = step.judged_cases(step[Split].split), step[Models]
+    for model in models:
+        part = part_of(step, model)
+        if part.done():
+            continue
+        generator = part.language_model(model.adapter)
+        tables = recommending.recommended(part, generator, cases, model, options)
+        for path, table in zip(part.outputs, tables):
+            part.write(path, table)
+        part.summary(len(cases), len(tables[0]), model=model.name, prompts_shortened=generator.shortened)
+        del generator
+        free()

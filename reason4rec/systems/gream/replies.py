@@ -59,12 +59,3 @@ def read(text: str) -> Reply:
         return Reply(think, tokens_in(found[1]), True)
     found = _OPENED.search(said)
     return Reply(think, tokens_in(found[1]) if found else (), False)
-
-
-def read_direct(text: str, levels: int) -> tuple[str, ...]:
-    """The tokens that a direct completion answers with: the first run of as many as there are levels, or one more.
-
-    There are none where no run is long enough; of a longer one the first count. Source: released code.
-    """
-    found = re.search(rf"(?:{TOKEN.pattern}){{{levels},{levels + 1}}}", text)
-    return tokens_in(found[0]) if found else ()

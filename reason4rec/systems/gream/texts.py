@@ -18,6 +18,7 @@ import pandas as pd
 from reason4rec.llm.answers import answer_of
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.systems.gream import prompts
+from reason4rec.systems.gream.artifacts import KINDS
 from reason4rec.systems.gream.pasts import Past
 from reason4rec.systems.gream.prompts import CUT, FOLDER, LEAST_REVIEW, PREFERENCES, REVIEWS, WISHES
 from reason4rec.systems.gream.replies import without_tokens
@@ -26,7 +27,6 @@ from reason4rec.systems.twice_rec.prompts import one_line
 from reason4rec.systems.twice_rec.replies import ANY_TAG
 
 TEMPERATURE = 0.0  # our decision
-KINDS = (*PREFERENCES, *WISHES)  # of texts on a user
 LONGEST = 2_000  # characters of a description; released code, which drops longer ones, where here their end is cut off
 MOST_WORDS = 120  # of a text on a user
 NO_ANSWER, NOT_IN_FORM = "no answer", "not in the form"

@@ -15,9 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from reason4rec.errors import InputError
 from reason4rec.systems.gream.artifacts import BASE, GENERATOR, INSTRUCT_ROWS, SHUFFLED
 from reason4rec.systems.gream.options import Order
 from reason4rec.training import step as training
+from reason4rec.training.options import Training
 from reason4rec.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -48,9 +50,15 @@ def written(step: "GeneratorStep") -> "Sequence[Artifact]":
 
 
 def recipe_of(step: "GeneratorStep") -> Recipe:
-    """The recipe of the training, with the dataset's own settings and those that were given."""
+    """The recipe of the training, with the dataset's own settings and those that were given.
+
+    InputError where another order is asked for than that of the adapter that the step writes.
+    """
+    order, asked = step[Order].order, step[Training].in_order
+    if asked is not None and asked != (order == "curriculum"):
+        raise InputError(f"--{'' if asked else 'no-'}in_order with --order {order}: the order of the rows is --order's")
     found = training.recipe_of(step, RECIPE, INSTRUCT_ROWS, own_settings(step), BASE)
-    return found if step[Order].order == "curriculum" else replace(found, in_order=False)
+    return replace(found, in_order=order == "curriculum")
 
 
 def own_settings(step: "GeneratorStep") -> Mapping[str, object]:

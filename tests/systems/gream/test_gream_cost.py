@@ -88,3 +88,16 @@ def test_a_trial_counts_its_users_alone(tmp_path):
     lines = by_step(plan_of(tmp_path, "--limit", "5"))
     assert lines["G/10"].rows == lines["G/11"].rows == 5
     assert lines["G/3"].rows == 40
+
+
+def test_the_comparison_of_parts_has_a_training_for_each_part_and_seed(tmp_path):
+    alone, both = (
+        [by_what(plan_of(tmp_path, *more, "--parts", "shuffled", "srpo", "grpo", dataset="Grocery")) for more in words]
+        for words in ([("--only", "G/7", "G/8", "G/9")], [("--only", "G/12", "--seeds", "1", "2", "3", "4")])
+    )
+    alone, both = alone[0], both[0]
+    trained = next(line for what, line in alone.items() if what.startswith("train the generator"))
+    assert both["8 trainings of a generator"].tokens_in == pytest.approx(8 * trained.tokens_in)
+    assert both["draws of 150 steps"].requests == 8 * alone["draws of 150 steps"].requests
+    assert both["16 direct lists"].requests == pytest.approx(16 * alone["lists by generator_direct"].requests)
+    assert both["16 reasoned lists"].hours == pytest.approx(16 * alone["lists by generator_reasoned"].hours)

@@ -8,6 +8,7 @@ from helpers import ROOT
 
 from reason4rec.run.__main__ import parse as parse_run
 from reason4rec.run.step import parse
+from reason4rec.systems.gream import report
 from reason4rec.systems.gream.pipeline import PIPELINE
 
 PAGE = (ROOT / "docs" / "gream.md").read_text(encoding="utf-8")
@@ -43,3 +44,7 @@ def test_the_docs_and_the_head_of_each_script_name_what_its_row_says():
 def test_a_script_is_short_and_flat():
     for path in (ROOT / "GREAM").glob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 90, path.name
+
+
+def test_the_tables_are_those_of_the_published_results():
+    assert report.with_tables(PAGE) == PAGE, "run python -m reason4rec.systems.gream.report"

@@ -173,17 +173,13 @@ def test_pass_at_k_is_the_chance_that_k_of_the_draws_hit():
     assert pass_at(right, 10).tolist() == [0, 1, 1, 1]
 
 
-def test_draws_are_counted_as_they_are_and_by_their_score():
+def test_draws_are_counted_as_they_are():
     frame = draws(u=["I9", "I3", "I9", "I9", "I9", "I9"], v=["", None, "x", "I5", "I5", "I8"], w=["I9"] * 6)
     found = hits_of("reasoned", frame, ON, "file", 0)
     assert [one["k"] for one in found["pass"]] == [1, 5]
     assert found["pass"][0]["value"] == pytest.approx((1 / 6 + 2 / 6) / 3)
     assert found["invalid"] == pytest.approx(3 / 18)
     assert found["distinct"] == pytest.approx((2 + 2 + 1) / 3)
-    assert "pass_by_score" not in found
-    frame["score"] = np.where(frame["item_id"].isin(["I3", "I8"]), 1.0, -1.0 - frame["draw"])
-    by_score = hits_of("reasoned", frame, ON, "file", 0)["pass_by_score"]
-    assert [one["value"] for one in by_score] == pytest.approx([1 / 3, 2 / 3])
 
 
 def test_users_with_other_numbers_of_draws_are_told():

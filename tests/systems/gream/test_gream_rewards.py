@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reason4rec.errors import InputError
 from reason4rec.systems.gream import probes
-from reason4rec.systems.gream.replies import read, read_direct, tokens_in
+from reason4rec.systems.gream.replies import read
 from reason4rec.systems.gream.rewards import GRPO, NO_BONUS, SRPO, match, parts_of, prefix, weights_of
 from reason4rec.training.rollouts import Rollout, scores_of, total
 
@@ -133,9 +133,6 @@ def test_any_text_is_read_without_a_fault(text):
     assert not said.closed or f"<answer>{joined}</answer>" in text
     assert not said.well_formed or (said.think is not None and said.answer)
     assert said.think is None or said.think in text
-    direct = read_direct(text, 4)
-    assert len(direct) in (0, 4, 5)
-    assert "".join(direct) in text
 
 
 @given(st.text(alphabet="ab <>/|_1\n", max_size=30), st.lists(st.integers(1, 300), min_size=1, max_size=5))
@@ -143,13 +140,6 @@ def test_what_is_written_in_the_form_is_read_as_it_was(thoughts, codes):
     said = read(written(tokens(*codes), thoughts.replace("</think>", "")))
     assert said.well_formed
     assert said.answer == tokens(*codes)
-
-
-def test_a_direct_answer_is_the_first_run_that_is_long_enough():
-    assert read_direct(f"After <|a_1|><|b_2|>, {''.join(TWIN)} and {''.join(TARGET)}", 4) == TWIN
-    assert read_direct("".join((*TWIN, "<|a_5|>")), 4) == TWIN
-    assert read_direct("<|a_1|><|b_2|><|c_3|>", 4) == ()
-    assert read_direct("<|a_1|><|b_2|><|c_3|>", 3) == tokens_in("<|a_1|><|b_2|><|c_3|>")
 
 
 def test_each_rollout_is_scored_by_the_target_of_its_row_and_known_items_are_told():

@@ -177,7 +177,7 @@ def test_the_table_has_all_models_and_the_page_all_cases(made):
         (("--codes", "6"), "G/3 G/5 G/6 G/9 G/10 G/11"),
         (("--reasonings", "7"), "G/4 G/6"),
         (("--passes", "1"), "G/6"),
-        (("--beams", "9"), "G/9 G/10 G/11"),
+        (("--beams", "11"), "G/9 G/10 G/11"),
         (("--against", "chance"), "G/10"),
         (("--rows", "3"), "G/11"),
         (("--longest", "19"), " ".join(STEPS)),
