@@ -7,9 +7,6 @@ language model of any use finds in a list what it is asked for, and says it as i
 reads histories alone, did not, so that no recommender could be made of it. What it learns here are the parts: to name
 the candidate that has what is asked for, under its own title and id, and to say what items have in common. Whom to
 recommend what is not among them. Titles and ids are drawn anew for every list. Our decision throughout.
-
-The shipped model was made on one thread with `--steps 1100 --lr 2e-3`, some 20 minutes of it. It names what stands in a
-list and gives a title the description that it has there; which id goes with a title it finds for one in four or five.
 """
 
 import argparse
@@ -41,7 +38,6 @@ NAME = (
 )
 COMMON = "Which three things come most often in these items?\n\n{items}"
 FORM = "<item_nm> title </item_nm> <item_id> id </item_id>"
-AFTER_THOUGHT = 26  # tokens of a title and an id with their tags, which stand after the thought
 
 
 def listed(names: list[str]) -> str:
@@ -125,7 +121,7 @@ def exact(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int
             best = model(torch.tensor([ids])).logits[0, start - 1 : -1].argmax(dim=-1)
             # The sentence of a thought has several wordings; what follows it has one.
             answers = torch.tensor(ids[start:])
-            from_end = AFTER_THOUGHT if task == "thought" else len(answers)
+            from_end = len(answers) if task != "thought" else 26
             right.append(bool((best[-from_end:] == answers[-from_end:]).all()))
         found[task] = float(np.mean(right))
     model.train()

@@ -11,9 +11,9 @@ from reason4rec.run.files import adapter
 from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems import policy_costs
 from reason4rec.systems.costs import Costs
+from reason4rec.systems.reason4rec.facts import DEMO_BASE
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import ranking_runs, recommending, reward_comparison
-from reason4rec.systems.twice_rec.facts import DEMO_LISTS
 from reason4rec.systems.twice_rec.options import Models, Quality, Reinforcement, Reward
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 from reason4rec.systems.twice_rec.train import recipe_of
@@ -31,7 +31,7 @@ class Plan(Costs):
         work = Texts(survey)
         teacher = survey.step("T/4")[Teacher].teacher_model
         # The demo's model runs on a CPU, where hours of a GPU mean nothing.
-        super().__init__(survey, work, teacher, work.base_model != DEMO_LISTS, work.max_length, work.max_new_tokens)
+        super().__init__(survey, work, teacher, work.base_model != DEMO_BASE, work.max_length, work.max_new_tokens)
 
     def heading(self) -> str:
         """What the table is about."""

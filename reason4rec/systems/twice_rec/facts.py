@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, dataclass, field
 
+from reason4rec.systems.reason4rec.facts import DEMO_BASE
 from reason4rec.systems.twice_rec.prompts import CUT, FIELDS
 
 DEMO_SEQUENCES = "Demo_sequences"
-DEMO_LISTS = "reason4rec/demo/base_lists"  # from the project's root; the demo's base, which reads lists too
 GEMMA_3_1B = "google/gemma-3-1b-it"
 
 
@@ -41,7 +41,7 @@ KNOWN = {
     # Short prompts, few judged cases and few steps, so that the demo fits in its minutes; our decisions. From a third
     # of the training cases the tiny base did not learn to name an id of the list.
     DEMO_SEQUENCES: Dataset(
-        base_model=DEMO_LISTS,
+        base_model=DEMO_BASE,
         n_candidates=10,
         fields=("description",),
         cut=60,
