@@ -51,9 +51,9 @@ def test_an_item_shows_what_it_has_and_only_the_history_has_reviews_and_ratings(
 def test_the_compact_form_has_a_line_for_an_item():
     text = recommend(shop(), HISTORY, CANDIDATES, fields=("rating",)).text
     assert section(text, "history") == (
-        "- sea salt | coarse | B3 | Bad\n- green tea bags | B2\n- dark chocolate bar, 3 oz | B1 | Excellent"
+        "sea salt | coarse | B3 | Bad\ngreen tea bags | B2\ndark chocolate bar, 3 oz | B1 | Excellent"
     )
-    assert section(text, "candidates").split("\n")[1] == "- green tea bags | B5"
+    assert section(text, "candidates").split("\n")[1] == "green tea bags | B5"
     assert recommend(shop(), (), CANDIDATES).text.count(prompts.NO_HISTORY) == 1
 
 

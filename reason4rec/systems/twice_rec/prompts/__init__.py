@@ -26,7 +26,6 @@ RATINGS = ("Terrible", "Bad", "Okay", "Good", "Excellent")  # for 1 to 5; releas
 NO_HISTORY = "(none)"
 SHORT = 100  # characters of a description that stands on one line with its title
 BETWEEN = " | "  # where an item is one line
-MARK = "- "  # before one line, so that a title has the tokens there that it has within a line of the answer
 
 _HTML = re.compile(r"</?[a-zA-Z][^<>]*>")
 
@@ -140,7 +139,6 @@ def items_in(text: str) -> list[dict[str, str]]:
         return [dict(line.split(": ", 1) for line in block) for block in blocks]
     found = []
     for line in text.split("\n"):
-        line = line.removeprefix(MARK)
         title, _, rating = line.rpartition(BETWEEN)
         found.append({"title": title, "rating": rating} if title and rating in RATINGS else {"title": line})
     return found
@@ -165,7 +163,6 @@ class _Block:
         for item in items:
             text += ("\n\n" if named else "\n") if text else ""
             self.starts.append(len(text))
-            text += "" if named else MARK
             for name, value in item.items():
                 start = len(text)
                 text += "" if name == "title" else "\n" if named else BETWEEN
