@@ -162,9 +162,8 @@ def train_sft(
     """Trains an adapter and writes it to `out`; None where nothing is to be done, or in all processes but one.
 
     `provenance` returns the sha256 of the inputs and the settings of `settings_of`; `done` whether the adapter is there
-    and current, and where it is not it locks it for this process; `read_rows` the training rows. The main process
-    returns `rows`, `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend. An
-    interrupted training says what is kept of it.
+    and current, and else locks it for this process; `read_rows` the training rows. The main process returns `rows`,
+    `rows_shortened`, `steps`, `first_loss` and `last_loss`. InputError for what a user can mend.
     """
     # One process decides, since it may also recover an adapter that a killed run left unfinished.
     if any_is(state, done):

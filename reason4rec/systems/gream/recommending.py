@@ -2,8 +2,8 @@
 
 In the reasoned mode the thoughts are written greedily up to the answer, and the beams follow them, so that a list is
 the same each time. The released code draws ten whole replies instead; those are there too (`--draws`), and are no
-list. Items of the history are no answers. Source: beams as in the released code, along a trie; the rest is our
-decision.
+list. Items of the history are no answers of a search along the ids. Source: beams as in the released code, along a
+trie; the rest is our decision.
 """
 
 from collections.abc import Sequence

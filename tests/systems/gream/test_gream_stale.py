@@ -21,7 +21,16 @@ from reason4rec.llm.trie import of_paths
 from reason4rec.run import files, records
 from reason4rec.run.files import adapter
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import asking, evaluation_runs, prompts, recommending, recommending_runs, rl_train, texts
+from reason4rec.systems.gream import (
+    asking,
+    evaluation_runs,
+    prompts,
+    recommending,
+    recommending_runs,
+    rl_train,
+    texts,
+    train,
+)
 from reason4rec.systems.gream import options as o
 from reason4rec.systems.gream.tasks import Material, alignment
 from reason4rec.systems.twice_rec.catalogue import Catalogue
@@ -192,6 +201,32 @@ def test_a_training_records_its_base_by_name_and_a_moved_run_leaves_it_done(made
     assert both[0] == both[1]
 
 
+@pytest.mark.slow
+def test_a_moved_run_leaves_its_trainings_done_and_can_be_trained_further(made, tmp_path, capsys):
+    """The path of the base was recorded, so that a moved run was out of date, or was trained on the base it left."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(made, before)
+    for name in ("Generator", "Generator_srpo"):
+        shutil.rmtree(step_of("G/9", before).path(adapter(name)))
+    of_training = ["--limit", 8, "--batch_size", 4, "--rank", 4, "--alpha", 8, "--lr", 1e-3]
+    policy = ["--rl_steps", 1, "--prompts_a_step", 2, "--group", 2, "--completion_tokens", 8, "--watched", 0]
+    trained("G/7", before, *of_training)
+    trained("G/8", before, *policy)
+    before.rename(after)
+    for name, more in (("G/7", of_training), ("G/8", policy)):
+        assert step_of(name, after, *more).status().done
+    trained("G/8", after, *policy, "--advantage", "grpo")
+    step = step_of("G/9", after)
+    assert {one.adapter for one in recommending.trained(step)} == {"Generator", "Generator_srpo", "Generator_grpo"}
+    assert step.language_model("Generator_grpo").generate(list(step.next_item([[]], "direct")), 4)
+
+
+def trained(name, root, *more):
+    """Runs a training in this process."""
+    module = {"G/7": train, "G/8": rl_train}[name]
+    module.main([str(word) for word in (*gream_run.places(root), *words(root), *more)])
+
+
 def test_a_moved_run_trains_a_policy_on_the_base_that_lies_beside_it(root):
     known = {"target_modules": ["q_proj"], "rank": 8, "alpha": 16, "dropout": 0.0, "lm_head": False}
     path = put(root, "Generator", base_model="GREAM_base", max_length=2560, **known)
@@ -203,8 +238,6 @@ def test_a_moved_run_trains_a_policy_on_the_base_that_lies_beside_it(root):
 
 def test_the_learning_rate_is_that_of_the_base_that_is_trained(root):
     """The ablation that was run by hand, without --base_model, got the rate of another base."""
-    from reason4rec.systems.gream import train
-
     rates = set()
     for base in ("qwen3-0.6b", "llama-3-8b"):
         step = step_of("G/7", root, "--base_model", base)

@@ -21,6 +21,7 @@ from reason4rec.run.project import ROOT
 from reason4rec.run.step import guarded
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import asking, recommending, rl_train
+from reason4rec.systems.gream.full_ranking import SHRINKS
 from reason4rec.systems.gream.pipeline import PIPELINE
 from reason4rec.systems.twice_rec.artifacts import ITEMS, SEQUENCES
 
@@ -160,6 +161,7 @@ def test_the_table_has_all_models_and_the_page_all_cases(made):
     step = gream_run.step_of("G/10", made, "--cases", 5)
     metrics = json.loads(step.path(a.METRICS).read_text())
     assert metrics["settings"]["cases"] == 5 and metrics["settings"]["split"] == "test"
+    assert metrics["settings"]["shrink"] in SHRINKS  # of item-kNN, chosen on the validation cases
     assert {row["model"] for row in metrics["ranks"]} == {"chance", "popularity", "item-kNN", *MODELS}
     page = step.path(a.CASE_STUDY).read_text()
     assert all(case.user_id in page for case in step.judged_cases("test"))

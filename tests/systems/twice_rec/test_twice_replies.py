@@ -168,7 +168,8 @@ def test_a_reply_is_finished_after_its_answer_and_not_within_its_thoughts():
         assert kept([f"{whole} and on", whole], end_of_answer, stopped, thoughts=True) == [whole, whole]
         assert stopped == {WROTE_ON: 1} and read(whole, rationale=whole == GOOD).well_formed
     assert end_of_answer("<think> as <item_id> B1 </item_id>") is None
-    assert end_of_answer(f"<think> as </item_id> {GOOD.removeprefix('<think>')}") == len(GOOD) + len(" as </item_id>")
+    quoted = GOOD.replace("it fits", "as </item_id>")
+    assert end_of_answer(quoted) == len(quoted)
 
 
 @given(st.text() | st.text(alphabet="Rationale: Connection yes\n*").map(lambda text: f"Rationale: {text}"))
