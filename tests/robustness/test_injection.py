@@ -117,7 +117,9 @@ def told(text):
 
 def told_of_items(text):
     """The teacher's prompts on items and users, with a text in every place that a shop or a user filled."""
-    frame = pd.DataFrame([("A", text, text), ("B", "Tea", "")], columns=["item_id", "title", "description"])
+    frame = pd.DataFrame(
+        [("A", text, text, text), ("B", "Tea", "", "")], columns=["item_id", "title", "description", "details"]
+    )
     items = Catalogue(frame)
     past = Past("U", (Event("A", 5.0, text), Event("B", 4.0, text), Event("A", 5.0, text)))
     kinds = {kind: of_items.preference(kind, items, past) for kind in of_items.PREFERENCES}

@@ -156,7 +156,9 @@ def test_the_reward_is_not_zero_and_rises_where_it_can_be_learned(prepared, tmp_
     run("G/7", root, "--epochs", 24, "--lr", 0.01, "--rank", 16, "--alpha", 32)
     out = run("G/8", root, *words, "--rl_lr", 0.0003)
     entries = json.loads((out / "loss_curve.json").read_text())
-    rewards, forms, exact = ([one[name] for one in entries] for name in ("reward", "rewards/format/mean", "rewards/exact/mean"))
+    rewards, forms, exact = (
+        [one[name] for one in entries] for name in ("reward", "rewards/format/mean", "rewards/exact/mean")
+    )
     assert np.mean(forms[:3]) > 0.5
     assert 0 < np.mean(rewards[:3]) < np.mean(rewards[-3:]) - 0.15
     assert np.mean(exact[:3]) < np.mean(exact[-3:])
