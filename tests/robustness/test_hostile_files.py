@@ -6,6 +6,7 @@ honest files do, whatever it announces or unpacks to.
 
 import gzip
 import io
+import itertools
 import json
 import pickle
 import re
@@ -87,11 +88,12 @@ TABLES = {
 
 
 @pytest.mark.parametrize("artifact", TABLES, ids=lambda artifact: artifact.path)
-def test_a_table_with_any_bit_flipped_has_its_columns_or_is_bad_input(tmp_path, artifact):
+def test_a_table_with_a_bit_flipped_has_its_columns_or_is_bad_input(tmp_path, artifact):
     frame, path = pd.DataFrame(TABLES[artifact], columns=list(artifact.columns)), tmp_path / artifact.path
     path.parent.mkdir(parents=True)
     files.write_pickle(path, frame)
-    for content in with_a_bit_flipped(path.read_bytes()):
+    # Each is read by pandas, so that all bits would take minutes; 53 comes round to all eight of a byte.
+    for content in itertools.islice(with_a_bit_flipped(path.read_bytes()), 0, None, 53):
         path.write_bytes(content)
         found = read_or_refused(tables.read, tmp_path, artifact)
         assert found is None or set(artifact.columns) <= set(found.columns)
