@@ -57,8 +57,8 @@ class ServedPrompts:
     def beams(self, *_: object, **__: object) -> None:
         """InputError: a server chooses its own tokens, and gives no say over each of the steps of a search."""
         raise InputError(
-            "a beam search along given answers needs the model in this process: leave out --base_url, and unset "
-            "REASON4REC_BASE_URL"
+            "a beam search along given answers needs the model in this process, not at a server: where the step has "
+            "--base_url, leave it out and unset REASON4REC_BASE_URL"
         )
 
     def _check(self, prompts: Sequence[Prompt], longest: int, replies: Sequence[str]) -> None:

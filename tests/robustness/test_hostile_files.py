@@ -6,6 +6,7 @@ honest files do, whatever it announces or unpacks to.
 
 import gzip
 import io
+import itertools
 import json
 import pickle
 import re
@@ -25,6 +26,8 @@ from reason4rec.evaluation import ratings
 from reason4rec.llm import adapters
 from reason4rec.llm.cache import ResponseCache
 from reason4rec.run import files, records, step
+from reason4rec.systems.gream import artifacts as of_gream
+from reason4rec.systems.gream import semantic_ids, tables
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import REASONER_ROWS
 
@@ -75,6 +78,25 @@ def test_rows_with_any_bit_flipped_are_rows_to_train_on_or_bad_input(tmp_path):
         (tmp_path / REASONER_ROWS.path).write_bytes(content)
         rows = read_or_refused(schema.read, tmp_path, REASONER_ROWS)
         assert rows is None or all(isinstance(m["content"], str) for row in rows for m in row["messages"])
+
+
+TABLES = {
+    of_gream.REASONINGS: [("U", "A", 4, "Step 1: tea.")],
+    of_gream.ranked("generator_direct", "test"): [("U", 1, "A", -0.5)],
+    of_gream.written("generator_reasoned", "test"): [("U", 0, "<think>")],
+}
+
+
+@pytest.mark.parametrize("artifact", TABLES, ids=lambda artifact: artifact.path)
+def test_a_table_with_a_bit_flipped_has_its_columns_or_is_bad_input(tmp_path, artifact):
+    frame, path = pd.DataFrame(TABLES[artifact], columns=list(artifact.columns)), tmp_path / artifact.path
+    path.parent.mkdir(parents=True)
+    files.write_pickle(path, frame)
+    # Each is read by pandas, so that all bits would take minutes; 53 comes round to all eight of a byte.
+    for content in itertools.islice(with_a_bit_flipped(path.read_bytes()), 0, None, 53):
+        path.write_bytes(content)
+        found = read_or_refused(tables.read, tmp_path, artifact)
+        assert found is None or set(artifact.columns) <= set(found.columns)
 
 
 @pytest.mark.parametrize("name", ["os\nsystem", "\x1b[2J\x1b]0;title\x07", "\u202e", "x" * 10**6])
@@ -253,10 +275,12 @@ RECORD = {"sha256": "0", "made_from": {"inputs": {}, "settings": {}}}
 FACTS = {"name": "New", "product_class": "Album", "tau": 0.1}
 SETTINGS = {"base_model": "base", "max_length": 4096}
 METRICS = {name: [] for name in ratings.SECTIONS} | {"settings": {}}
+IDS = {"levels": 1, "codes": 2, "items": {"A": "<|a_1|>", "B": "<|a_2|>"}}
 READERS = {  # how a file of JSON is read, what is in it, and where it lies
     "a record": (lambda folder: records.read_record(folder / "train.pkl"), RECORD, "train.pkl.json"),
     "facts of a dataset": (lambda folder: facts.get("New", folder), FACTS, "New/dataset.json"),
     "settings of an adapter": (adapters.adapter_settings, SETTINGS, "settings.json"),
+    "semantic ids": (lambda folder: semantic_ids.read(folder / "ids.json"), IDS, "ids.json"),
     "metrics": (lambda folder: ratings.read(folder / "metrics.json"), METRICS, "metrics.json"),
 }
 OTHERS = [None, 3, "text", [], {}, [[]], ["sha256", "made_from"], {"name": 1}]

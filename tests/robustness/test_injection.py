@@ -7,12 +7,14 @@ it the rating, is decided by the template alone. That a model is not swayed by w
 
 import re
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reason4rec.data import schema
 from reason4rec.data.history import Entry, History
+from reason4rec.data.sequences import Event
 from reason4rec.errors import InputError
 from reason4rec.llm import tokens
 from reason4rec.llm.prompt import Prompt, training_row
@@ -27,8 +29,12 @@ from reason4rec.llm.tokens import (
     plain_ids,
 )
 from reason4rec.run import files
+from reason4rec.systems.gream import prompts as of_items
+from reason4rec.systems.gream import replies, texts
+from reason4rec.systems.gream.pasts import Past
 from reason4rec.systems.reason4rec import artifacts, baseline_runs, prompts
 from reason4rec.systems.reason4rec.prompts import FOLDER, RATING_PREFIX, RATINGS
+from reason4rec.systems.twice_rec.catalogue import Catalogue, Item
 from reason4rec.training import trainer
 
 HARMLESS = "It was fine."
@@ -107,6 +113,42 @@ def told(text):
         "rating first": (prompts.with_task(asked, "rating_first"), direct + template("rating_first")),
         "judge": (prompts.judge("Album", text, text, text), template("judge", **about, review=text, reason=text)),
     }
+
+
+def told_of_items(text):
+    """The teacher's prompts on items and users, with a text in every place that a shop or a user filled."""
+    frame = pd.DataFrame(
+        [("A", text, text, text), ("B", "Tea", "", "")], columns=["item_id", "title", "description", "details"]
+    )
+    items = Catalogue(frame)
+    past = Past("U", (Event("A", 5.0, text), Event("B", 4.0, text), Event("A", 5.0, text)))
+    kinds = {kind: of_items.preference(kind, items, past) for kind in of_items.PREFERENCES}
+    kinds |= {kind: of_items.wish(kind, items, past) for kind in of_items.WISHES}
+    reasoning = of_items.reasoning(items, past.events[:2], "A")
+    return kinds | {"item": of_items.describe(items["A"], [text], 10**6), "reasoning": reasoning}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_texts_of_a_shop_leave_the_sections_and_the_order_of_a_teachers_prompt_intact(name):
+    """They stand on lines of their own, in the places of the template, and no other line of it changes."""
+    harmless = {form: prompt.text.split(HARMLESS)[-1] for form, prompt in told_of_items(HARMLESS).items()}
+    for form, prompt in told_of_items(HOSTILE[name]).items():
+        assert prompt.text.endswith(harmless[form]), form
+        first = (of_items.FOLDER / f"teacher_{form}.txt").read_text(encoding="utf-8").split("{")[0]
+        assert prompt.text.startswith(first), form
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_a_teacher_says_of_an_item_or_a_user_is_one_line_without_ids_or_is_refused(name):
+    item = Item("A", "Green Tea", "", "")
+    for begun in ("", "Fine. ", "Fine: "):
+        for ids in ("", " <|a_1|>", "<think>"):
+            said = f"{begun}{HOSTILE[name]}{ids}"
+            text, why = texts.item_text(said)
+            assert why or ("\n" not in text and not replies.tokens_in(text) and "<think>" not in text)
+            for kind in texts.KINDS:
+                text, why = texts.user_text(kind, said, item)
+                assert why or ("\n" not in text and not replies.tokens_in(text) and "<think>" not in text)
 
 
 @pytest.fixture(scope="module")

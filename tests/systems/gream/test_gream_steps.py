@@ -255,7 +255,7 @@ def test_lists_that_were_killed_go_on_and_end_as_unbroken_ones(made, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["G/3", "G/5"])
+@pytest.mark.parametrize("name", ["G/2", "G/3", "G/4", "G/5", "G/6", "G/10", "G/11"])
 def test_a_step_that_was_killed_ends_as_an_unbroken_one(name, made, tmp_path):
     log, words = tmp_path / "log", ("--config", str(made / "config.yaml"))
     whole, changes = cut_off(without(made, tmp_path / "whole", name), name, words, (), log)
