@@ -82,3 +82,13 @@ def test_every_link_between_the_pages_leads_somewhere():
 
 def test_readme_fits_in_one_reading():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_help_waited_for_torch():
+    """It did from every script, once a system's table imported what trains."""
+    script = ROOT / "3_Predictor" / "5_baselines.py"
+    done = subprocess.run([sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert "pandas" in imported
+    assert not imported & {"torch", "transformers", "peft", "trl", "sklearn", "datasets"}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
-from reason4rec.llm.tokens import new_tokens
 from reason4rec.training.recipe import TARGET_MODULES
 
 if TYPE_CHECKING:
@@ -81,6 +80,8 @@ def rows_of_new_tokens(
     Those of the embedding, and those of an output head of its own: a head that is tied to the embedding has the same
     rows, which peft keeps equal. InputError for a base without new tokens, or with a head that peft would change.
     """
+    from reason4rec.llm.tokens import new_tokens
+
     ids = list(new_tokens(tokenizer).values())
     if not ids:
         raise InputError(f"--new_tokens: none were added to base model {base_model}; extend it first")
