@@ -17,7 +17,7 @@ from reason4rec.run.cost import Survey
 from reason4rec.systems.counting import CHAT_TOKENS, Counting
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import facts, prompts, reasoning, tasks, texts
-from reason4rec.systems.gream.options import Ids, Models, Prompts, Reasonings, Rows, TextUsers
+from reason4rec.systems.gream.options import Ids, Models, Prompts, Questions, Reasonings, Rows, TextUsers
 from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
 from reason4rec.systems.gream.prompts import DIRECT, REASONED, SEQREC, TASKS
 from reason4rec.systems.gream.semantic_ids import TOKEN
@@ -164,7 +164,7 @@ class Work(Counts):
         """Tokens of the questions for the next item."""
         if self.sequences is None:
             return np.array([self.assume("tokens of a question")])
-        folder = self.survey.step("G/9")[Prompts].folder
+        folder = self.survey.step("G/9")[Questions].folder
         shown = [[self._id] * min(len(past.events), LONGEST) for past in self.some]
         return self.lengths([prompts.next_item(one, mode, 0, folder).text for one in shown])
 
