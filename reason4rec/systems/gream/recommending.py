@@ -87,7 +87,7 @@ def recommended(
     trie = trie_of(step, model, of)
     place = {item_id: number for number, item_id in enumerate(item_ids)}
     seen = [[place[event.item_id] for event in case.history] for case in cases]
-    found = model.beams(asked, trie, options.beams, begun, seen, what="recommending")
+    found = model.beams(asked, trie, options.beams, begun, seen, "recommending", options.length_penalty)
     return tables(cases, found, trie, item_ids, replies)
 
 
