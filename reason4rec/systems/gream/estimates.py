@@ -79,7 +79,7 @@ class Plan(Costs):
         n, prompt = work.n_judged, float(work.asking(model.mode).mean())
         levels = self.survey.step("G/3")[Ids].levels + 1  # and what ends an answer
         thoughts, draws = (work.thoughts, options.draws) if model.mode == REASONED else (0.0, 0)
-        read = n * ((1 + draws) * prompt + (prompt + thoughts if thoughts else 0.0) + options.beams * levels)
+        read = n * ((1 + draws) * prompt + (prompt + thoughts if thoughts else 0.0) + options.searched * levels)
         written = n * (1 + draws) * thoughts
         return self.wrote(spec, n, n * (1 + draws + (thoughts > 0)), read, written, f"lists by {name}")
 

@@ -144,12 +144,18 @@ class Models(Options):
 
     models: tuple[str, ...] = option((), "names (default: all that are trained)", changes_output=False)
     beams: Positive = option(10, "items of a list")  # released code
+    width: Positive = option(30, "beams of the search, of which the best make the list")  # our decision; released: 10
     # With the released code's 1, the mean over tokens, an item whose id has one token more is favoured: that token is
     # nearly sure.
     length_penalty: Number = option(0.0, "power of an id's length that divides its log-probability")  # our decision
     max_new_tokens: Positive = option(512, "tokens of the longest thoughts", fact="completion_tokens")
     draws: int = option(0, "replies that are drawn for each case in the reasoned mode, for pass@k")
     draw_temperature: Number = option(0.7, "of these draws")  # released code
+
+    @property
+    def searched(self) -> int:
+        """The beams of a search, at least as many as a list has items."""
+        return max(self.width, self.beams)
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ def recommended(
     trie = trie_of(step, model, of)
     place = {item_id: number for number, item_id in enumerate(item_ids)}
     seen = [[place[event.item_id] for event in case.history] for case in cases]
-    found = model.beams(asked, trie, options.beams, begun, seen, "recommending", options.length_penalty)
-    return tables(cases, found, trie, item_ids, replies)
+    found = model.beams(asked, trie, options.searched, begun, seen, "recommending", options.length_penalty)
+    return tables(cases, [beams[: options.beams] for beams in found], trie, item_ids, replies)
 
 
 def trie_of(step: "GeneratorStep", model: "BeamSearcher", of: Model) -> "Trie":

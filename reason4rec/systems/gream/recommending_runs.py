@@ -39,7 +39,7 @@ def part_of(step: "GeneratorStep", model: recommending.Model) -> "GeneratorStep"
     """The part of the step in which a model recommends: only its own adapter can put that out of date."""
     split, options = step[Split].split, step[Models].recorded()
     if model.mode == recommending.DIRECT:  # which writes nothing before its list
-        options = {name: options[name] for name in ("beams", "length_penalty")}
+        options = {name: options[name] for name in ("beams", "width", "length_penalty")}
     return step.part(
         [SEQUENCES, ITEMS, a.SEMANTIC_IDS, a.BASE, adapter(model.adapter)],
         [a.ranked(model.name, split), a.written(model.name, split)],
