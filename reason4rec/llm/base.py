@@ -112,6 +112,7 @@ class LanguageModel(Protocol):
         begun: Sequence[str] | None = None,
         excluded: Sequence[Sequence[int]] | None = None,
         what: str = "searching",
+        length_penalty: float = 1.0,
     ) -> list[list[tuple[tuple[int, ...], float]]]:
         """For each prompt the likeliest answers of a trie with their scores; InputError where a server is asked."""
         ...

@@ -21,7 +21,7 @@ from reason4rec.llm.tokens import check, plain_ids
 from reason4rec.llm.trie import Path, Trie
 
 Beam = tuple[Path, float]
-"""The token ids of an answer with its end, and the mean of their log-probabilities."""
+"""The token ids of an answer with its end, and its score."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,11 +42,13 @@ class BeamSearcher(LikelihoodReader):
         begun: Sequence[str] | None = None,
         excluded: Sequence[Sequence[int]] | None = None,
         what: str = "searching",
+        length_penalty: float = 1.0,
     ) -> list[list[Beam]]:
         """For each prompt at most `num_beams` answers of a trie, the likeliest first, each with its score.
 
-        The score is the mean log-probability of the answer's tokens, its end included, among all tokens of the model:
-        that of transformers with a length penalty of 1. `begun` has what each reply begins with, such as a reason; the
+        The score is the sum of the log-probabilities of the answer's tokens, its end included, among all tokens of the
+        model, divided by their number to the power of `length_penalty`, as in transformers: with 1 their mean, with 0
+        the log-probability of the answer. `begun` has what each reply begins with, such as a reason; the
         answers' tokens follow it as they are. `excluded` has the places of answers that are none for a prompt, such as
         items of the history. There are fewer beams where the trie has fewer answers, and where it goes by positions:
         then a beam can be none of the answers, which has no place in `trie.places`, and excluded ones are left out
@@ -73,18 +75,18 @@ class BeamSearcher(LikelihoodReader):
             prefixes = PrefixCache([[row.prefix] for row in rows[:1]])  # that of all
             for batch in self._split(rows, self.tokens_at_once / num_beams, more=trie.depth):
                 for start in range(0, len(batch), most):
-                    yield batch[start : start + most], partial(self._search, prefixes, trie, num_beams)
+                    yield batch[start : start + most], partial(self._search, prefixes, trie, num_beams, length_penalty)
 
-        settings = {"what": "beams", "trie": trie.name, "num_beams": num_beams}
+        settings = {"what": "beams", "trie": trie.name, "num_beams": num_beams, "length_penalty": length_penalty}
         of_row = lambda row: {"excluded": unpacked(row.excluded)}  # noqa: E731
         found = self._answers(len(prompts), rows_of, settings, what, batches, of_row=of_row)
         return [[(tuple(path), score) for path, score in of] for of in found]
 
     def _search(
-        self, prefixes: PrefixCache, trie: Trie, num_beams: int, batch: list[BeamRow]
+        self, prefixes: PrefixCache, trie: Trie, num_beams: int, length_penalty: float, batch: list[BeamRow]
     ) -> tuple[list[list[Beam]], int]:
         """The beams of each row of a batch, and how many tokens were read for them."""
-        search = Search(trie, [unpacked(row.excluded) for row in batch], num_beams, self.model.device)
+        search = Search(trie, [unpacked(row.excluded) for row in batch], num_beams, self.model.device, length_penalty)
         ids, mask, cache = self._begun(prefixes, batch)
         every = torch.arange(self.model.get_output_embeddings().weight.shape[0], device=self.model.device)
         computed, width = 0, ids.shape[1]
@@ -120,8 +122,15 @@ class Search:
     `excluded` has the places of the answers that are none for each prompt.
     """
 
-    def __init__(self, trie: Trie, excluded: Sequence[Sequence[int]], num_beams: int, device: torch.device):
-        self.trie, self.excluded, self.num_beams = trie, excluded, num_beams
+    def __init__(
+        self,
+        trie: Trie,
+        excluded: Sequence[Sequence[int]],
+        num_beams: int,
+        device: torch.device,
+        length_penalty: float = 1.0,
+    ):
+        self.trie, self.excluded, self.num_beams, self.length_penalty = trie, excluded, num_beams, length_penalty
         starts, counts, tokens, nodes = (
             torch.from_numpy(array).to(device) for array in (trie.starts, trie.counts, trie.tokens, trie.nodes)
         )
@@ -163,7 +172,7 @@ class Search:
         best, among = score.topk(count)
         best = best.masked_fill(~whole.gather(1, among), -torch.inf)
         written = self._with(among // most, token.gather(1, among))
-        self.ended.append((best / written.shape[2], written))
+        self.ended.append((best / written.shape[2] ** self.length_penalty, written))
         self.score, chosen = score.masked_fill(whole, -torch.inf).topk(count)
         self.node, tokens = node.gather(1, chosen), token.gather(1, chosen)
         self.written = self._with(chosen // most, tokens)

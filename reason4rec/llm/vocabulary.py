@@ -19,6 +19,8 @@ from reason4rec.llm.known_bases import located
 from reason4rec.llm.tokens import NEW, load_tokenizer, plain_ids
 from reason4rec.run import files
 
+OF_TEXTS = 0.8  # of the variance of a token with texts, the rest is drawn; our decision
+
 
 def extend(
     base_model: str | Path,
@@ -26,12 +28,15 @@ def extend(
     out: Path,
     seed: int = 0,
     record: Callable[[Path], None] = lambda staged: None,
+    texts: Sequence[tuple[str, Sequence[str]]] = (),
 ) -> None:
     """Writes a base with new tokens to the folder `out`, whole or not at all: safetensors, configuration, tokenizer.
 
     The weights are those of the base, in its own type; a new token's are drawn by `seed` with the mean and the spread
     of those that are there, in the embedding and in an output head of its own (our decision: no new word is then
-    likelier than the others, and they differ from the first step of a training on). `record` is called with the staged
+    likelier than the others, and they differ from the first step of a training on). `texts` are pairs of a text and the
+    new tokens that have to do with it; such a token's weights are drawn near those of the words in its texts (see
+    `near_texts`). `record` is called with the staged
     folder just before it takes its place. InputError for a token that cannot be added, that the tokenizer does not read
     and write as it is, or a base that was published in 4 bits.
     """
@@ -55,7 +60,8 @@ def extend(
         raise refused(base_model, error) from error
     if lacking := sorted(loading["missing_keys"]):
         raise InputError(f"base model {base_model}: weights are missing, such as {lacking[0]}; fetch it again")
-    give_rows(model, known, len(tokenizer), seed)
+    pairs = [(plain_ids(tokenizer, text), [tokenizer.get_vocab()[one] for one in of]) for text, of in texts]
+    give_rows(model, known, len(tokenizer), seed, [pair for pair in pairs if pair[0]])
     files.make_folder(out.parent)
     staged = files.staged_path(out)
     shutil.rmtree(staged, ignore_errors=True)
@@ -100,9 +106,12 @@ def check(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]) -> None:
         raise InputError("new tokens: this tokenizer does not read and write them side by side; use another base")
 
 
-def give_rows(model: PreTrainedModel, known: int, total: int, seed: int) -> None:
+def give_rows(
+    model: PreTrainedModel, known: int, total: int, seed: int, texts: Sequence[tuple[list[int], list[int]]] = ()
+) -> None:
     """Gives a model weights for the tokens `known` to `total` - 1; those that are there stay as they are, bit by bit.
 
+    `texts` are token ids of texts, each with those of the new tokens that have to do with it.
     A model can have more rows than its tokenizer has tokens; those that are not needed stay too.
     """
     rows = model.get_input_embeddings().weight.shape[0]
@@ -116,4 +125,25 @@ def give_rows(model: PreTrainedModel, known: int, total: int, seed: int) -> None
     for part in parts:
         old = part.weight.data[:known].float()
         drawn = torch.from_numpy(rng.standard_normal((total - known, old.shape[1]))).float()
-        part.weight.data[known:total] = (old.mean(0) + old.std(0) * drawn).to(part.weight.dtype)
+        rows = old.std(0) * drawn
+        for token, direction in near_texts(old, texts).items():
+            rows[token - known] = OF_TEXTS**0.5 * old.std() * direction + (1 - OF_TEXTS) ** 0.5 * rows[token - known]
+        part.weight.data[known:total] = (old.mean(0) + rows).to(part.weight.dtype)
+
+
+def near_texts(old: torch.Tensor, texts: Sequence[tuple[list[int], list[int]]]) -> dict[int, torch.Tensor]:
+    """For each token of `texts` where the words of its texts lie among (tokens, d) weights, as d of mean square 1.
+
+    That is the mean over its texts of the mean over their tokens, less the mean over all texts, so that what they all
+    say does not count. A token that is no different from the mean has none.
+    """
+    found: dict[int, list[torch.Tensor]] = {}
+    means = [old[torch.tensor(ids)].mean(0) for ids, _ in texts]
+    for mean, (_, tokens) in zip(means, texts, strict=True):
+        for token in tokens:
+            found.setdefault(token, []).append(mean)
+    common = torch.stack(means).mean(0) if means else None
+    apart = {token: torch.stack(of).mean(0) - common for token, of in found.items()}
+    sizes = {token: float(one.pow(2).mean().sqrt()) for token, one in apart.items()}
+    least = 1e-6 * float(old.std())
+    return {token: one / sizes[token] for token, one in apart.items() if sizes[token] > least}

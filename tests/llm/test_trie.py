@@ -222,3 +222,11 @@ def test_scores_are_means_with_the_end(model, trie):
     without_end = weighed[0, 0] / weighed[0, 1]
     assert len(path) == weighed[0, 1] + 1
     assert not math.isclose(score, without_end, abs_tol=1e-6)
+
+
+def test_without_a_length_penalty_the_likeliest_answer_leads(model, trie):
+    means, sums = (model.beams(PROMPTS, trie, len(TEXTS), length_penalty=penalty) for penalty in (1.0, 0.0))
+    for of_means, of_sums in zip(means, sums, strict=True):
+        whole = {path: score * len(path) for path, score in of_means}
+        assert [score for _, score in of_sums] == sorted(whole.values(), reverse=True)
+        assert dict(of_sums) == pytest.approx(whole, abs=1e-5)

@@ -122,6 +122,24 @@ def test_the_rows_follow_from_the_seed(base, tmp_path):
     assert not one[key].equal(two[key])
 
 
+def test_tokens_with_texts_begin_near_the_words_of_those(base, tmp_path):
+    texts = [("melody and guitar", TOKENS[:2]), ("bass and tempo", TOKENS[2:3]), ("piano and mood", TOKENS[3:4])]
+    vocabulary.extend(base, TOKENS, tmp_path / "near", 1, texts=texts)
+    vocabulary.extend(base, TOKENS, tmp_path / "drawn", 1)
+    tokenizer = load_tokenizer(base)
+    near, drawn = (load_file(tmp_path / name / "model.safetensors") for name in ("near", "drawn"))
+    for key in ("model.embed_tokens.weight", "lm_head.weight"):
+        old, rows = near[key][:1207].float(), near[key][1207:].float()
+        words = [old[plain_ids(tokenizer, text)].mean(0) for text, _ in texts]
+        common = sum(words) / 3
+        alike = [[float(torch.cosine_similarity(row - old.mean(0), one - common, 0)) for one in words] for row in rows]
+        assert [max(range(3), key=of.__getitem__) for of in alike[:4]] == [0, 0, 1, 2]
+        assert min(max(of) for of in alike[:4]) > 0.7 > max(max(of) for of in alike[4:])
+        assert not rows[0].equal(rows[1])
+        assert rows[4:].equal(drawn[key][1211:].float())
+        assert rows[:4].std() == pytest.approx(float(old.std()), rel=0.3)
+
+
 WORDS = st.lists(
     st.sampled_from([*TOKENS, "bought", " ", ", ", "<|", "a_1", "|>", "\n", "é", ".", "<think>"]), max_size=12
 )

@@ -107,6 +107,13 @@ class Extended(Options):
     """the base model that gets new tokens"""
 
     base_model: BaseModel = option("", "short name, hub name or folder", fact="base_model", metavar="NAME")
+    # Our decision; the released code draws them.
+    begin_as: Literal["texts", "drawn"] = option(
+        "texts", "weights of a token to begin with: near those of the words of its items' texts, or drawn alone"
+    )
+    read: tuple[Literal["title", "description"], ...] = option(
+        ("title", "description"), "which texts of an item", fact="read"
+    )
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,11 @@ class Models(Options):
     """the models that recommend"""
 
     models: tuple[str, ...] = option((), "names (default: all that are trained)", changes_output=False)
-    beams: Positive = option(LISTED, "beams of a search, at least the ten items of a list")  # released code
+    # Our decision: the tenth item of a list is often no beam of a search of ten, which is the released code's.
+    beams: Positive = option(30, "beams of a search, of which the best ten make the list")
+    # With the released code's 1, the mean over tokens, an item whose id has one token more is favoured: that token is
+    # nearly sure.
+    length_penalty: Number = option(0.0, "power of an id's length that divides its log-probability")  # our decision
     max_new_tokens: Positive = option(512, "tokens of the longest thoughts", fact="completion_tokens")
     draws: int = option(0, "replies that are drawn for each case in the reasoned mode, for pass@k")
     draw_temperature: Number = option(0.7, "of these draws")  # released code

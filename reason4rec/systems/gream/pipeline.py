@@ -124,7 +124,7 @@ STEPS = (
         "G/5",
         "GREAM/5_extend_base.py",
         "the base model with tokens for the ids",
-        reads=(a.SEMANTIC_IDS,),
+        reads=(ITEMS, a.ITEM_TEXTS, a.SEMANTIC_IDS),
         writes=(a.BASE,),
         options=(o.Extended,),
         settings=lambda step: {"base_sha256": sha256_of(step[o.Extended].base_model)},

@@ -17,6 +17,7 @@ from reason4rec.run import files
 from reason4rec.run.files import adapter
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import staleness
+from reason4rec.systems.gream.options import LISTED
 from reason4rec.systems.gream.prompts import DIRECT, REASONED
 from reason4rec.systems.gream.replies import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK
 
@@ -95,8 +96,8 @@ def recommended(
     trie = trie_of(step, model, of)
     place = {item_id: number for number, item_id in enumerate(item_ids)}
     seen = [[] if of.positionwise else [place[event.item_id] for event in case.history] for case in cases]
-    found = model.beams(asked, trie, options.beams, begun, seen, what="recommending")
-    return tables(cases, found, trie, item_ids, replies)
+    found = model.beams(asked, trie, options.beams, begun, seen, "recommending", options.length_penalty)
+    return tables(cases, [beams[:LISTED] for beams in found], trie, item_ids, replies)
 
 
 def trie_of(step: "GeneratorStep", model: "BeamSearcher", of: Model) -> "Trie":

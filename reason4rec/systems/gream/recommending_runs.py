@@ -46,7 +46,7 @@ def part_of(step: "GeneratorStep", model: recommending.Model) -> "GeneratorStep"
     """The part of the step in which a model recommends: only its own adapter can put that out of date."""
     split, options = step[Split].split, step[Models].recorded()
     if model.mode == recommending.DIRECT:  # which writes nothing before its list
-        options = {"beams": options["beams"]}
+        options = {name: options[name] for name in ("beams", "length_penalty")}
     return step.part(
         staleness.list_inputs(model.adapter),
         [a.ranked(model.name, split), a.written(model.name, split)],

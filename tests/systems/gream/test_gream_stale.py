@@ -46,7 +46,6 @@ fusion_rows: 5
 cases: 3
 levels: 2
 codes: 5
-beams: 10
 max_new_tokens: 8
 device: cpu
 """
@@ -294,7 +293,7 @@ def test_the_search_by_positions_keeps_what_the_user_has(made):
     class Searcher:
         tokenizer = None
 
-        def beams(self, prompts, trie, most, begun, excluded, what):
+        def beams(self, prompts, trie, most, begun, excluded, what, length_penalty):
             asked.append(excluded)
             return [[] for _ in prompts]
 
@@ -432,8 +431,8 @@ def test_an_answer_says_that_its_list_is_not_that_of_the_tables(made):
     user = step_of("G/9", made).judged_cases("test")[0].user_id
     generator = load(made, DIRECT, beams=11)
     answers = generator.explain_all([user, user])
-    assert answers[0] == answers[1] and len(answers[0].ranked) == 11
-    assert "not the list of the tables: --beams was 10 there, is 11 here" in answers[0].notes
+    assert answers[0] == answers[1] and len(answers[0].ranked) == 10
+    assert "not the list of the tables: --beams was 30 there, is 11 here" in answers[0].notes
     target = next(case.target.item_id for case in generator.step.cases("test") if case.user_id == user)
     assert answers[0].notes[0].endswith(f"was {generator.step.catalogue[target].title} ({target})")
     assert load(made, DIRECT).notes == ()
