@@ -45,6 +45,11 @@ class SaveByTime(TrainerCallback):
         if due and not is_saved and state.global_step % self.every == 0 and state.global_step < state.max_steps:
             control.should_save = True
 
+    def on_epoch_end(self, args, state, control, **_):
+        # A training that ends within an epoch would take one step more when it goes on from its end.
+        if not float(state.epoch).is_integer():
+            control.should_save = False
+
     def on_save(self, args, state, control, **_):
         self.saved = time.monotonic()
 
