@@ -55,6 +55,12 @@ class Place(Options):
         """The folder of the dataset's adapters; InputError as for that of the dataset."""
         return files.folder_in(self.checkpoint_root or own("checkpoints"), self.dataset, "--dataset")
 
+    @property
+    def flags(self) -> list[str]:
+        """The words of a command line that name this place."""
+        values = {"dataset": self.dataset, "data_root": self.data_root, "checkpoint_root": self.checkpoint_root}
+        return [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
+
 
 @dataclass(frozen=True)
 class Common(Place):

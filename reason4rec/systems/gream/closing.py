@@ -15,9 +15,7 @@ def closing(options: Resolved) -> str:
     if not metrics.exists():
         return ""
     places = {"table": metrics, "semantic ids": common.folder / ID_CARD.path, "page": common.folder / CASE_STUDY.path}
-    flags = f"--dataset {common.dataset}"
-    roots = {"data_root": common.data_root, "checkpoint_root": common.checkpoint_root}
-    flags += "".join(f" --{name} {path}" for name, path in roots.items() if path)
+    flags = " ".join(common.flags)
     return "\n".join(
         [
             evaluation.as_text(evaluation.read(metrics)),

@@ -3,7 +3,6 @@
 A function of this module makes the lines of one row of the table of steps.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,22 +11,23 @@ from reason4rec.run.cost import Line, Survey
 from reason4rec.run.files import adapter
 from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems import policy_costs
-from reason4rec.systems.costs import Costs
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import part_comparison, recommending, recommending_runs, staleness
 from reason4rec.systems.gream.options import Ids, Models, Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.systems.gream.train import recipe_of
 from reason4rec.systems.reason4rec.facts import DEMO_BASE
-from reason4rec.training import gpu_memory
-from reason4rec.training.options import Execution
+from reason4rec.systems.sequence_costs import SequenceCosts
+from reason4rec.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from reason4rec.systems.gream.workload import Work
 
 
-class Plan(Costs):
+class Plan(SequenceCosts):
     """What the estimates of the steps count with, and what is said around their table."""
+
+    learns, rewarded = "G/7", ("G/8", "G/12")
 
     work: "Work"
 
@@ -40,28 +40,9 @@ class Plan(Costs):
         # The demo's model runs on a CPU, where hours of a GPU mean nothing.
         super().__init__(survey, work, teacher, work.base_model != DEMO_BASE, work.max_length, work.max_new_tokens)
 
-    def heading(self) -> str:
-        """What the table is about."""
-        work = self.work
-        counted = "counted in some of the real prompts" if work.sequences is not None else "assumed"
-        by = "an assumed ratio of characters" if work.tokenizer is None else "the tokenizer of the base model"
-        return (
-            f"{work.common.dataset}: what a run would cost; nothing is asked, loaded or written now. {work.source} "
-            f"Tokens are {counted}, by {by}. Base model {work.base_model}, teacher {self.teacher}."
-        )
-
-    def remarks(self, lines: Sequence[Line], teacher: Line | None, models: Line | None) -> list[str]:
-        """What the table does not say: memory, and where the rates come from."""
-        found = [*self.priced(teacher), *self.general_remarks(lines, models)]
-        if models and self.timed:
-            by_step = {line.step for line in lines if line.hours}
-            found += [self._memory_of_training()] if "G/7" in by_step else []
-            found += [
-                policy_costs.memory(self, self.survey.step(name).spec, self.reinforced(name))
-                for name in ("G/8", "G/12")
-                if name in by_step
-            ]
-        return found + self.kept_replies(self.work.folder)
+    def recipe(self) -> Recipe:
+        """The recipe of the step that trains on rows."""
+        return recipe_of(self.survey.step(self.learns))
 
     def reinforced(self, name: str = "G/8", trainings: int = 1) -> policy_costs.PolicyWork:
         """What a step does that trains policies by a reward."""
@@ -70,7 +51,7 @@ class Plan(Costs):
         return policy_costs.PolicyWork(
             options,
             policy,
-            recipe_of(self.survey.step("G/7")),
+            self.recipe(),
             "Generator",
             min(options.rl_targets, work.n_targets),
             work.asking(REASONED).clip(max=work.max_length - policy.max_new_tokens),
@@ -104,17 +85,6 @@ class Plan(Costs):
                 continue
             found.append(model.name)
         return found
-
-    def _memory_of_training(self) -> str:
-        step, work = self.survey.step("G/7"), self.work
-        recipe = recipe_of(step)
-        rows = -(-recipe.batch_size // step[Execution].gradient_accumulation)
-        tokens = rows * float(work.learned().clip(max=work.max_length).mean())
-        peak = gpu_memory.supervised(work.shape, work.shape.trained(recipe.rank, recipe.lm_head), tokens)
-        return (
-            f"G/7 takes about {peak / 1e9:,.0f} GB of GPU memory for {rows} rows of {tokens / rows:,.0f} tokens at a "
-            f"time (computed); --gradient_accumulation divides what its activations take."
-        )
 
 
 def texts(plan: Plan, spec: StepSpec) -> list[Line]:

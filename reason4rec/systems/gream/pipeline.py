@@ -29,17 +29,12 @@ from reason4rec.systems.gream import (
 from reason4rec.systems.gream import options as o
 from reason4rec.systems.gream.closing import closing
 from reason4rec.systems.gream.step import GeneratorStep
-from reason4rec.systems.reason4rec.demo_teacher import demo_teacher, is_demo
+from reason4rec.systems.reason4rec.demo_teacher import demo_teacher
 from reason4rec.systems.twice_rec.artifacts import ITEMS, SASREC, SEQUENCES
 from reason4rec.systems.twice_rec.options import Cases, CaseStudy, Split
 from reason4rec.systems.twice_rec.pipeline import PIPELINE as TWICE_REC
-from reason4rec.systems.twice_rec.pipeline import never
+from reason4rec.systems.twice_rec.pipeline import is_own_demo, never
 from reason4rec.training.options import Execution, RunsOn, Training
-
-
-def is_own_demo(options: Resolved) -> bool:
-    """Whether the options name the dataset of this system's demo."""
-    return is_demo(options, facts.DEMO_SEQUENCES)
 
 
 def base_that_reads(step: GeneratorStep) -> Mapping[str, object]:

@@ -14,13 +14,14 @@ import pandas as pd
 
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.cost import Survey
-from reason4rec.systems.counting import CHAT_TOKENS, Counting
+from reason4rec.systems.counting import CHAT_TOKENS
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import facts, prompts, reasoning, tasks, texts
 from reason4rec.systems.gream.options import Ids, Models, Prompts, Questions, Reasonings, Rows, TextUsers
 from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
 from reason4rec.systems.gream.prompts import DIRECT, REASONED, SEQREC, TASKS
 from reason4rec.systems.gream.semantic_ids import TOKEN
+from reason4rec.systems.sequence_costs import SequenceCounting
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.options import Cases
 from reason4rec.systems.twice_rec.workload import tables_of
@@ -43,7 +44,7 @@ ASSUMED = {
 }
 
 
-class Counts(Counting):
+class Counts(SequenceCounting):
     """How many rows each step of a run would have; `assumed` and `notes` collect what a reader has to know."""
 
     def __init__(self, survey: Survey):
@@ -52,23 +53,9 @@ class Counts(Counting):
         self.common, self.folder, self.dataset = step.common, step.folder, step.dataset
         self.max_length, self.max_new_tokens = training.max_length, survey.step("G/9")[Models].max_new_tokens
         known = [name for name, dataset in facts.KNOWN.items() if dataset.released]
-        self.source, tables = tables_of(survey, self.dataset.released, known)
+        self.released = self.dataset.released
+        self.source, tables = tables_of(survey, self.released, known)
         self.sequences, self.items = tables or (None, None)
-
-    @cached_property
-    def n_users(self) -> int:
-        """Users with a sequence."""
-        return self.dataset.released["users"] if self.sequences is None else self.sequences["user_id"].nunique()
-
-    @cached_property
-    def n_items(self) -> int:
-        """Items of the catalogue."""
-        return self.dataset.released["items"] if self.items is None else len(self.items)
-
-    @cached_property
-    def n_cases(self) -> int:
-        """Cases of a split: one a user, fewer in a trial."""
-        return min(self.n_users, self.common.limit or self.n_users)
 
     @cached_property
     def n_judged(self) -> int:

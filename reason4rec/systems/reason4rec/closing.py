@@ -27,9 +27,7 @@ def closing(options: Resolved) -> str:
     }
     lines = [tables.closing(result, result["settings"]["model"]), ""]
     lines += [f"{name}: {path}" for name, path in places.items() if path.exists()]
-    flags = f"--dataset {common.dataset}"
-    roots = {"data_root": common.data_root, "checkpoint_root": common.checkpoint_root}
-    flags += "".join(f" --{name} {path}" for name, path in roots.items() if path)
+    flags = " ".join(common.flags)
     lines += [
         f"figures: python figs/draw_results.py {flags}",
         f"next: python 3_Predictor/9_diagnosis.py {flags} shows which step fails",
@@ -39,8 +37,7 @@ def closing(options: Resolved) -> str:
         first = schema.read(common.folder, TEST_RATINGS).iloc[0]
         python = os.environ.get("PYTHON", "python").removeprefix(f"{Path.cwd()}{os.sep}")
         # With a sign of equality, since an id may begin with a dash.
-        words = ["-m", "reason4rec", "explain", "--dataset", common.dataset]
-        words += [word for name, path in roots.items() if path for word in (f"--{name}", str(path))]
+        words = ["-m", "reason4rec", "explain", *common.flags]
         words += [f"--user={first['user_id']}", f"--item={first['item_id']}"]
         lines += [f"ask:  {shlex.join([python, *words])}"]
     return "\n".join(lines)

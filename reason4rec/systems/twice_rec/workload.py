@@ -18,7 +18,8 @@ from reason4rec.data.sequences import Case
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.cost import Survey
-from reason4rec.systems.counting import CHAT_TOKENS, Counting
+from reason4rec.systems.counting import CHAT_TOKENS
+from reason4rec.systems.sequence_costs import SequenceCounting
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import facts, prompts, sequence_data
 from reason4rec.systems.twice_rec.catalogue import Catalogue
@@ -43,7 +44,7 @@ ASSUMED = {
 }
 
 
-class Rows(Counting):
+class Rows(SequenceCounting):
     """How many rows each step of a run would have; `assumed` and `notes` collect what a reader has to know."""
 
     def __init__(self, survey: Survey):
@@ -53,23 +54,9 @@ class Rows(Counting):
         self.max_length, self.max_new_tokens = training.max_length, survey.step("T/8")[Models].max_new_tokens
         self.shown = survey.step("T/5")[Prompts]
         known = [name for name, dataset in facts.KNOWN.items() if dataset.released]
-        self.source, tables = tables_of(survey, self.dataset.released, known)
+        self.released = self.dataset.released
+        self.source, tables = tables_of(survey, self.released, known)
         self.sequences, self.items = tables or (None, None)
-
-    @cached_property
-    def n_users(self) -> int:
-        """Users with a sequence."""
-        return self.dataset.released["users"] if self.sequences is None else self.sequences["user_id"].nunique()
-
-    @cached_property
-    def n_items(self) -> int:
-        """Items of the catalogue."""
-        return self.dataset.released["items"] if self.items is None else len(self.items)
-
-    @cached_property
-    def n_cases(self) -> int:
-        """Cases of a split: one a user, fewer in a trial."""
-        return min(self.n_users, self.common.limit or self.n_users)
 
     @cached_property
     def n_judged(self) -> int:
