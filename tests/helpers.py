@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -55,6 +55,17 @@ def complaint(done: subprocess.CompletedProcess) -> str:
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert [line for line in lines if line.startswith("error: ")] == lines[-1:], done.stderr[-3000:]
+    return lines[-1].removeprefix("error: ")
+
+
+def complaint_of(capsys: pytest.CaptureFixture, call: Callable[[], object]) -> str:
+    """The one line in which a call in this process ends, with exit code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        call()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert ended.value.code == 2, lines[-3:]
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
     return lines[-1].removeprefix("error: ")
 
 

@@ -1,45 +1,12 @@
 """A run of GREAM on a few dozen users of the demo's world, and its scripts run as a user does, in this process."""
 
-import runpy
-import sys
-from pathlib import Path
+from functools import partial
 
-import pytest
-from helpers import ROOT
+import toy_run
 
-from reason4rec.demo import world
-from reason4rec.run import files
-from reason4rec.run.step import parse
 from reason4rec.systems.gream.pipeline import PIPELINE
-from reason4rec.systems.gream.step import GeneratorStep
-from reason4rec.systems.twice_rec.artifacts import DEMO_ITEMS, DEMO_SEQUENCES
 
-DATASET = "Demo_sequences"
-
-
-def put_choices(root: Path, users: int = 24, items: int = 40) -> Path:
-    """Puts what users of a small demo world chose, and its items, under a root; the folder of the dataset."""
-    folder = root / "data" / DATASET
-    for artifact, records in zip((DEMO_SEQUENCES, DEMO_ITEMS), world.chosen_records(users, items, seed=5)):
-        files.write_json_lines(folder / artifact.path, records)
-    return folder
-
-
-def places(root: Path) -> list[str]:
-    """The flags that say where a run lies."""
-    found = {"dataset": DATASET, "data_root": root / "data", "checkpoint_root": root / "checkpoints"}
-    return [word for name, value in found.items() for word in (f"--{name}", str(value))]
-
-
-def step_of(name: str, root: Path, *words: object) -> GeneratorStep:
-    """A step under a root, with the options given as on a command line."""
-    spec = PIPELINE[name]
-    return GeneratorStep(PIPELINE, spec, parse(PIPELINE, spec, [*places(root), *map(str, words)]))
-
-
-def run(name: str, root: Path, *words: object) -> None:
-    """Runs the script of a step under a root."""
-    script = PIPELINE[name].script
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [script, *places(root), *map(str, words)])
-        runpy.run_path(str(ROOT / script), run_name="__main__")
+DATASET, places = toy_run.DATASET, toy_run.places
+put_choices = partial(toy_run.put_choices, users=24, items=40)
+step_of = partial(toy_run.step_of, pipeline=PIPELINE)
+run = partial(toy_run.run, pipeline=PIPELINE)

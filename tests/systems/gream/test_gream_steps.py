@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import served
-from helpers import Planned, files_in, serving
+from helpers import Planned, complaint_of, files_in, serving
 from test_kill import CountingServer, Fuse, the_forks
 
 from reason4rec.llm.options import RULE_TEACHER
@@ -92,20 +92,9 @@ def changed(root, artifact, change):
     files.write_pickle(path, change(files.read_pickle(path)))
 
 
-def complaint(capsys, call):
-    """The one line in which a call in this process ends, with exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        call()
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert ended.value.code == 2, lines[-3:]
-    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
-    return lines[-1].removeprefix("error: ")
-
-
 def refused(capsys, name, root, *words):
     """The one line in which a step ends."""
-    return complaint(capsys, lambda: run(name, root, *words))
+    return complaint_of(capsys, lambda: run(name, root, *words))
 
 
 # What the steps write, and what follows from a change
@@ -399,7 +388,7 @@ def ask(root, *words):
     ],
 )
 def test_a_question_that_cannot_be_answered_is_told_in_one_line(words, message, made, capsys):
-    assert message in complaint(capsys, lambda: ask(made, *words))
+    assert message in complaint_of(capsys, lambda: ask(made, *words))
 
 
 @pytest.mark.parametrize("model", ["generator_direct", "generator_reasoned"])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import served
 import toy_run
-from helpers import Planned, files_in, serving
+from helpers import Planned, complaint_of, files_in, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_kill import CountingServer, Fuse, the_forks
@@ -89,20 +89,9 @@ def changed(root, artifact, change):
     files.write_pickle(path, change(files.read_pickle(path)))
 
 
-def complaint(capsys, call):
-    """The one line in which a call in this process ends, with exit code 2."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        call()
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert ended.value.code == 2, lines[-3:]
-    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
-    return lines[-1].removeprefix("error: ")
-
-
 def refused(capsys, name, root, *words):
     """The one line in which a step ends."""
-    return complaint(capsys, lambda: run(name, root, *words))
+    return complaint_of(capsys, lambda: run(name, root, *words))
 
 
 # What the steps write, and what follows from a change
@@ -445,7 +434,7 @@ def ask(root, *words):
     ],
 )
 def test_a_question_that_cannot_be_answered_is_told_in_one_line(words, message, made, capsys):
-    assert message in complaint(capsys, lambda: ask(made, "--fields", "rating", *words))
+    assert message in complaint_of(capsys, lambda: ask(made, "--fields", "rating", *words))
 
 
 def test_a_question_is_answered_by_the_tables(made, capsys):
@@ -479,14 +468,14 @@ def test_an_evaluation_of_fewer_cases_than_were_ranked_failed(root, capsys):
 
 
 def test_a_question_with_other_prompts_than_the_tables_was_answered_as_if_they_were_the_same(made, capsys):
-    message = complaint(capsys, lambda: ask(made, "--user", "U0001"))
+    message = complaint_of(capsys, lambda: ask(made, "--user", "U0001"))
     assert "item_only_test.pkl" in message or "recommender_test.pkl" in message
     assert "other --fields" in message
-    assert "no such field" in complaint(capsys, lambda: ask(made, "--user", "U0001", "--fields", "colour"))
+    assert "no such field" in complaint_of(capsys, lambda: ask(made, "--user", "U0001", "--fields", "colour"))
 
 
 def test_a_page_of_test_cases_called_itself_one_of_the_validation(root, capsys):
-    assert "unknown option --split" in complaint(capsys, lambda: run("T/11", root, "--split", "valid"))
+    assert "unknown option --split" in complaint_of(capsys, lambda: run("T/11", root, "--split", "valid"))
 
 
 def test_the_comparison_of_rewards_found_only_after_its_trainings_that_ranks_were_missing(root, capsys):

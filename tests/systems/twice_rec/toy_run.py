@@ -9,6 +9,7 @@ from helpers import ROOT
 
 from reason4rec.demo import world
 from reason4rec.run import files
+from reason4rec.run.pipeline import Pipeline
 from reason4rec.run.step import parse
 from reason4rec.systems.twice_rec.artifacts import DEMO_ITEMS, DEMO_SEQUENCES
 from reason4rec.systems.twice_rec.pipeline import PIPELINE
@@ -31,15 +32,15 @@ def places(root: Path) -> list[str]:
     return [word for name, value in found.items() for word in (f"--{name}", str(value))]
 
 
-def step_of(name: str, root: Path, *words: object) -> RecommenderStep:
+def step_of(name: str, root: Path, *words: object, pipeline: Pipeline = PIPELINE) -> RecommenderStep:
     """A step under a root, with the options given as on a command line."""
-    spec = PIPELINE[name]
-    return RecommenderStep(PIPELINE, spec, parse(PIPELINE, spec, [*places(root), *map(str, words)]))
+    spec = pipeline[name]
+    return pipeline.step(pipeline, spec, parse(pipeline, spec, [*places(root), *map(str, words)]))
 
 
-def run(name: str, root: Path, *words: object) -> None:
+def run(name: str, root: Path, *words: object, pipeline: Pipeline = PIPELINE) -> None:
     """Runs the script of a step under a root."""
-    script = PIPELINE[name].script
+    script = pipeline[name].script
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [script, *places(root), *map(str, words)])
         runpy.run_path(str(ROOT / script), run_name="__main__")
