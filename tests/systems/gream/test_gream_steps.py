@@ -356,7 +356,7 @@ def of_others(frame):
         (a.ranked("generator_direct", "test"), of_others, "is not in it; run GREAM/9_recommend.py again", "G/10"),
         (a.ranked("generator_direct", "test"), lambda f: f.assign(place=1), "has place 1 twice", "G/10"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "path", None),
 )
 def test_a_table_of_other_data_is_told_in_one_line(artifact, change, message, reading, root, capsys):
     changed(root, artifact, change)
