@@ -13,6 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import pandas as pd
+
 import utils
 from reason4rec.errors import InputError
 from reason4rec.systems.reason4rec import targets
@@ -26,6 +28,7 @@ def run(step: utils.ExpertStep) -> None:
     limit, seed = step.common.limit, step.common.seed
     drawn = targets.draw(reviews, sizes, options.min_history, limit, seed, options.sampling)
     reward, reasons, eligible = drawn
+    targets.check_summaries(reviews, pd.concat([reward, reasons]), step.path(SUMMARIES))
     if not (len(reward) and len(reasons)):
         raise InputError(
             f"{eligible} of {len(reviews):,} reviews have {options.min_history} earlier ones of their user and item, "

@@ -87,17 +87,18 @@ def _keys(targets: pd.DataFrame) -> Iterator[tuple[str, str, int]]:
 class HistoryIndex:
     """Looks up histories in a frame of training reviews; ties in time keep the order of the frame.
 
-    `text` names the column that entries show; None where only averages and counts are wanted. An entry is made once,
-    and all histories that show it share it.
+    `text` names the column that entries show; None where only averages and counts are wanted. A review whose text is
+    `hidden` is in the averages and counts, and no history shows it. An entry is made once, and all histories that show
+    it share it.
     """
 
-    def __init__(self, train: pd.DataFrame, text: str | None, length: int = 10):
+    def __init__(self, train: pd.DataFrame, text: str | None, length: int = 10, hidden: str | None = None):
         ordered = train.sort_values("unixReviewTime", kind="stable")
         # Lists, not arrays: a lookup takes few elements at a time, at which numpy is slow.
         times = ordered["unixReviewTime"].tolist()
         ratings = ordered["ratings"].to_numpy(dtype=float).tolist()
         titles = ordered["title"].tolist()
-        self.length = length
+        self.length, self.hidden = length, hidden
         self.labels = ordered.index.tolist()
         self.users = ordered["user_id"].tolist()
         self.entries = list(map(Entry, titles, ratings, ordered[text].tolist() if text else titles))
@@ -143,4 +144,5 @@ class HistoryIndex:
         return rows[::-1]
 
     def _entries(self, rows: list[int]) -> tuple[Entry, ...]:
-        return tuple([self.entries[row] for row in rows])
+        found = [self.entries[row] for row in rows]
+        return tuple(found if self.hidden is None else [entry for entry in found if entry.text != self.hidden])

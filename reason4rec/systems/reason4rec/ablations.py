@@ -30,6 +30,7 @@ from reason4rec.run.pipeline import Pipeline, StepSpec
 from reason4rec.run.step import run_command, step_of
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import (
+    NOT_SUMMARISED,
     REASON_TARGETS,
     REWARD_TARGETS,
     SUMMARIES,
@@ -168,7 +169,8 @@ def place(variant: Variant, step: ExpertStep) -> None:
             raise InputError(f"{missing}; ablations start from a finished run")
         if artifact is SUMMARIES and variant.raw_histories:
             summaries = step.read(SUMMARIES)
-            files.write_pickle(own / SUMMARIES.path, summaries.assign(**{SUMMARY: summaries["reviews"]}))
+            texts = summaries["reviews"].where(summaries[SUMMARY] != NOT_SUMMARISED, NOT_SUMMARISED)
+            files.write_pickle(own / SUMMARIES.path, summaries.assign(**{SUMMARY: texts}))
         else:
             _link(artifact.within(source), link / artifact.path)
     (folder / CACHE).parent.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ from reason4rec.data.schema import KEYS, PREDICTION, REVIEW_COLUMNS, TEST, VALID
 from reason4rec.run.files import Artifact, adapter
 
 SUMMARY, TEACHER_SUMMARY = "aspect_preference_summary", "review_summary"
+NOT_SUMMARISED = "(not summarised: no part of this trial)"  # in the place of a summary, where a limit was given
 TEACHER_REASON, REASON = "personalized_analysis", "reasoner_reply"
 
 DEMO_REVIEWS = Artifact("raw/reviews_Demo.json.gz")

@@ -26,7 +26,7 @@ from reason4rec.llm.options import Model, Teacher, Writing
 from reason4rec.llm.prompt import OnDemand, texts_of
 from reason4rec.run import files, locks
 from reason4rec.systems.reason4rec import predictor_modes, prompts
-from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY, predictions_of
+from reason4rec.systems.reason4rec.artifacts import SUMMARIES, predictions_of
 from reason4rec.systems.reason4rec.baselines import LEARNED, TUNED, as_ratings, choose, without_valid
 from reason4rec.systems.reason4rec.options import Baselines, Histories, Prompts
 from reason4rec.systems.reason4rec.prompts import RATING_PREFIX
@@ -45,8 +45,9 @@ def rating_in(reply: str) -> float:
 
 
 def _histories(step: ExpertStep, targets: pd.DataFrame) -> list[History]:
-    shown, text = (SUMMARIES, SUMMARY) if SUMMARIES in step.reads else (TRAIN, "reviews")
-    return HistoryIndex(step.read(shown), text, step[Histories].history_length).of_rows(targets)
+    if SUMMARIES in step.reads:
+        return step.histories(targets)
+    return HistoryIndex(step.read(TRAIN), "reviews", step[Histories].history_length).of_rows(targets)
 
 
 def _zero_shot(step: ExpertStep, targets: pd.DataFrame, reasoned: bool = False) -> tuple[np.ndarray, dict]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reason4rec.data.history import History
 from reason4rec.run.progress import counted
-from reason4rec.systems.reason4rec.artifacts import SUMMARY
+from reason4rec.systems.reason4rec.artifacts import NOT_SUMMARISED, SUMMARY
 from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
 from reason4rec.systems.reason4rec.reason_scores import _needed, words
 
@@ -101,6 +101,7 @@ def vocabulary(train: pd.DataFrame, seed: int, quiet: bool = False) -> set[tuple
     it, on real reviews with summaries and reasons by the stand-in's rules). Counted on at most 20,000 reviews, drawn
     with `seed`, by a bar unless `quiet`; a keyword that none of them names stays. Our decision.
     """
+    train = train[train[SUMMARY] != NOT_SUMMARISED]
     keywords = {aspect for summary in train[SUMMARY].unique() for aspect in aspects(summary)}
     sample = train.sample(n=min(len(train), COUNTED), random_state=seed)
     listed = Counter(phrase for summary in sample[SUMMARY] for phrase in _phrases(summary))

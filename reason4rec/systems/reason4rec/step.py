@@ -10,7 +10,7 @@ import pandas as pd
 
 from reason4rec.data import schema
 from reason4rec.data.fields import scale_of
-from reason4rec.data.history import History, HistoryIndex
+from reason4rec.data.history import History
 from reason4rec.data.schema import TRAIN
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.options import RULE_TEACHER, RULES, Teacher
@@ -26,12 +26,12 @@ from reason4rec.systems.reason4rec.artifacts import (
     ON_VALID,
     PREDICTOR,
     SUMMARIES,
-    SUMMARY,
     TEACHER_REASONS,
     TEACHER_SUMMARIES,
 )
 from reason4rec.systems.reason4rec.facts import Dataset
 from reason4rec.systems.reason4rec.options import EDITION, Histories, Preprocess, Prompts, Split
+from reason4rec.systems.reason4rec.targets import index_of
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher
@@ -74,7 +74,7 @@ class ExpertStep(ModelStep):
 
     def histories(self, targets: pd.DataFrame) -> list[History]:
         """The histories of targets as the experts see them: summaries of earlier training reviews."""
-        return HistoryIndex(self.read(SUMMARIES), SUMMARY, self[Histories].history_length).of_rows(targets)
+        return index_of(self.read(SUMMARIES), self[Histories].history_length).of_rows(targets)
 
     def summary_prompts(self, reviews: pd.DataFrame) -> Sequence[Prompt]:
         """The prompt for the summary of each review, the same for the teacher and the Summarizer."""

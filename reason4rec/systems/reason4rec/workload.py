@@ -25,6 +25,7 @@ from reason4rec.run.files import Artifact
 from reason4rec.systems.counting import CHAT_TOKENS, Counting
 from reason4rec.systems.reason4rec import facts, prompts, targets
 from reason4rec.systems.reason4rec.artifacts import (
+    NOT_SUMMARISED,
     REASON,
     REASON_TARGETS,
     REWARD_TARGETS,
@@ -133,22 +134,22 @@ class Rows(Counting):
             return schema.read(self.folder, SUMMARIES).reset_index(drop=True)
         if self.train is None:
             return None
-        shown = self.train
+        reviews = self.train.assign(**{SUMMARY: ""}).reset_index(drop=True)
         if limit := self.common.limit:
             asked = self.test.head(limit)
-            needed = targets.of_trial(self.train, asked, self.history_length, limit, self.common.seed)
-            shown = self.train.loc[needed].reset_index(drop=True)
-        return shown.assign(**{SUMMARY: ""})
+            needed = targets.shown_in_trial(reviews, asked, self.history_length, limit)
+            reviews.loc[~reviews.index.isin(needed), SUMMARY] = NOT_SUMMARISED
+        return reviews
 
     @cached_property
     def _index(self) -> HistoryIndex:
-        return HistoryIndex(self.histories, SUMMARY, self.history_length)
+        return targets.index_of(self.histories, self.history_length)
 
     @cached_property
     def n_histories(self) -> int:
         """Reviews that the Summarizer summarises."""
         if self.histories is not None:
-            return len(self.histories)
+            return int((self.histories[SUMMARY] != NOT_SUMMARISED).sum())
         if not self.common.limit:
             return self.n_train
         entries = self.assume("user's entries, test row") + self.assume("item's entries, test row")
@@ -183,8 +184,9 @@ class Rows(Counting):
         if self.histories is None:
             eligible = int(self.n_histories * self.assume("share of reviews that may be targets"))
         else:
-            histories = self._index.of_rows(self.histories)
-            eligible = sum(history.is_at_least(options.min_history) for history in histories)
+            wanted, reviews = (len(self.histories), 0), self.histories
+            found = targets.draw(reviews, wanted, options.min_history, None, self.common.seed)[0]
+            eligible = len(targets.with_summaries(reviews, found, self.history_length))
         return self._limited(min(options.rl_targets, max(0, eligible - self.n_drawn(1))))
 
     @cached_property
@@ -208,7 +210,8 @@ class Texts(Rows):
         """Mean tokens of a column of an output, if that is there."""
         if not (self.folder / artifact.path).exists():
             return None
-        texts = _some(schema.read(self.folder, artifact))[column].tolist()
+        frame = schema.read(self.folder, artifact)
+        texts = _some(frame[frame[column] != NOT_SUMMARISED])[column].tolist()
         found = mean(self.count(texts))
         self.notes.append(f"{column}: {found:,.0f} tokens, the mean of {len(texts):,} rows of {artifact.path}")
         return found

@@ -6,33 +6,34 @@ from dataclasses import replace
 from functools import cached_property
 
 from reason4rec.data import schema
-from reason4rec.data.history import Entry, History, HistoryIndex
+from reason4rec.data.history import Entry, History
 from reason4rec.data.schema import TEST, TRAIN, VALID
-from reason4rec.systems.reason4rec.artifacts import SUMMARIES, SUMMARY
+from reason4rec.systems.reason4rec.artifacts import SUMMARIES
 from reason4rec.systems.reason4rec.asking.known import Known
 from reason4rec.systems.reason4rec.asking.questions import Question, Review
 from reason4rec.systems.reason4rec.options import Histories
 from reason4rec.systems.reason4rec.step import ExpertStep
+from reason4rec.systems.reason4rec.targets import index_of
 
 NOBODY = ""  # no user and no item has this id
 EVER = 2**62  # later than every review, in unix seconds
 
 
 class Past:
-    """The reviews of a run: `train` are the summarised training reviews, `later` the validation and the test rows."""
+    """The reviews of a run: `train` are the training reviews with summaries, `later` those of the other splits."""
 
     def __init__(self, step: ExpertStep):
         self._folder = step.folder
         self.train = step.read(SUMMARIES)
         self.later = [schema.read(step.folder, one) for one in (VALID, TEST) if step.path(one).exists()]
         self.length = step[Histories].history_length
-        self.index = HistoryIndex(self.train, SUMMARY, self.length)
+        self.index = index_of(self.train, self.length)
 
     @cached_property
     def had(self) -> dict[str, set[str]]:
         """The items that each user has reviewed in any split."""
         found: dict[str, set[str]] = defaultdict(set)
-        # In a trial not all training reviews are summarised.
+        # A run may have been handed on with a part of its training reviews.
         whole = [schema.read(self._folder, TRAIN)] if (self._folder / TRAIN.path).exists() else []
         for frame in (self.train, *whole, *self.later):
             for user, item in zip(frame["user_id"].tolist(), frame["item_id"].tolist()):

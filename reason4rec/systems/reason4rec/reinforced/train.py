@@ -33,6 +33,7 @@ from reason4rec.llm.prompt import Prompt
 from reason4rec.run.files import adapter
 from reason4rec.systems.reason4rec import prompts, targets
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, SUMMARIES
+from reason4rec.systems.reason4rec.options import Histories
 from reason4rec.systems.reason4rec.reason_checks import vocabulary
 from reason4rec.systems.reason4rec.reinforced import probes
 from reason4rec.systems.reason4rec.reinforced.options import Reinforcement, Reward
@@ -69,6 +70,7 @@ def targets_of(step: ExpertStep) -> pd.DataFrame:
     options, reviews = step[Reinforcement], step.read(SUMMARIES)
     learned = pd.MultiIndex.from_frame(step.read(REASON_TARGETS)[KEYS])
     enough, _, eligible = targets.draw(reviews, (len(reviews), 0), options.min_history, None, step.common.seed)
+    enough = targets.with_summaries(reviews, enough, step[Histories].history_length)
     new = enough[~pd.MultiIndex.from_frame(enough[KEYS]).isin(learned)]
     if new.empty:
         raise InputError(
