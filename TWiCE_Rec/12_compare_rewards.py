@@ -4,7 +4,7 @@
 
 Reads  twice_rec/sequences.pkl, items.pkl, candidates.pkl, collaborative_scores.pkl, checkpoints/DATASET/SASRec,
        checkpoints/DATASET/Recommender
-Writes results/twice_rec_rewards.json, which figs/draw_rewards.py draws
+Writes results/twice_rec_rewards.json, which figs/draw_sequences.py draws
 Each policy ranks the test cases afterwards. The file has, over all seeds, the ranks with paired tests against the
 supervised recommender and against the reward of the match alone, how popular the items are that each recommends, and
 hits and popularity of the draws by step. A run goes on where it was cut off: each policy and its ranks are kept.

@@ -62,7 +62,7 @@ def as_text(card: dict) -> str:
             [f"pairs of items of one user with the same codes to level {depth}", _against(one["share"], one["chance"])]
             for depth, one in enumerate(card["chosen_together"]["by_depth"], start=1)
         ),
-        ["pairs with the same first code that share a word", _against(words["share"], words["chance"])],
+        ["pairs with the same first code whose titles share a word", _against(words["share"], words["chance"])],
     ]
     return f"{markdown.table(heads, levels)}\n\n{markdown.table(['of the ids', ''], rows)}"
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import ROOT, run_script
 
 from reason4rec.data.sequences import Case, Event, cases
 from reason4rec.errors import InputError
@@ -241,6 +242,17 @@ def test_the_picture_shows_each_model_at_its_value(result, tmp_path):
         assert found == {row["model"]: row["value"] for row in result["ranks"] if row["metric"] == metric}
     save(figure, tmp_path / "toy.png")
     assert [one.get_text() for one in figure.axes[0].get_yticklabels()] == models
+
+
+def test_pictures_of_published_results_are_drawn_and_missing_results_named(tmp_path):
+    published = ROOT / "results/gream/Demo_sequences"
+    words = ("--dataset", "Demo_sequences", "--data_root", tmp_path, "--out", tmp_path)
+    result = run_script("figs/draw_sequences.py", *words, "--results", published)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "Demo_sequences_gream_recalls.png").stat().st_size > 1000
+    missing = published / "twice_rec_rewards.json"
+    assert f"{missing}, which TWiCE_Rec/12_compare_rewards.py writes" in result.stdout
+    assert run_script("figs/draw_sequences.py", "--dataset", "a/b").returncode == 2
 
 
 def test_a_row_that_is_not_there_cannot_be_compared_with():

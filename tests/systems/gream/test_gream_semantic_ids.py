@@ -217,7 +217,7 @@ def test_the_card_tells_whether_codes_carry_meaning():
     assert by_chance["chosen_together"]["by_depth"][0]["share"] < 1.3 * together["by_depth"][0]["chance"]
     assert by_chance["share_a_word"]["share"] < 0.6
     text = id_card.as_text(card)
-    assert "pairs with the same first code that share a word | 100.00%" in text
+    assert "pairs with the same first code whose titles share a word | 100.00%" in text
 
 
 def test_a_card_of_ids_without_any_pair_says_so():
