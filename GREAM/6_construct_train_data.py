@@ -23,11 +23,11 @@ from reason4rec.systems.gream.step import GeneratorStep
 
 def run(step: GeneratorStep) -> None:
     options, shown, seed = step[Rows], step[Prompts], step.common.seed
-    prompts.check(shown.folder)
+    prompts.check(shown.folder, shown.restate_history)
     users = texts.by_user(step.read(USER_TEXTS))
     material = tasks.Material(step.pasts, step.described(), step.id_texts, users, shown.cut, shown.folder)
     passes = tasks.alignment(material, options.passes, options.fusion_rows, seed, options.tasks)
-    reasoned = reasoning.rows(step.reasonings(), step.pasts, step.id_texts, seed, shown.folder)
+    reasoned = reasoning.rows(step.reasonings(), step.pasts, step.id_texts, seed, shown.folder, shown.restate_history)
     rows = mixing.curriculum(passes, reasoned, seed)
     step.write(INSTRUCT_ROWS, rows)
     step.summary(len(step.pasts), len(rows), a_pass=len(passes[0]), passes=len(passes), reasoned=len(reasoned))

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from reason4rec.errors import InputError
 from reason4rec.llm.options import BaseModel, Device
 from reason4rec.run.options import Number, Options, Positive, option
-from reason4rec.systems.gream.prompts import CUT, DIRECT, REASONED, SEQREC, TASKS
+from reason4rec.systems.gream.prompts import CUT, DIRECT, REASONED, SEQREC, TASKS, template_of
 from reason4rec.systems.gream.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.gream.semantic_ids import MOST_LEVELS
 from reason4rec.training.options import PolicyOptions
@@ -24,6 +24,9 @@ class Questions(Options):
     """The templates that a step with these options fills; all where none is named."""
 
     prompts: Path | None = option(None, "folder of prompt templates to use (default: those that are shipped)")
+    restate_history: bool = option(
+        True, "write the history again between thoughts and answer, as the released code does", fact="restate_history"
+    )
 
     @property
     def folder(self) -> Path:
@@ -35,9 +38,10 @@ class Questions(Options):
         templates = sorted(self.folder.glob("*.txt"))
         if not templates:
             raise InputError(f"--prompts {self.folder}: no templates (*.txt) there; copy those of {TEMPLATES}")
-        said = [(one.name, one.read_text(encoding="utf-8")) for one in templates if one.stem in (self.used or one.stem)]
+        used = [template_of(mode, self.restate_history) for mode in self.used]
+        said = [(one.name, one.read_text(encoding="utf-8")) for one in templates if one.stem in (used or [one.stem])]
         text = "".join(f"{name}\n{text}\n" for name, text in said)
-        return {"prompts": hashlib.sha256(text.encode()).hexdigest()}
+        return {"prompts": hashlib.sha256(text.encode()).hexdigest(), "restate_history": self.restate_history}
 
 
 @dataclass(frozen=True)

@@ -112,12 +112,17 @@ def reasonings(
 
 
 def rows(
-    kept: pd.DataFrame, pasts: Sequence[Past], ids: Mapping[str, str], seed: int, folder: Path = FOLDER
+    kept: pd.DataFrame,
+    pasts: Sequence[Past],
+    ids: Mapping[str, str],
+    seed: int,
+    folder: Path = FOLDER,
+    restates: bool = True,
 ) -> list[dict]:
     """The reasoned rows, one for each of the table of `reasonings`, with a wording of seqrec drawn at random.
 
-    Nothing may be cut from their prompts, since the answer repeats the history. InputError where an item does not
-    stand at its position in the training part of its user.
+    Nothing may be cut from their prompts, since the answer repeats the history where it `restates` it. InputError
+    where an item does not stand at its position in the training part of its user.
     """
     rng, past_of = np.random.default_rng(seed), {past.user_id: past for past in pasts}
     found = []
@@ -131,8 +136,9 @@ def rows(
             )
         history = [ids[event.item_id] for event in window(past.events, place)]
         wording = int(rng.integers(len(prompts.wordings(SEQREC, folder))))
-        asked = replace(prompts.next_item(history, REASONED, wording, folder), optional=())
-        found.append(training_row(asked, prompts.reasoned_answer(one.reasoning, history, ids[one.item_id], folder)))
+        asked = replace(prompts.next_item(history, REASONED, wording, folder, restates), optional=())
+        answer = prompts.reasoned_answer(one.reasoning, history, ids[one.item_id], folder, restates)
+        found.append(training_row(asked, answer))
     return found
 
 

@@ -94,7 +94,8 @@ class GeneratorStep(RecommenderStep):
         """
         n = len(prompts.wordings(prompts.SEQREC, self.templates))
         drawn = np.random.default_rng(self.common.seed).integers(n, size=len(histories)).tolist()
-        ask = partial(prompts.next_item, mode=mode, folder=self.templates)
+        options = self[Prompts if Prompts in self.options else Questions]
+        ask = partial(prompts.next_item, mode=mode, folder=options.folder, restates=options.restate_history)
         shown = [[self.id_texts[event.item_id] for event in of[-LONGEST:]] for of in histories]
         return OnDemand(
             lambda history, number: ask(history, wording=number),

@@ -6,7 +6,7 @@ origin. A semantic id counts as one token a level.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import mean
 
 import numpy as np
@@ -151,9 +151,10 @@ class Work(Counts):
         """Tokens of the questions for the next item."""
         if self.sequences is None:
             return np.array([self.assume("tokens of a question")])
-        folder = self.survey.step("G/9")[Questions].folder
+        options = self.survey.step("G/9")[Questions]
+        ask = partial(prompts.next_item, mode=mode, folder=options.folder, restates=options.restate_history)
         shown = [[self._id] * min(len(past.events), LONGEST) for past in self.some]
-        return self.lengths([prompts.next_item(one, mode, 0, folder).text for one in shown])
+        return self.lengths([ask(one).text for one in shown])
 
     @property
     def thoughts(self) -> float:
@@ -162,7 +163,8 @@ class Work(Counts):
             return min(self.assume("tokens of the thoughts"), self.max_new_tokens)
         written = self.survey.step("G/6").read(a.REASONINGS)["reasoning"]
         some = written.sample(n=min(len(written), 1_000), random_state=42).tolist()
-        again = float(self.asking(DIRECT).mean()) / 2  # the history once more
+        restates = self.survey.step("G/9")[Questions].restate_history
+        again = float(self.asking(DIRECT).mean()) / 2 if restates else 0.0  # the history once more
         return min(mean(self.count(some)) + again, self.max_new_tokens)
 
     def learned(self) -> np.ndarray:

@@ -25,6 +25,7 @@ from reason4rec.systems.twice_rec.prompts import one_line, short
 
 FOLDER = Path(__file__).parent
 DIRECT, REASONED = "direct", "reasoned"  # the two modes in which the recommender answers
+ALONE = "reasoned_alone"  # the template of the second where the thoughts are followed by the answer alone
 SEQREC, TO_ITEM, FROM_ITEM = "seqrec", "item2index", "index2item"
 FUSION, SEARCH, PREFERENCE = "fusion", "search", "preference"
 TASKS = (SEQREC, TO_ITEM, FROM_ITEM, FUSION, SEARCH, PREFERENCE)
@@ -94,18 +95,26 @@ def answer(wording: Wording, values: Values) -> str:
     return _filled(wording.answer, values)[0]
 
 
-def next_item(history: Sequence[str], mode: str, wording: int = 0, folder: Path = FOLDER) -> Prompt:
+def template_of(mode: str, restates: bool) -> str:
+    """The template of a mode; the answer of the reasoned one has the history again where it `restates` it."""
+    return ALONE if mode == REASONED and not restates else mode
+
+
+def next_item(
+    history: Sequence[str], mode: str, wording: int = 0, folder: Path = FOLDER, restates: bool = True
+) -> Prompt:
     """Asks for the next item by the semantic ids of a history, oldest first; `wording` counts the lines of seqrec."""
-    return ask(wordings(SEQREC, folder)[wording], {"history": history}, mode, folder)
+    return ask(wordings(SEQREC, folder)[wording], {"history": history}, template_of(mode, restates), folder)
 
 
-def reasoned_answer(steps: str, history: Sequence[str], item: str, folder: Path = FOLDER) -> str:
-    """The answer in the mode REASONED: the steps, the history once more, and the item.
+def reasoned_answer(steps: str, history: Sequence[str], item: str, folder: Path = FOLDER, restates: bool = True) -> str:
+    """The answer in the mode REASONED: the steps, the history once more where it `restates` it, and the item.
 
     The history is a verbatim copy of what was asked about. The paper speaks of a denoised sequence; the released code
     leaves nothing out of it either.
     """
-    return fill("reasoned_answer", {"steps": steps, "history": BETWEEN.join(history), "item": item}, folder)[0]
+    values = {"steps": steps, "history": BETWEEN.join(history), "item": item}
+    return fill(f"{template_of(REASONED, restates)}_answer", values, folder)[0]
 
 
 def describe(item: Item, reviews: Sequence[str], cut: int = CUT, folder: Path = FOLDER) -> Prompt:
@@ -146,7 +155,7 @@ def review(text: str) -> str:
     return cut if len(whole) <= CUT else cut.rpartition(" ")[0] or cut
 
 
-def check(folder: Path = FOLDER) -> None:
+def check(folder: Path = FOLDER, restates: bool = True) -> None:
     """InputError unless all wordings can be read, and what is asked and answered has its fields and tags.
 
     Those of SEQREC ask about a history and answer with the id alone, since a search writes nothing beside it.
@@ -156,12 +165,13 @@ def check(folder: Path = FOLDER) -> None:
     for number, one in enumerate(wordings(SEQREC, folder), 1):
         if "{history}" not in one.question or one.answer.strip() != "{item}":
             raise InputError(f"{folder / SEQREC}.txt: line {number}: ask about {{history}} and answer {{item}} alone")
-    for mode in (DIRECT, REASONED):
+    reasoned = template_of(REASONED, restates)
+    for mode in (DIRECT, reasoned):
         _around(mode, folder)
-    path = folder / "reasoned_answer.txt"
-    if missing := sorted({"steps", "history", "item"} - fields_of("reasoned_answer", folder)):
+    path, needed = folder / f"{reasoned}_answer.txt", {"steps", "item"} | ({"history"} if restates else set())
+    if missing := sorted(needed - fields_of(path.stem, folder)):
         raise InputError(f"{path}: no field {{{missing[0]}}} in it; put it in")
-    text = template("reasoned_answer", folder)
+    text = template(path.stem, folder)
     places = [text.find(tag) for tag in (OPEN_THINK, CLOSE_THINK, OPEN_ANSWER, CLOSE_ANSWER)]
     if min(places) < 0 or places != sorted(places):
         tags = f"{OPEN_THINK}, {CLOSE_THINK}, {OPEN_ANSWER} and {CLOSE_ANSWER}"
