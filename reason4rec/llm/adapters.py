@@ -6,6 +6,8 @@ from pathlib import Path
 from reason4rec.errors import InputError
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # of peft
+ADAPTER_CONFIG = "adapter_config.json"  # of peft
+ALL_WEIGHTS = "dummy-target-modules"  # peft's name for no layer: all weights stand in the folder, and none beside them
 
 
 def adapter_settings(adapter: Path) -> dict:
@@ -17,6 +19,15 @@ def adapter_settings(adapter: Path) -> dict:
             raise TypeError("no base_model or max_length in it")
         return settings
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); train the adapter again") from error
+
+
+def is_full(adapter: Path) -> bool:
+    """Whether a folder holds all weights of a trained base, of which only the shape is needed then."""
+    path = adapter / ADAPTER_CONFIG
+    try:
+        return path.exists() and json.loads(path.read_text(encoding="utf-8"))["target_modules"] == ALL_WEIGHTS
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: cannot be read ({error}); train the adapter again") from error
 
 

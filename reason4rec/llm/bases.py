@@ -42,12 +42,17 @@ def dtype_on(device: str, config: PreTrainedConfig) -> torch.dtype:
 
 
 def load_base(
-    base_model: str, device: str, storage: torch.dtype = torch.uint8, dtype: torch.dtype | None = None
+    base_model: str,
+    device: str,
+    storage: torch.dtype = torch.uint8,
+    dtype: torch.dtype | None = None,
+    packed: bool = True,
 ) -> PreTrainedModel:
     """A causal language model in 4-bit NF4 on `cuda`, `cuda:N` or `cpu`, from the hub or a local folder.
 
-    It computes in `dtype`, by default that of `dtype_on`. Its packed weights are stored as `storage`, which must be
-    that of all others where they are sharded. InputError names what cannot be loaded, or lacks a weight.
+    It computes in `dtype`, by default that of `dtype_on`; so are its weights, where they are not `packed` in 4 bits.
+    Packed ones are stored as `storage`, which must be that of all others where they are sharded. InputError names what
+    cannot be loaded, or lacks a weight.
     """
     config = read_config(base_model)
     number = dtype or dtype_on(device, config)
@@ -61,7 +66,7 @@ def load_base(
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             str(located(base_model)),
-            quantization_config=quantization,
+            quantization_config=quantization if packed else None,
             dtype=number,
             # Of several processes on a machine each has a card of its own, which it has made its current one.
             device_map={"": torch.cuda.current_device() if device == "cuda" else device},

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from reason4rec.llm.adapters import ADAPTER_WEIGHTS
+from reason4rec.llm.adapters import ADAPTER_WEIGHTS, is_full
 from reason4rec.llm.answers import answers_of
 from reason4rec.llm.attention import attend_in_groups, is_padded_exactly, shares_beginnings
 from reason4rec.llm.base_files import length_that_fits, read_config
@@ -178,7 +178,8 @@ def load(
     print(f"loading base model {base_model} on {device} in {str(dtype).removeprefix('torch.')}", flush=True)
     tokenizer = load_tokenizer(base_model)
     max_length = length_that_fits(max_length, config, tokenizer, base_model)
-    model: PreTrainedModel | PeftModel = load_base(base_model, device, dtype=dtype)
+    full = adapter is not None and is_full(adapter)
+    model: PreTrainedModel | PeftModel = load_base(base_model, device, dtype=dtype, packed=not full)
     check_vocabulary(model, tokenizer, base_model)
     model.generation_config = greedy(model, tokenizer)
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
@@ -191,7 +192,7 @@ def load(
     if adapter is not None:
         model = with_adapter(model, adapter)
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
-        if dtype != torch.float32 and is_unpacked:
+        if full or (dtype != torch.float32 and is_unpacked):
             model, about = merged(model), about | {"merged": True}
         else:
             settle_new_rows(model)

@@ -66,7 +66,7 @@ def start_from(model: "PeftModel", folder: Path, settings: dict) -> None:
     from safetensors import SafetensorError
 
     was = adapters.adapter_settings(folder)
-    for name in ("base_sha256", "base_model", "rank", "alpha", "lm_head", "new_tokens"):
+    for name in ("base_sha256", "base_model", "rank", "alpha", "lm_head", "new_tokens", "full"):
         then, now = was.get(name), settings.get(name)
         # The name of a base that lies in a folder says nothing.
         if then != now and not (name == "base_model" and settings["base_sha256"]):
@@ -87,7 +87,13 @@ def trained_weights(model: "PeftModel") -> dict[str, "torch.Tensor"]:
     """The trained weights by name, whole and on the CPU, also where processes hold shards: all of them must call it."""
     from torch.distributed.tensor import DTensor
 
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    once = dict(model.named_parameters())
+    # peft saves a head that is tied to the embedding beside it, and looks for both where all weights are trained.
+    trained = {
+        name: parameter
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if parameter.requires_grad and (name in once or ".modules_to_save." in name)
+    }
     return {
         name: (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().cpu()
         for name, weight in trained.items()

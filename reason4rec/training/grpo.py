@@ -100,7 +100,7 @@ def settings_of(
         )
     return (
         {name: was[name] for name in OF_START}
-        | {name: was[name] for name in ("new_tokens",) if name in was}
+        | {name: was[name] for name in ("new_tokens", "full") if name in was}
         | recorded(policy)
         | {"adapter": adapter, "started_from": sha256_of_weights(start)}
         | {"reward": dict(reward), "advantages": advantages.__name__, "optimizer": OPTIMIZER, "schedule": SCHEDULE}
@@ -131,7 +131,8 @@ def train_policy(
     """
     state, folder = started(device), training_folder(out)
     execution = execution_of(device, state.num_processes, draw_at)
-    together(state, lambda: check_start(policy, state.num_processes, draw_at))
+    full = provenance["settings"].get("full", False)
+    together(state, lambda: check_start(policy, state.num_processes, draw_at, full))
     together(state, lambda: state.is_main_process and files.check_place(out))
     together(state, lambda: state.is_main_process and prepare_folder(folder, provenance | {"execution": execution}))
 
@@ -201,13 +202,15 @@ def ends_of(curve: Sequence[Mapping]) -> dict[str, float]:
     }
 
 
-def check_start(policy: Policy, processes: int, draw_at: str = "") -> None:
+def check_start(policy: Policy, processes: int, draw_at: str = "", full: bool = False) -> None:
     """InputError where so many processes or a launcher that shards cannot train a policy, or no server draws for it."""
     from reason4rec.training.draw_server import DrawServer
 
     prompts_of_each(policy, processes)
     if is_sharded():
         raise InputError("a policy needs its base whole in each process: launch it without FSDP, as ddp.yaml does")
+    if draw_at and full:
+        raise InputError(f"--draw_at {draw_at}: a server loads adapters, and all weights were trained; draw in process")
     if draw_at:
         DrawServer(draw_at, Path()).check()
 
@@ -305,7 +308,7 @@ def policy_model(
     tokenizer = load_tokenizer(base)
     print(f"loading base model {base} in {own['dtype']}", flush=True)
     shape = {name: settings[name] for name in ("rank", "alpha", "dropout", "lm_head")}
-    shape["new_tokens"] = settings.get("new_tokens", False)
+    shape |= {name: settings.get(name, False) for name in ("new_tokens", "full")}
     recipe = Recipe(**shape, lr=policy.lr, warmup=0, epochs=1, batch_size=1)
     model = model_to_train(recipe, own, seed)
     check_vocabulary(model, tokenizer, base)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
+from reason4rec.llm.adapters import ALL_WEIGHTS
 from reason4rec.training.recipe import TARGET_MODULES
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -93,6 +95,25 @@ def rows_of_new_tokens(
         )
     rows = {_name_of(model, model.get_input_embeddings()): ids}
     return rows if model.config.tie_word_embeddings else rows | {head_name: ids}
+
+
+def all_weights(model: "PreTrainedModel") -> "LoraConfig":
+    """peft's configuration that trains a copy of every module with weights of its own, and puts no adapter on any.
+
+    An output head that is tied to the embedding stays so.
+    """
+    from peft import LoraConfig
+
+    tied = model.config.tie_word_embeddings
+    left_out = model.get_output_embeddings() if tied else None
+    names = [
+        name
+        for name, module in model.named_modules()
+        if module is not left_out and next(module.parameters(recurse=False), None) is not None
+    ]
+    return LoraConfig(
+        task_type="CAUSAL_LM", target_modules=ALL_WEIGHTS, modules_to_save=names, ensure_weight_tying=tied
+    )
 
 
 def _name_of(model: "PreTrainedModel", part: object) -> str:

@@ -27,6 +27,7 @@ class Training(Options):
     batch_size: Positive | None = option(None, "rows a step, over all accumulated parts")
     lm_head: bool | None = option(None, "train and save the output head too")
     new_tokens: bool | None = option(None, "train the embeddings of words that were added to the base too")
+    full: bool | None = option(None, "train all weights of the base, unpacked, instead of an adapter")
     in_order: bool | None = option(None, "take the rows in the order of their file, and shuffle none")
     start_from: Path | None = option(
         None, "folder of a trained adapter to train further (default: a new adapter)", one_step=True, metavar="FOLDER"

@@ -12,7 +12,8 @@ class Recipe:
     """Training settings of one adapter; `warmup` below 1 is a share of all steps, from 1 on a number of steps.
 
     `new_tokens` trains the embeddings of the words that were added to the base, and their rows of its output head,
-    beside the adapter; `in_order` takes the rows as they stand in their file, in every epoch, and shuffles none.
+    beside the adapter; `in_order` takes the rows as they stand in their file, in every epoch, and shuffles none. With
+    `full` there is no adapter: all weights of the base are trained, its head and new tokens too, and none is in 4 bits.
     """
 
     rank: int
@@ -25,6 +26,7 @@ class Recipe:
     lm_head: bool
     new_tokens: bool = False
     in_order: bool = False
+    full: bool = False
 
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # released code
@@ -46,7 +48,7 @@ ABOVE = {"lr": 0, "epochs": 0}
 BELOW = {"dropout": 1}
 
 # What earlier versions did not have: it is recorded where it is used, so that what they trained stays up to date.
-LATER = ("new_tokens", "in_order")
+LATER = ("new_tokens", "in_order", "full")
 
 
 def checked(recipe: Recipe) -> Recipe:
@@ -63,6 +65,8 @@ def checked(recipe: Recipe) -> Recipe:
                 raise InputError(
                     f"--{name} {value!r}: must be a number {words} {bound}; so must it in a dataset's recipe"
                 )
+    if recipe.full and (recipe.new_tokens or recipe.lm_head):
+        raise InputError("--full trains all weights: pass --no-lm_head and --no-new_tokens with it")
     if recipe.new_tokens and recipe.lm_head:
         raise InputError("--new_tokens trains the new rows of the output head alone: pass --no-lm_head with it")
     return recipe

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
-from reason4rec.llm.adapters import base_of
+from reason4rec.llm.adapters import ALL_WEIGHTS, base_of
 from reason4rec.llm.known_bases import sha256_of
 from reason4rec.run import files
 from reason4rec.training import trackers
@@ -45,7 +45,7 @@ def settings_of(
         "base_model": base_model,
         "base_sha256": sha256_of(base_model),
         "max_length": max_length,
-        "target_modules": TARGET_MODULES,
+        "target_modules": ALL_WEIGHTS if recipe.full else TARGET_MODULES,
         "optimizer": SHARDED_OPTIMIZER if is_sharded() else OPTIMIZER,
         "schedule": SCHEDULE,
         **recorded(recipe),
@@ -62,12 +62,13 @@ def execution_of(
     gradient_checkpointing: bool | None = None,
     start_from: Path | None = None,
     new_tokens: bool = False,
+    full: bool = False,
 ) -> dict[str, object]:
     """The settings that change no result, only how it is computed, by the names in the record.
 
     They are recorded, but an adapter trained with others is not out of date. InputError for options that conflict.
     """
-    engine = resolve_engine(engine, device, processes, new_tokens)
+    engine = resolve_engine(engine, device, processes, new_tokens, full)
     rows_at_once(batch_size, gradient_accumulation, processes)
     if gradient_checkpointing is None and device == "cuda":
         gradient_checkpointing = True  # on a CPU the memory decides, once the base is loaded
@@ -87,10 +88,10 @@ def is_sharded() -> bool:
     return is_launched() and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
-def resolve_engine(engine: str, device: str, processes: int = 1, new_tokens: bool = False) -> str:
+def resolve_engine(engine: str, device: str, processes: int = 1, new_tokens: bool = False, full: bool = False) -> str:
     """`unsloth` or `transformers`: unsloth is taken on one GPU where it is installed, and refused elsewhere.
 
-    It is not taken where new tokens are trained either: their rows are put beside the base by peft, not by unsloth.
+    It is not taken where new tokens or all weights are trained either: these are put beside the base by peft.
     """
     installed = importlib.util.find_spec("unsloth") is not None
     if engine == "unsloth" and (device != "cuda" or not installed):
@@ -99,8 +100,10 @@ def resolve_engine(engine: str, device: str, processes: int = 1, new_tokens: boo
         raise InputError("--engine unsloth trains in one process; use transformers with several")
     if engine == "unsloth" and new_tokens:
         raise InputError("--engine unsloth trains no rows of --new_tokens; use transformers")
+    if engine == "unsloth" and full:
+        raise InputError("--engine unsloth trains adapters alone, and not --full; use transformers")
     if engine == "auto":
-        able = device == "cuda" and installed and processes == 1 and not new_tokens
+        able = device == "cuda" and installed and processes == 1 and not (new_tokens or full)
         return "unsloth" if able else "transformers"
     return engine
 
@@ -138,12 +141,15 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
         found["padding_free"] = can
         if not can:
             print(f"rows are padded: {base_model} does not attend to all earlier tokens alike", flush=True)
-    if settings.get("new_tokens") and execution["sharded"]:
-        raise InputError("--new_tokens: rows of a base that is cut into shards cannot be trained; use one process")
+    for name in ("new_tokens", "full"):
+        if settings.get(name) and execution["sharded"]:
+            raise InputError(f"--{name}: a base that is cut into shards has no weights that are trained; use ddp.yaml")
     tokenizer = load_tokenizer(base_model)
     length = length_that_fits(settings["max_length"], config, tokenizer, base_model)
     if length < settings["max_length"]:
         found["max_length"] = length
+    if settings.get("full"):
+        return found
     modules = check_adapter(config, base_model, settings["lm_head"], tokenizer if settings.get("new_tokens") else None)
     return found if modules == TARGET_MODULES else found | {"target_modules": modules}
 

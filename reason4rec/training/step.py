@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reason4rec.errors import InputError
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.shape import size_of
 from reason4rec.run.files import Artifact
@@ -32,12 +33,17 @@ def recipe_of(
     """
     own = own or {}
     given = {one.name: getattr(step[Training], one.name) for one in fields(Recipe)}
+    if given["full"] and not (recipe.full or "lr" in own or given["lr"]):
+        raise InputError("--full: the recipe's learning rate is that of an adapter; pass --lr, such as 1e-5")
     recipe = replace(recipe, **own)
     recipe = replace(recipe, lr=recipe.lr * rate_factor_of(step, own, base))
     if "batch_size" not in own and step.path(rows).exists():
         n_rows = len(step.read(rows)[: step.common.limit])
         recipe = replace(recipe, batch_size=batch_for(recipe.batch_size, n_rows))
-    return checked(replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None}))
+    recipe = replace(recipe, **{name: _whole(value) for name, value in given.items() if value is not None})
+    # A recipe that trains a part of the head or of the embeddings beside its adapter has them among all weights.
+    taken_in = {"lm_head", "new_tokens"} - {name for name, value in given.items() if value}
+    return checked(replace(recipe, **dict.fromkeys(taken_in, False)) if recipe.full else recipe)
 
 
 def rate_factor_of(step: "Step", own: Mapping[str, object], base: Artifact | None = None) -> int:
@@ -91,6 +97,7 @@ def train(
                 options.gradient_checkpointing,
                 step[Training].start_from,
                 recipe.new_tokens,
+                recipe.full,
             ),
         )
         if (factor := rate_factor_of(step, own or {}, base)) > 1:

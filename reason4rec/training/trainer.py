@@ -11,7 +11,7 @@ from reason4rec.llm.known_bases import located
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run.progress import progress
 from reason4rec.training.adapters import finish_new_rows, keep_inputs, keep_updates, start_from
-from reason4rec.training.modules import head_of, rows_of_new_tokens, target_modules
+from reason4rec.training.modules import all_weights, head_of, rows_of_new_tokens, target_modules
 from reason4rec.training.recipe import SAVE_MINUTES, SCHEDULE, Recipe, recipe_in, warmup_steps
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def adapter_config(
     if settings["engine"] == "unsloth":
         return None
     base = settings["base_model"]
+    if recipe.full:
+        return all_weights(model)
     rows = rows_of_new_tokens(model, base, tokenizer) if recipe.new_tokens else None
     return LoraConfig(task_type="CAUSAL_LM", trainable_token_indices=rows, **adapter_options(recipe, model, base))
 
@@ -218,7 +220,8 @@ def model_to_train(recipe: Recipe, settings: dict, seed: int) -> "PreTrainedMode
     device = f"cuda:{PartialState().local_process_index}" if several else settings["device"]
     # Shards are cut from tensors of one kind, so the 4-bit weights are stored as if they were the others' numbers.
     storage = torch.bfloat16 if settings["sharded"] else torch.uint8
-    model = load_base(settings["base_model"], device, storage, getattr(torch, settings["dtype"]))
+    dtype = getattr(torch, settings["dtype"])
+    model = load_base(settings["base_model"], device, storage, dtype, packed=not recipe.full)
     if in_bf16_on_a_cpu(settings):
         # At most half of the machine's memory, whatever is free just now.
         model, _ = unpacked(model, psutil.virtual_memory().total / 2)

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reason4rec.data.sequences import Event
+from reason4rec.llm.adapters import is_full
+from reason4rec.llm.shape import size_of
 from reason4rec.systems.gream import advantages, probes, prompts, reasoning, rewards
 from reason4rec.systems.gream.artifacts import BASE, BY_ADVANTAGE, GENERATOR
 from reason4rec.systems.gream.options import Reinforcement, Reward
@@ -27,12 +29,14 @@ from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.training import grpo
 from reason4rec.training import step as training
 from reason4rec.training.policy import Policy
+from reason4rec.training.recipe import rate_factor
 from reason4rec.training.rollouts import Part
 
 if TYPE_CHECKING:
     from reason4rec.run.files import Artifact
     from reason4rec.systems.gream.step import GeneratorStep
 
+RATE_OF_ALL = 2e-6  # of a policy that is a base of which all weights were trained; released code
 DUAL_CLIP = 10.0  # of ratios where the advantage is below 0; released code
 PROBED = 200  # targets
 
@@ -51,7 +55,10 @@ def policy_of(step: "GeneratorStep") -> Policy:
     Groups are left out whose answers are all equally right, whatever their form. Source: released code; of the variant
     without graded rewards that is its own reward.
     """
-    found = step[Reinforcement].policy(str(step.path(BASE)))
+    base, start = str(step.path(BASE)), step.path(GENERATOR)
+    found = step[Reinforcement].policy(base)
+    if step[Reinforcement].rl_lr is None and is_full(start):
+        found = replace(found, lr=RATE_OF_ALL * rate_factor(size_of(base)))
     graded = step[Reward].advantage != rewards.GRPO
     return replace(found, spread_of=rewards.MATCH if graded else None, delta=DUAL_CLIP)
 

@@ -41,6 +41,7 @@ RECIPE = Recipe(
     in_order=True,
 )
 
+RATE_OF_ALL = 5e-5  # where all weights are trained (`--full`); released code
 MAX_LENGTH = 2_560  # released code
 
 
@@ -57,7 +58,8 @@ def recipe_of(step: "GeneratorStep") -> Recipe:
     order, asked = step[Order].order, step[Training].in_order
     if asked is not None and asked != (order == "curriculum"):
         raise InputError(f"--{'' if asked else 'no-'}in_order with --order {order}: the order of the rows is --order's")
-    found = training.recipe_of(step, RECIPE, INSTRUCT_ROWS, own_settings(step), BASE)
+    recipe = replace(RECIPE, lr=RATE_OF_ALL, new_tokens=False, full=True) if step[Training].full else RECIPE
+    found = training.recipe_of(step, recipe, INSTRUCT_ROWS, own_settings(step), BASE)
     return replace(found, in_order=order == "curriculum")
 
 

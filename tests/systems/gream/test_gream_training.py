@@ -98,6 +98,21 @@ def test_both_orders_train_adapters_with_new_tokens_that_differ(trained):
     assert any(not np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_all_weights_are_trained_by_a_switch_then_by_a_reward_and_asked(prepared, tmp_path):
+    root = shutil.copytree(prepared, tmp_path / "root")
+    run("G/7", root, "--full")
+    settings = records.read_record(step_of("G/9", root).path(a.GENERATOR))["made_from"]["settings"]
+    assert settings["full"] is True
+    assert "new_tokens" not in settings
+    assert settings["lr"] == pytest.approx(4 * 5e-5)  # the released rate, for a base of this size
+    run("G/8", root)
+    policy = records.read_record(step_of("G/9", root).path(a.BY_ADVANTAGE["srpo"]))["made_from"]["settings"]
+    assert policy["full"] is True
+    assert policy["lr"] == pytest.approx(4 * 2e-6)
+    run("G/9", root)
+    assert {path.name for path in (step_of("G/9", root).path(a.RANKED)).iterdir()} >= {"srpo_direct_test.pkl"}
+
+
 def test_a_finished_training_is_not_done_again(trained, capsys):
     before = files_in(trained)
     run("G/7", trained)
