@@ -136,12 +136,13 @@ def _reasoning(past: Sequence[Seen], new: Seen, say: "_Say") -> str:
 
 
 def _evidence(themes: Sequence[Term], past: Sequence[Seen], held: Mapping[Term, str], say: "_Say") -> str:
-    """Each theme with the names of items that have it; themes of the same items stand together."""
+    """Each theme with the names of items that have it; themes of the same items stand together. If brief, no names."""
+    if say.brief:
+        return listed([held[term] for term in themes])
     found: dict[tuple[str, ...], list[str]] = {}
     for term in themes:
-        found.setdefault(tuple(_names(term, past, say.items)), []).append(held[term])
-    between = "; " if say.items > 1 else ", "
-    return between.join(f"{listed(words)} in {listed(names)}" for names, words in found.items())
+        found.setdefault(tuple(_names(term, past, NAMED)), []).append(held[term])
+    return "; ".join(f"{listed(words)} in {listed(names)}" for names, words in found.items())
 
 
 def _item(fields: Mapping[str, str], say: "_Say") -> str:
@@ -280,7 +281,6 @@ class _Say:
     def __init__(self, rng: random.Random, brief: bool):
         self.rng, self.brief = rng, brief
         self.most = BRIEF_NAMED if brief else NAMED
-        self.items = 1 if brief else NAMED
 
     def __call__(self, what: str, **parts: str) -> str:
         wordings = _wordings()["brief" if self.brief else "full"][what]
