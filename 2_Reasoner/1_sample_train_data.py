@@ -31,8 +31,9 @@ def run(step: utils.ExpertStep) -> None:
     targets.check_summaries(reviews, pd.concat([reward, reasons]), step.path(SUMMARIES))
     if not (len(reward) and len(reasons)):
         raise InputError(
-            f"{eligible} of {len(reviews):,} reviews have {options.min_history} earlier ones of their user and item, "
-            f"too few for two samples: pass a smaller --min_history (2 is the least), no --limit, or give more reviews"
+            f"{eligible} of {limit or len(reviews):,} reviews have {options.min_history} earlier ones of their user "
+            f"and item, too few for two samples: pass a larger --limit or none, a smaller --min_history (2 is the "
+            f"least), or give more reviews"
         )
     step.write(REWARD_TARGETS, reward.reset_index(drop=True))
     step.write(REASON_TARGETS, reasons.reset_index(drop=True))

@@ -17,17 +17,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.systems.gream import mixing, prompts, reasoning, tasks, texts
 from reason4rec.systems.gream.artifacts import INSTRUCT_ROWS, USER_TEXTS
-from reason4rec.systems.gream.options import Prompts, Rows
+from reason4rec.systems.gream.options import Prompts, Restating, Rows
 from reason4rec.systems.gream.step import GeneratorStep
 
 
 def run(step: GeneratorStep) -> None:
     options, shown, seed = step[Rows], step[Prompts], step.common.seed
-    prompts.check(shown.folder, shown.restate_history)
+    restates = step[Restating].restate_history
+    prompts.check(shown.folder, restates)
     users = texts.by_user(step.read(USER_TEXTS))
     material = tasks.Material(step.pasts, step.described(), step.id_texts, users, shown.cut, shown.folder)
     passes = tasks.alignment(material, options.passes, options.fusion_rows, seed, options.tasks)
-    reasoned = reasoning.rows(step.reasonings(), step.pasts, step.id_texts, seed, shown.folder, shown.restate_history)
+    reasoned = reasoning.rows(step.reasonings(), step.pasts, step.id_texts, seed, shown.folder, restates)
     rows = mixing.curriculum(passes, reasoned, seed)
     step.write(INSTRUCT_ROWS, rows)
     step.summary(len(step.pasts), len(rows), a_pass=len(passes[0]), passes=len(passes), reasoned=len(reasoned))

@@ -53,6 +53,9 @@ def draw(args: argparse.Namespace) -> None:
     """Draws each picture whose file is there, and says which are not."""
     own_results = folder_in(args.data_root, args.dataset, "--dataset") / "results"
     results, out = args.results or own_results, args.out or own_results / "figures"
+    sources = [results / Path(artifact.path).name for _, artifact, _, _ in PICTURES.values()]
+    if not any(source.exists() for source in sources):
+        raise InputError(f"{results}: neither {' nor '.join(source.name for source in sources)} is there to draw")
     for name, (pipeline, artifact, read, picture) in PICTURES.items():
         source, path = results / Path(artifact.path).name, out / f"{args.dataset}_{name}.png"
         if source.exists():

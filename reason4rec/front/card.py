@@ -67,7 +67,7 @@ def harmless(text: str) -> str:
 def _history(name: str, entries: Sequence[Entry], count: int, average: float | None, reason: str, colours: bool) -> str:
     if not count:
         return f"{name}: none is known"
-    shown = "" if len(entries) == count else f", the last {len(entries)} are shown"
+    shown = "" if len(entries) == count else f", {len(entries)} of them shown"
     lines = [f"{name} ({count:,}{shown}; average {average:.1f})"]
     for entry, spans in zip(entries, spoken_of(entries, reason)):
         lines.append(f"  {entry.rating:g}  {harmless(entry.title)}")

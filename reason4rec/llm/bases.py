@@ -125,7 +125,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def feed_lm_head_in_its_dtype(model: PeftModel) -> None:
     """Lets a trained head in fp32 stand on a base in bf16: its input is cast, not its weights, so no update is lost."""
     for module in model.modules():
-        if isinstance(module, ModulesToSaveWrapper):
+        if isinstance(module, ModulesToSaveWrapper) and isinstance(module.original_module, torch.nn.Linear):
             _cast_input(module, module.modules_to_save)
 
 
@@ -139,7 +139,7 @@ def with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
         raise InputError(f"{adapter}: no {adapters.ADAPTER_WEIGHTS} there; train the adapter again")
     model = PeftModel.from_pretrained(model, adapter)
     heads = [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
-    if heads:
+    if heads and not adapters.is_full(adapter):
         # peft has read the head into a copy of the base's, in whose bf16 most of what it learned is rounded away.
         for head in heads:
             head.modules_to_save.float()

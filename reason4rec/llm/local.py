@@ -34,6 +34,9 @@ from reason4rec.llm.bases import (
     unpacked,
     with_adapter,
 )
+from reason4rec.llm.bases import (
+    free as free_memory,
+)
 from reason4rec.llm.batches import Answer
 from reason4rec.llm.beams import BeamSearcher
 from reason4rec.llm.cache import ResponseCache, key_of
@@ -194,6 +197,9 @@ def load(
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
         if full or (dtype != torch.float32 and is_unpacked):
             model, about = merged(model), about | {"merged": True}
+            if full:
+                model = model.to(dtype)
+                free_memory()
         else:
             settle_new_rows(model)
     name = key_of(name=name, device=device, **about)

@@ -99,13 +99,13 @@ def memory(costs: Costs, spec: StepSpec, work: PolicyWork, beside: float = 0.0, 
     """What is said of a GPU's memory; `beside` are bytes of another model that is asked meanwhile, `what` names it."""
     policy, shape, recipe = work.policy, costs.work.shape, work.recipe
     rows, longest = policy.prompts_a_step * policy.group, max(float(work.lengths.max()), padded(costs, work))
-    trained = shape.trained(recipe.rank, recipe.lm_head)
-    peak = gpu_memory.by_a_reward(shape, trained, rows, policy.group, longest, policy.max_new_tokens)
+    peak = gpu_memory.by_a_reward(shape, recipe, rows, policy.group, longest, policy.max_new_tokens)
     gb = {name: f"{getattr(peak, name) / 1e9:,.1f}" for name in ("weights", "adapter", "rollouts", "update")}
     other = f", {beside / 1e9:,.1f} {what}" if beside else ""
+    base, trained = ("base in 16 bits", "all weights") if recipe.full else ("base in 4 bits", "adapter")
     return (
         f"{spec.name} takes about {(peak.total + beside) / 1e9:,.0f} GB of GPU memory at its peak: "
-        f"{gb['weights']} base in 4 bits, {gb['adapter']} adapter in fp32 with gradients, optimizer and a copy{other}, "
+        f"{gb['weights']} {base}, {gb['adapter']} {trained} in fp32 with gradients, optimizer and a copy{other}, "
         f"and the larger of {gb['rollouts']} for keys, values and reading of {rows} draws at once of up to "
         f"{longest + policy.max_new_tokens:,.0f} tokens, and {gb['update']} for activations and logits of an update "
         f"of {policy.group} of them (computed)."

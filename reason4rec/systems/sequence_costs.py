@@ -89,7 +89,7 @@ class SequenceCosts(Costs):
         step, work, recipe = self.survey.step(self.learns), self.work, self.recipe()
         rows = -(-recipe.batch_size // step[Execution].gradient_accumulation)
         tokens = rows * float(work.learned().clip(max=work.max_length).mean())
-        peak = gpu_memory.supervised(work.shape, work.shape.trained(recipe.rank, recipe.lm_head), tokens)
+        peak = gpu_memory.supervised(work.shape, recipe, tokens)
         return (
             f"{self.learns} takes about {peak / 1e9:,.0f} GB of GPU memory for {rows} rows of {tokens / rows:,.0f} "
             f"tokens at a time (computed); --gradient_accumulation divides what its activations take."

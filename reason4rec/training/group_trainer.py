@@ -72,7 +72,8 @@ class GroupTrainer(GRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids: list, *others: object, **named: object) -> tuple[list, None]:
         if self.server is None:
-            return super()._generate_single_turn(prompt_ids, *others, **named)
+            with self.accelerator.autocast():
+                return super()._generate_single_turn(prompt_ids, *others, **named)
         return self._drawn_at_server(prompt_ids[:: self.num_generations]), None
 
     def _drawn_at_server(self, prompts: list[list[int]]) -> list[list[int]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 AIM = 3.6e9  # bytes of a process that trains on a CPU, for a peak of 4e9; our decision
+LEAST_ROOM = 1e9  # bytes beside the weights, where those alone reach the aim, as all weights of a base do
 SHARE = 0.8  # of the free memory at most
 LIBRARIES = 1.3e9  # bytes, with what loading leaves behind (measured)
 MOST = 2**15  # tokens at once: more are no faster
@@ -47,7 +48,7 @@ def choose_parts(trainer: "SFTTrainer", checkpointing: bool | None) -> dict[str,
     """
     free = psutil.virtual_memory().available
     # Not by what this process holds just now: on one machine the parts are the same from run to run.
-    aim = min(AIM, SHARE * free)
+    aim = min(max(AIM, taken(trainer) + LEAST_ROOM), SHARE * free)
     room = (aim - taken(trainer)) / PASSING
     kept = bytes_of_a_token(trainer)
     if checkpointing:

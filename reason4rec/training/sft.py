@@ -149,6 +149,8 @@ def suited(execution: dict[str, object], settings: dict[str, object]) -> dict[st
     if length < settings["max_length"]:
         found["max_length"] = length
     if settings.get("full"):
+        if getattr(config, "quantization_config", None):
+            raise InputError(f"--full: {base_model} was published in few bits; take its weights of 16 bits")
         return found
     modules = check_adapter(config, base_model, settings["lm_head"], tokenizer if settings.get("new_tokens") else None)
     return found if modules == TARGET_MODULES else found | {"target_modules": modules}

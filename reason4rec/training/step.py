@@ -33,8 +33,8 @@ def recipe_of(
     """
     own = own or {}
     given = {one.name: getattr(step[Training], one.name) for one in fields(Recipe)}
-    if given["full"] and not (recipe.full or "lr" in own or given["lr"]):
-        raise InputError("--full: the recipe's learning rate is that of an adapter; pass --lr, such as 1e-5")
+    if given["full"] and not recipe.full:
+        raise InputError("--full: this recipe is that of an adapter, and has no rate for all weights; leave it away")
     recipe = replace(recipe, **own)
     recipe = replace(recipe, lr=recipe.lr * rate_factor_of(step, own, base))
     if "batch_size" not in own and step.path(rows).exists():

@@ -98,7 +98,8 @@ class Watch(TrainerCallback):
             width = max(map(len, batch))
             ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(one)) + one for one in batch])
             mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in batch])
-            with torch.no_grad():
+            # Weights that are trained in fp32 are cast as they are in an update.
+            with torch.no_grad(), trainer.accelerator.autocast():
                 out = model.generate(
                     input_ids=ids.to(model.device),
                     attention_mask=mask.to(model.device),
@@ -123,7 +124,11 @@ def keep_best(model: object, folder: Path, step: int) -> None:
 
     Each step has a file of its own: a training that goes on from an earlier checkpoint may take another path.
     """
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in get_peft_model_state_dict(model).items()}
+    # Copies, since a head that is tied to the embedding is saved beside it.
+    weights = {
+        name: weight.detach().to("cpu", copy=True).contiguous()
+        for name, weight in get_peft_model_state_dict(model).items()
+    }
     with files.atomic_write(best_path(folder, step)) as staged:
         save_file(weights, staged)
 

@@ -109,7 +109,7 @@ def measured(args: argparse.Namespace, prompt: int, completion: int, prompts: in
     trainer.add_callback(Clock())
     trainer.train()
     shape = gpu.SHAPES[args.shape]
-    peak = gpu_memory.by_a_reward(shape, shape.trained(recipe.rank, False), prompts * group, group, prompt, completion)
+    peak = gpu_memory.by_a_reward(shape, recipe, prompts * group, group, prompt, completion)
     memory = torch.cuda.max_memory_allocated() if args.device == "cuda" else 0
     return {
         "seconds": (times[-1] - times[0]) / (len(times) - 1),

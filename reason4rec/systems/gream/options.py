@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 
 from reason4rec.errors import InputError
 from reason4rec.llm.options import BaseModel, Device
+from reason4rec.llm.prompt import template
 from reason4rec.run.options import Number, Options, Positive, option
-from reason4rec.systems.gream.prompts import CUT, DIRECT, REASONED, SEQREC, TASKS, template_of
+from reason4rec.systems.gream.prompts import ALONE, CUT, DIRECT, REASONED, SEQREC, TASKS
 from reason4rec.systems.gream.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.gream.semantic_ids import MOST_LEVELS
 from reason4rec.training.options import PolicyOptions
@@ -20,13 +21,10 @@ LISTED = 10  # items of a list, and the most of any metric
 class Questions(Options):
     """prompts"""
 
-    used: ClassVar[tuple[str, ...]] = (SEQREC, DIRECT, REASONED)
+    used: ClassVar[tuple[str, ...]] = (SEQREC, DIRECT, REASONED, ALONE)
     """The templates that a step with these options fills; all where none is named."""
 
     prompts: Path | None = option(None, "folder of prompt templates to use (default: those that are shipped)")
-    restate_history: bool = option(
-        True, "write the history again between thoughts and answer, as the released code does", fact="restate_history"
-    )
 
     @property
     def folder(self) -> Path:
@@ -38,10 +36,11 @@ class Questions(Options):
         templates = sorted(self.folder.glob("*.txt"))
         if not templates:
             raise InputError(f"--prompts {self.folder}: no templates (*.txt) there; copy those of {TEMPLATES}")
-        used = [template_of(mode, self.restate_history) for mode in self.used]
-        said = [(one.name, one.read_text(encoding="utf-8")) for one in templates if one.stem in (used or [one.stem])]
+        said = [(one.name, one.read_text(encoding="utf-8")) for one in templates if one.stem in (self.used or one.stem)]
+        # Templates that earlier versions did not have count where they are not the shipped ones.
+        said = [one for one in said if one not in _came_later()]
         text = "".join(f"{name}\n{text}\n" for name, text in said)
-        return {"prompts": hashlib.sha256(text.encode()).hexdigest(), "restate_history": self.restate_history}
+        return {"prompts": hashlib.sha256(text.encode()).hexdigest()}
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,22 @@ class Prompts(Questions):
     def recorded(self) -> dict[str, object]:
         """The templates by what they say, wherever they lie, and what is shown of an item."""
         return super().recorded() | {"cut": self.cut}
+
+
+def _came_later() -> list[tuple[str, str]]:
+    return [(f"{name}.txt", template(name, TEMPLATES) + "\n") for name in (ALONE, f"{ALONE}_answer")]
+
+
+@dataclass(frozen=True)
+class Restating(Options):
+    """reasoned answers"""
+
+    restate_history: bool = option(
+        True,
+        "write the history again between thoughts and answer, as the released code does",
+        fact="restate_history",
+        later=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from reason4rec.systems.gream.options import Comparison, Order, Reinforcement, R
 from reason4rec.systems.gream.prompts import DIRECT, REASONED
 from reason4rec.systems.gream.step import GeneratorStep
 from reason4rec.systems.twice_rec.options import Split
+from reason4rec.training.options import Training
 from reason4rec.training.policy import recorded
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def settings(step: GeneratorStep) -> Mapping[str, object]:
     options = step[Reinforcement]
     return {
         "recipe": dict(train.settings(training_of(step, GENERATOR, step[Comparison].seeds[0]))),
-        "policy": recorded(options.policy(str(step.path(a.BASE)))),
+        "policy": recorded(rl_train.rated(options, str(step.path(a.BASE)), bool(step[Training].full))),
         "watched": {"prompts": options.watched, "every": options.watch_every, "keep": options.keep},
     }
 

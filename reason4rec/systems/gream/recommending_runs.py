@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.gream import prompts, recommending, staleness
+from reason4rec.systems.gream import recommending, staleness
 from reason4rec.systems.gream.options import Models, Questions
 from reason4rec.systems.twice_rec.options import Cases, Split
 
@@ -59,7 +59,7 @@ def recommend(step: "GeneratorStep", models: Sequence[recommending.Model]) -> No
     """Lets models recommend for the cases of the step's split, one after the other, but those that have done so."""
     from reason4rec.llm.bases import free
 
-    prompts.check(step.templates)
+    step.check_prompts()
     cases, options = step.judged_cases(step[Split].split), step[Models]
     for model in models:
         part = part_of(step, model)

@@ -22,7 +22,7 @@ import numpy as np
 from reason4rec.data.sequences import Event
 from reason4rec.llm.adapters import is_full
 from reason4rec.llm.shape import size_of
-from reason4rec.systems.gream import advantages, probes, prompts, reasoning, rewards
+from reason4rec.systems.gream import advantages, probes, reasoning, rewards
 from reason4rec.systems.gream.artifacts import BASE, BY_ADVANTAGE, GENERATOR
 from reason4rec.systems.gream.options import Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from reason4rec.run.files import Artifact
     from reason4rec.systems.gream.step import GeneratorStep
 
-RATE_OF_ALL = 2e-6  # of a policy that is a base of which all weights were trained; released code
+RATE_OF_ALL = 2e-6 / rate_factor(4e9)  # where all weights were trained (`--full`); released code, for a base of 4B
 DUAL_CLIP = 10.0  # of ratios where the advantage is below 0; released code
 PROBED = 200  # targets
 
@@ -55,12 +55,15 @@ def policy_of(step: "GeneratorStep") -> Policy:
     Groups are left out whose answers are all equally right, whatever their form. Source: released code; of the variant
     without graded rewards that is its own reward.
     """
-    base, start = str(step.path(BASE)), step.path(GENERATOR)
-    found = step[Reinforcement].policy(base)
-    if step[Reinforcement].rl_lr is None and is_full(start):
-        found = replace(found, lr=RATE_OF_ALL * rate_factor(size_of(base)))
+    found = rated(step[Reinforcement], str(step.path(BASE)), is_full(step.path(GENERATOR)))
     graded = step[Reward].advantage != rewards.GRPO
     return replace(found, spread_of=rewards.MATCH if graded else None, delta=DUAL_CLIP)
+
+
+def rated(options: Reinforcement, base: str, full: bool) -> Policy:
+    """The settings of a policy for a base, whose rate is another one where all weights are trained."""
+    found = options.policy(base)
+    return replace(found, lr=RATE_OF_ALL * rate_factor(size_of(base))) if full and options.rl_lr is None else found
 
 
 def settings(step: "GeneratorStep") -> Mapping[str, object]:
@@ -113,7 +116,7 @@ def probe(step: "GeneratorStep", asked: Sequence[Asked]) -> list[dict]:
 
 def train(step: "GeneratorStep") -> None:
     """Does the step, in this process or in one of several that were launched together."""
-    prompts.check(step.templates)
+    step.check_prompts()
     training.train_by_reward(
         step,
         step.path(GENERATOR),

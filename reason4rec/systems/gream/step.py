@@ -13,9 +13,18 @@ from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.run.files import Artifact, adapter
+from reason4rec.run.records import read_record
 from reason4rec.systems.gream import facts, prompts, staleness
-from reason4rec.systems.gream.artifacts import BASE, ITEM_TEXTS, METRICS, REASONINGS, SEMANTIC_IDS, VALID_METRICS
-from reason4rec.systems.gream.options import Prompts, Questions, Rows, TextUsers
+from reason4rec.systems.gream.artifacts import (
+    BASE,
+    INSTRUCT_ROWS,
+    ITEM_TEXTS,
+    METRICS,
+    REASONINGS,
+    SEMANTIC_IDS,
+    VALID_METRICS,
+)
+from reason4rec.systems.gream.options import Prompts, Questions, Restating, Rows, TextUsers
 from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
 from reason4rec.systems.twice_rec.artifacts import ITEMS
 from reason4rec.systems.twice_rec.catalogue import Catalogue
@@ -94,8 +103,7 @@ class GeneratorStep(RecommenderStep):
         """
         n = len(prompts.wordings(prompts.SEQREC, self.templates))
         drawn = np.random.default_rng(self.common.seed).integers(n, size=len(histories)).tolist()
-        options = self[Prompts if Prompts in self.options else Questions]
-        ask = partial(prompts.next_item, mode=mode, folder=options.folder, restates=options.restate_history)
+        ask = partial(prompts.next_item, mode=mode, folder=self.templates, restates=self[Restating].restate_history)
         shown = [[self.id_texts[event.item_id] for event in of[-LONGEST:]] for of in histories]
         return OnDemand(
             lambda history, number: ask(history, wording=number),
@@ -116,6 +124,17 @@ class GeneratorStep(RecommenderStep):
         from reason4rec.systems.gream.rule_texts import RuleTexts
 
         return RuleTexts(self.common.seed, self.templates)
+
+    def check_prompts(self) -> None:
+        """InputError unless prompts can be made of the templates, and are such as the generator has learned."""
+        restates, record = self[Restating].restate_history, read_record(self.path(INSTRUCT_ROWS))
+        prompts.check(self.templates, restates)
+        learned = record["made_from"]["settings"].get("restate_history", True) if record else restates
+        if learned != restates:
+            raise InputError(
+                f"--{'' if restates else 'no-'}restate_history: the generator learned answers the other way; pass "
+                f"--{'' if learned else 'no-'}restate_history, or run GREAM/6_construct_train_data.py with it again"
+            )
 
     @property
     def templates(self) -> Path:

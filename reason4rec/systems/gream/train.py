@@ -20,7 +20,7 @@ from reason4rec.systems.gream.artifacts import BASE, GENERATOR, INSTRUCT_ROWS, S
 from reason4rec.systems.gream.options import Order
 from reason4rec.training import step as training
 from reason4rec.training.options import Training
-from reason4rec.training.recipe import Recipe
+from reason4rec.training.recipe import Recipe, rate_factor
 
 if TYPE_CHECKING:
     from reason4rec.run.files import Artifact
@@ -41,7 +41,7 @@ RECIPE = Recipe(
     in_order=True,
 )
 
-RATE_OF_ALL = 5e-5  # where all weights are trained (`--full`); released code
+RATE_OF_ALL = 5e-5 / rate_factor(4e9)  # where all weights are trained (`--full`); released code, for a base of 4B
 MAX_LENGTH = 2_560  # released code
 
 
@@ -58,14 +58,15 @@ def recipe_of(step: "GeneratorStep") -> Recipe:
     order, asked = step[Order].order, step[Training].in_order
     if asked is not None and asked != (order == "curriculum"):
         raise InputError(f"--{'' if asked else 'no-'}in_order with --order {order}: the order of the rows is --order's")
-    recipe = replace(RECIPE, lr=RATE_OF_ALL, new_tokens=False, full=True) if step[Training].full else RECIPE
+    recipe = replace(RECIPE, lr=RATE_OF_ALL, full=True) if step[Training].full else RECIPE
     found = training.recipe_of(step, recipe, INSTRUCT_ROWS, own_settings(step), BASE)
     return replace(found, in_order=order == "curriculum")
 
 
 def own_settings(step: "GeneratorStep") -> Mapping[str, object]:
-    """The dataset's own training settings; only the demo has any."""
-    return step.dataset.recipes.get(step.spec.adapter, {})
+    """The dataset's own training settings; only the demo has any. Its rate is that of an adapter."""
+    own = step.dataset.recipes.get(step.spec.adapter, {})
+    return {name: value for name, value in own.items() if name != "lr" or not step[Training].full}
 
 
 def settings(step: "GeneratorStep") -> Mapping[str, object]:

@@ -17,7 +17,7 @@ from reason4rec.run.cost import Survey
 from reason4rec.systems.counting import CHAT_TOKENS
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import facts, prompts, reasoning, tasks, texts
-from reason4rec.systems.gream.options import Ids, Models, Prompts, Questions, Reasonings, Rows, TextUsers
+from reason4rec.systems.gream.options import Ids, Models, Prompts, Questions, Reasonings, Restating, Rows, TextUsers
 from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
 from reason4rec.systems.gream.prompts import DIRECT, REASONED, SEQREC, TASKS
 from reason4rec.systems.gream.semantic_ids import TOKEN
@@ -151,19 +151,22 @@ class Work(Counts):
         """Tokens of the questions for the next item."""
         if self.sequences is None:
             return np.array([self.assume("tokens of a question")])
-        options = self.survey.step("G/9")[Questions]
-        ask = partial(prompts.next_item, mode=mode, folder=options.folder, restates=options.restate_history)
+        step = self.survey.step("G/9")
+        ask = partial(
+            prompts.next_item, mode=mode, folder=step[Questions].folder, restates=step[Restating].restate_history
+        )
         shown = [[self._id] * min(len(past.events), LONGEST) for past in self.some]
         return self.lengths([ask(one).text for one in shown])
 
     @property
     def thoughts(self) -> float:
         """Tokens of the thoughts before an answer, at most those of the longest reply."""
+        restates = self.survey.step("G/9")[Restating].restate_history
         if not self.survey.usable(a.REASONINGS):
-            return min(self.assume("tokens of the thoughts"), self.max_new_tokens)
+            whole = self.assume("tokens of the thoughts")
+            return min(whole if restates else whole / 2, self.max_new_tokens)
         written = self.survey.step("G/6").read(a.REASONINGS)["reasoning"]
         some = written.sample(n=min(len(written), 1_000), random_state=42).tolist()
-        restates = self.survey.step("G/9")[Questions].restate_history
         again = float(self.asking(DIRECT).mean()) / 2 if restates else 0.0  # the history once more
         return min(mean(self.count(some)) + again, self.max_new_tokens)
 

@@ -60,6 +60,11 @@ def shown_reviews(step: ExpertStep) -> Sequence[Artifact]:
     return (*step.spec.reads, TEST) if step.common.limit else step.spec.reads
 
 
+def trial(step: ExpertStep) -> Mapping[str, object]:
+    """What a trial's table of summaries holds, which earlier versions made of a part of the reviews."""
+    return {"reviews": "all, a part of them summarised"} if step.common.limit else {}
+
+
 def rows_of_predictor(step: ExpertStep) -> Sequence[Artifact]:
     """What the Predictor learns from; InputError for all targets in a mode that has no reasons for them."""
     mode, reads = step[o.Mode].predictor_mode, step.spec.reads

@@ -89,6 +89,7 @@ STEPS = (
         reads=(TRAIN, a.SUMMARIZER),
         writes=(a.SUMMARIES,),
         options=(o.Prompts, o.Histories, *by.ASKS_EXPERT, Writing),
+        settings=by.trial,
         reads_with=by.shown_reviews,
         estimate=estimates.summaries,
     ),

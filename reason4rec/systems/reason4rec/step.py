@@ -74,7 +74,14 @@ class ExpertStep(ModelStep):
 
     def histories(self, targets: pd.DataFrame) -> list[History]:
         """The histories of targets as the experts see them: summaries of earlier training reviews."""
-        return index_of(self.read(SUMMARIES), self[Histories].history_length).of_rows(targets)
+        length = self[Histories].history_length
+        found = index_of(self.read(SUMMARIES), length).of_rows(targets)
+        if left_out := sum(len(one.user) < min(one.user_count, length) for one in found):
+            print(
+                f"{left_out:,} of {len(found):,} rows have earlier reviews without a summary, which their histories "
+                f"leave out: 1_Summarizer/4_summarizer_generation.py had another --limit"
+            )
+        return found
 
     def summary_prompts(self, reviews: pd.DataFrame) -> Sequence[Prompt]:
         """The prompt for the summary of each review, the same for the teacher and the Summarizer."""

@@ -31,6 +31,8 @@ def draw(
 ) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """Two disjoint samples of the reviews that have `least` earlier ones, and how many have; rows keep their labels.
 
+    With a limit only as many reviews are looked at, those of a trial.
+
     In `one-draw` the pool of both is drawn in the order in which it is then divided. The `released` code draws the
     first sample from the pool in a draw of its own, and shuffles both, all with the same seed.
     """
@@ -61,11 +63,12 @@ def index_of(reviews: pd.DataFrame, history_length: int) -> HistoryIndex:
 
 def with_summaries(reviews: pd.DataFrame, targets: pd.DataFrame, history_length: int) -> pd.DataFrame:
     """The targets of whose histories no review was left out by a trial; all of them where there was no limit."""
-    hidden = set(reviews.index[reviews[SUMMARY] == NOT_SUMMARISED])
-    if not hidden:
+    if not (reviews[SUMMARY] == NOT_SUMMARISED).any():
         return targets
-    index = HistoryIndex(reviews, None, history_length)
-    return targets[[hidden.isdisjoint(index.rows_shown(targets.iloc[[row]])) for row in range(len(targets))]]
+    whole = HistoryIndex(reviews, None, history_length).of_rows(targets)
+    shown = index_of(reviews, history_length).of_rows(targets)
+    counts = [[(len(one.user), len(one.item)) for one in histories] for histories in (whole, shown)]
+    return targets[[of_all == of_shown for of_all, of_shown in zip(*counts)]]
 
 
 def check_summaries(reviews: pd.DataFrame, targets: pd.DataFrame, source: Path) -> None:

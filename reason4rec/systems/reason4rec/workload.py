@@ -212,6 +212,8 @@ class Texts(Rows):
             return None
         frame = schema.read(self.folder, artifact)
         texts = _some(frame[frame[column] != NOT_SUMMARISED])[column].tolist()
+        if not texts:
+            return None
         found = mean(self.count(texts))
         self.notes.append(f"{column}: {found:,.0f} tokens, the mean of {len(texts):,} rows of {artifact.path}")
         return found

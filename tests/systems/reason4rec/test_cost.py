@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from helpers import ROOT, Planned, complaint, files_in, put_toy_dataset, run_script, serving
@@ -21,6 +22,7 @@ from reason4rec.systems.reason4rec import artifacts, targets
 from reason4rec.systems.reason4rec import facts as facts_module
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.training import gpu_memory
+from reason4rec.training.recipe import Recipe
 
 BASE = "reason4rec/demo/base"
 
@@ -128,7 +130,19 @@ def test_draws_for_all_targets_that_the_predictor_has_not_learned(toy):
 @pytest.mark.parametrize(("rank", "head", "tokens", "measured"), [(16, False, 541, 10.7), (8, True, 1_701, 25.8)])
 def test_the_memory_of_a_training_is_that_which_was_measured(rank, head, tokens, measured):
     eight = shape.Shape()
-    assert gpu_memory.supervised(eight, eight.trained(rank, head), 16 * tokens) / 1e9 == pytest.approx(measured, 0.07)
+    recipe = Recipe(rank, rank, 0.0, 1e-4, 0, 1, 16, head)
+    assert gpu_memory.supervised(eight, recipe, 16 * tokens) / 1e9 == pytest.approx(measured, 0.07)
+
+
+def test_all_weights_take_more_memory_than_an_adapter_and_a_reward_more_than_rows():
+    eight, adapter = shape.Shape(), Recipe(16, 16, 0.0, 1e-4, 0, 1, 16, False)
+    full = replace(adapter, full=True)
+    assert gpu_memory.trained(eight, full) == pytest.approx(8.03e9, rel=0.01)
+    least = 12 * 8.03e9  # a copy in fp32, its gradient and two states of 8 bits, and the base's own in 16
+    assert least < gpu_memory.supervised(eight, full, 1_000) < 1.2 * least
+    peak = gpu_memory.by_a_reward(eight, full, 64, 8, 500, 100)
+    assert peak.adapter == pytest.approx(14 * gpu_memory.trained(eight, full))
+    assert peak.total > 5 * gpu_memory.by_a_reward(eight, adapter, 64, 8, 500, 100).weights
 
 
 def test_a_smaller_base_model_takes_less_time(tmp_path):

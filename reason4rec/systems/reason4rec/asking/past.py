@@ -8,7 +8,7 @@ from functools import cached_property
 from reason4rec.data import schema
 from reason4rec.data.history import Entry, History
 from reason4rec.data.schema import TEST, TRAIN, VALID
-from reason4rec.systems.reason4rec.artifacts import SUMMARIES
+from reason4rec.systems.reason4rec.artifacts import NOT_SUMMARISED, SUMMARIES, SUMMARY
 from reason4rec.systems.reason4rec.asking.known import Known
 from reason4rec.systems.reason4rec.asking.questions import Question, Review
 from reason4rec.systems.reason4rec.options import Histories
@@ -50,8 +50,9 @@ class Past:
 
     @cached_property
     def first_reviews(self) -> dict[tuple[str, str], int]:
-        """The time of the first training review of each user on each item."""
-        ordered = self.train.sort_values("unixReviewTime", ascending=False, kind="stable")
+        """The time of the first training review with a summary of each user on each item."""
+        read = self.train[self.train[SUMMARY] != NOT_SUMMARISED]
+        ordered = read.sort_values("unixReviewTime", ascending=False, kind="stable")
         pairs = zip(ordered["user_id"].tolist(), ordered["item_id"].tolist())
         return dict(zip(pairs, ordered["unixReviewTime"].tolist()))
 

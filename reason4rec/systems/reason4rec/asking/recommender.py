@@ -167,7 +167,9 @@ def _notes_of(step: ExpertStep) -> tuple[str, ...]:
     """What holds of every answer of a run."""
     notes = ["the demo's users, items and reviews are made up"] if step.common.dataset == DEMO else []
     if limit := trial_of(step):
-        notes.append(f"a trial run with --limit {limit}: only the reviews that its rows need are known")
+        notes.append(
+            f"a trial run with --limit {limit}: only reviews that its rows need are shown, averages are of all"
+        )
     if step.dataset.scale != STARS:
         low, high = map(number, step.dataset.scale)
         notes.append(f"1 stands for {low} and 5 for {high} of the dataset's own scale")

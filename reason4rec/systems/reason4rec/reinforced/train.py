@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reason4rec.data.history import History
+from reason4rec.data.history import History, HistoryIndex
 from reason4rec.data.schema import VALID
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Servers
@@ -69,13 +69,15 @@ def targets_of(step: ExpertStep) -> pd.DataFrame:
     """The targets to write reasons for: training reviews with a history that the Predictor has not learned."""
     options, reviews = step[Reinforcement], step.read(SUMMARIES)
     learned = pd.MultiIndex.from_frame(step.read(REASON_TARGETS)[KEYS])
-    enough, _, eligible = targets.draw(reviews, (len(reviews), 0), options.min_history, None, step.common.seed)
+    enough, *_ = targets.draw(reviews, (len(reviews), 0), options.min_history, None, step.common.seed)
     enough = targets.with_summaries(reviews, enough, step[Histories].history_length)
+    eligible = len(enough)
     new = enough[~pd.MultiIndex.from_frame(enough[KEYS]).isin(learned)]
     if new.empty:
         raise InputError(
-            f"{step.path(SUMMARIES)}: the Predictor learned all {eligible:,} reviews with {options.min_history} "
-            f"earlier ones: draw fewer --reason_targets in step 2/1, or pass a smaller --min_history"
+            f"{step.path(SUMMARIES)}: the Predictor learned all of the {eligible:,} reviews with {options.min_history} "
+            f"earlier ones whose histories are summarised: draw fewer --reason_targets in step 2/1, or pass a smaller "
+            f"--min_history"
         )
     return new.head(min(options.rl_targets, step.common.limit or options.rl_targets)).reset_index(drop=True)
 
@@ -90,13 +92,13 @@ def validation_of(
     options = step[Reinforcement]
     if not options.watched:
         return None
-    rows = step.read(VALID).reset_index(drop=True)
-    enough = [history.is_at_least(options.min_history) for history in step.histories(rows)]
-    rows = rows[enough]
+    rows, reviews = step.read(VALID).reset_index(drop=True), step.read(SUMMARIES)
+    enough = [history.is_at_least(options.min_history) for history in HistoryIndex(reviews, None).of_rows(rows)]
+    rows = targets.with_summaries(reviews, rows[enough], step[Histories].history_length)
     if rows.empty:
         raise InputError(
-            f"{step.path(VALID)}: no row has {options.min_history} earlier reviews to measure on: pass a smaller "
-            f"--min_history, or --watched 0 --keep last"
+            f"{step.path(VALID)}: no row has {options.min_history} earlier reviews, all with summaries, to measure "
+            f"on: pass a smaller --min_history, or --watched 0 --keep last"
         )
     rows = rows.sample(n=min(options.watched, len(rows)), random_state=step.common.seed).reset_index(drop=True)
     histories = step.histories(rows)
