@@ -10,7 +10,7 @@ from toy_histories import IDS, ITEMS, items, review, sequences, some_users, titl
 
 from reason4rec.data import schema
 from reason4rec.errors import InputError
-from reason4rec.systems.gream import pasts, prompts, reasoning
+from reason4rec.systems.gream import pasts, prompts, reasoning, replies
 from reason4rec.systems.gream.rule_texts import RuleTexts
 
 COLUMNS = ["user_id", "item_id", "position", "reasoning"]
@@ -129,6 +129,19 @@ def test_a_row_thinks_repeats_the_history_and_answers():
         assert last.endswith(f"<answer>{IDS[one.item_id]}</answer>")
         assert question.startswith(prompts.next_item([], prompts.REASONED).text[:80])
     assert len({row["messages"][0]["content"].split("\n")[2].split("<")[0] for row in rows}) > 1
+
+
+def test_a_row_answers_right_after_its_thoughts_where_the_history_is_not_to_be_repeated():
+    frame, pool = table([ITEMS])
+    long, short = (reasoning.rows(frame, pool, IDS, seed=0, restates=restates) for restates in (True, False))
+    for whole, row, one in zip(long, short, frame.itertuples()):
+        (asked, whole_answer), (question, answer) = (
+            [message["content"] for message in each["messages"]] for each in (whole, row)
+        )
+        assert answer == f"<think>\n{one.reasoning}\n</think>\n\n{whole_answer.splitlines()[-1]}"
+        assert question.split("\n")[2:] == asked.split("\n")[2:]
+        assert "again" in asked and "again" not in question
+        assert replies.read(answer).well_formed
 
 
 def test_a_reasoning_of_another_target_is_refused():

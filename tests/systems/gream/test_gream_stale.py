@@ -41,6 +41,7 @@ CONFIG = """
 teacher_model: rules
 text_users: 6
 reasonings: 8
+restate_history: true
 passes: 1
 fusion_rows: 5
 cases: 3
@@ -378,8 +379,33 @@ def test_templates_that_cannot_be_used_are_told_before_the_work(step, name, text
     assert files_in(made) == before
 
 
-def test_the_shipped_templates_can_be_used():
-    prompts.check()
+@pytest.mark.parametrize("restates", [True, False])
+def test_the_shipped_templates_can_be_used(restates):
+    prompts.check(restates=restates)
+
+
+def test_a_question_that_the_generator_did_not_learn_is_refused(made, capsys):
+    before = files_in(made)
+    told = refused(capsys, lambda: run("G/9", made, "--no-restate_history"))
+    assert "--no-restate_history: the generator learned answers the other way; pass --restate_history" in told
+    assert files_in(made) == before
+
+
+def test_the_form_of_answers_is_recorded_where_rows_follow_from_it(made):
+    for name, follows in (("G/1", False), ("G/4", False), ("G/6", True)):
+        step = step_of(name, made, *(["--no-restate_history"] if follows else []))
+        assert (step.provenance["settings"].get("restate_history") is False) == follows, name
+        assert "restate_history" not in step_of(name, made).provenance["settings"]
+
+
+def test_templates_that_came_later_put_nothing_out_of_date_until_they_are_changed(tmp_path):
+    earlier = shutil.copytree(prompts.FOLDER, tmp_path / "earlier", ignore=shutil.ignore_patterns("__*", "*_alone*"))
+    changed = shutil.copytree(prompts.FOLDER, tmp_path / "changed", ignore=shutil.ignore_patterns("__*"))
+    files.write_text(changed / "reasoned_alone.txt", "Think. {question}\n")
+    for group in (o.Prompts, o.Questions):
+        shipped = group().recorded()
+        assert group(prompts=earlier).recorded() == shipped
+        assert group(prompts=changed).recorded() != shipped
 
 
 # What a shop writes
