@@ -6,8 +6,9 @@ Reads  gream/Generator_train_instruct.pkl, a list of {"messages": [user, assista
 Writes checkpoints/DATASET/Generator (adapter, settings.json, loss_curve.json); with --order shuffled Generator_shuffled
 
 The rows are taken in the order of their file, which is the curriculum, and the rows of the new tokens in the embeddings
-and in the output head are trained beside the adapter. The loss is on the answer only. A run that is cut off goes on
-from its last complete checkpoint and ends as an unbroken one does. Paper: curriculum activation.
+and in the output head are trained beside the adapter; with --full all weights of the base are, in its place. The loss
+is on the answer only. A run that is cut off goes on from its last complete checkpoint and ends as an unbroken one does.
+Paper: curriculum activation.
 """
 
 import sys
