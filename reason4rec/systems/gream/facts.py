@@ -56,7 +56,7 @@ KNOWN = {
         passes=3,
         fusion_rows=100,
         text_users=60,
-        reasonings=120,
+        reasonings=1_200,
         # The tiny base does not learn to copy a history: asked to, it came to no answer in any greedy reply.
         restate_history=False,
         rl_steps=6,
