@@ -193,15 +193,12 @@ def load(
     name = sha256_of(base_model) or base_model
     about = {"dtype": str(dtype)} if device == "cpu" and dtype != torch.float32 else {}
     if adapter is not None:
-        model = with_adapter(model, adapter)
         name = key_of(base=name, adapter=files.sha256(adapter / ADAPTER_WEIGHTS))
-        if full or (dtype != torch.float32 and is_unpacked):
-            model, about = merged(model), about | {"merged": True}
-            if full:
-                model = model.to(dtype)
-                free_memory()
-        else:
-            settle_new_rows(model)
+        merges = full or (dtype != torch.float32 and is_unpacked)
+        model, about = _adapted(model, adapter, merges), about | ({"merged": True} if merges else {})
+        if full:
+            model = model.to(dtype)
+            free_memory()
     name = key_of(name=name, device=device, **about)
     model.eval()
     tokens = tokens_on_a_card(model.config, name, cache) if device == "cuda" else tokens_of_a_batch(model)
@@ -217,6 +214,15 @@ def load(
         pads=pads,
         shares=shares,
     )
+
+
+def _adapted(model: PreTrainedModel, adapter: Path, merges: bool) -> PreTrainedModel | PeftModel:
+    """A base with an adapter beside its weights, or in them where it `merges`."""
+    beside = with_adapter(model, adapter)
+    if merges:
+        return merged(beside)
+    settle_new_rows(beside)
+    return beside
 
 
 def tokens_on_a_card(config: PreTrainedConfig, name: str, cache: ResponseCache | None) -> int:

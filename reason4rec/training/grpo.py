@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
-from reason4rec.llm.adapters import adapter_settings, base_of
+from reason4rec.llm.adapters import adapter_settings, base_of, is_full
 from reason4rec.llm.prompt import Prompt
 from reason4rec.run import files
 from reason4rec.training import trackers
@@ -131,8 +131,7 @@ def train_policy(
     """
     state, folder = started(device), training_folder(out)
     execution = execution_of(device, state.num_processes, draw_at)
-    full = provenance["settings"].get("full", False)
-    together(state, lambda: check_start(policy, state.num_processes, draw_at, full))
+    together(state, lambda: check_start(policy, state.num_processes, start, draw_at))
     together(state, lambda: state.is_main_process and files.check_place(out))
     together(state, lambda: state.is_main_process and prepare_folder(folder, provenance | {"execution": execution}))
 
@@ -202,14 +201,14 @@ def ends_of(curve: Sequence[Mapping]) -> dict[str, float]:
     }
 
 
-def check_start(policy: Policy, processes: int, draw_at: str = "", full: bool = False) -> None:
+def check_start(policy: Policy, processes: int, start: Path, draw_at: str = "") -> None:
     """InputError where so many processes or a launcher that shards cannot train a policy, or no server draws for it."""
     from reason4rec.training.draw_server import DrawServer
 
     prompts_of_each(policy, processes)
     if is_sharded():
         raise InputError("a policy needs its base whole in each process: launch it without FSDP, as ddp.yaml does")
-    if draw_at and full:
+    if draw_at and is_full(start):
         raise InputError(f"--draw_at {draw_at}: a server loads adapters, and all weights were trained; draw in process")
     if draw_at:
         DrawServer(draw_at, Path()).check()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
-from reason4rec.llm.adapters import is_full
 from reason4rec.llm.base import resolve_device
 from reason4rec.llm.shape import size_of
 from reason4rec.run.files import Artifact
@@ -145,8 +144,7 @@ def train_by_reward(
         if processes.any_is(state, step.done):
             return
         provenance, policy = processes.together(state, lambda: (step.provenance, policy_of()))
-        at, count = options.draw_at, state.num_processes
-        processes.together(state, lambda: grpo.check_start(policy, count, at, is_full(start)))
+        processes.together(state, lambda: grpo.check_start(policy, state.num_processes, start, options.draw_at))
         task, seen = processes.together(state, lambda: prepare(state.is_main_process))
         found = grpo.train_policy(
             out,
