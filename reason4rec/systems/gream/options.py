@@ -174,6 +174,7 @@ class Reinforcement(PolicyOptions):
     rl_targets: Positive = option(10_000, "training targets to draw completions for", fact="rl_targets")
     rl_steps: Positive = option(150, "steps", fact="rl_steps")  # released code
     prompts_a_step: Positive = option(32, "prompts in a step", fact="prompts_a_step")
+    rl_lr: Number | None = option(None, "learning rate (default: by the size of the base)", fact="rl_lr")
     group: Positive = option(10, "completions that are drawn for each", fact="group")  # released code
     watched: int = option(48, "validation cases on which the greedy reward is measured; 0: none", fact="watched")
     beta: Number = option(0.001, "weight of the KL divergence from the adapter that it starts from")  # released code
