@@ -155,7 +155,7 @@ def settings(step: GeneratorStep) -> Mapping[str, object]:
     options = step[Reinforcement]
     return {
         "recipe": dict(train.settings(training_of(step, GENERATOR, step[Comparison].seeds[0]))),
-        "policy": recorded(rl_train.rated(options, str(step.path(a.BASE)), bool(step[Training].full))),
+        "policy": recorded(rl_train.rated(step, bool(step[Training].full))),
         "watched": {"prompts": options.watched, "every": options.watch_every, "keep": options.keep},
     }
 

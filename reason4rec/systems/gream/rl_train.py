@@ -55,15 +55,17 @@ def policy_of(step: "GeneratorStep") -> Policy:
     Groups are left out whose answers are all equally right, whatever their form. Source: released code; of the variant
     without graded rewards that is its own reward.
     """
-    found = rated(step[Reinforcement], str(step.path(BASE)), is_full(step.path(GENERATOR)))
+    found = rated(step, is_full(step.path(GENERATOR)))
     graded = step[Reward].advantage != rewards.GRPO
     return replace(found, spread_of=rewards.MATCH if graded else None, delta=DUAL_CLIP)
 
 
-def rated(options: Reinforcement, base: str, full: bool) -> Policy:
-    """The settings of a policy for a base, whose rate is another one where all weights are trained."""
-    found = options.policy(base)
-    return replace(found, lr=RATE_OF_ALL * rate_factor(size_of(base))) if full and options.rl_lr is None else found
+def rated(step: "GeneratorStep", full: bool) -> Policy:
+    """The settings of the trainer; where all weights are trained their rate, and not that of the dataset's adapter."""
+    base = str(step.path(BASE))
+    found = step[Reinforcement].policy(base)
+    own = full and not step.options.given("rl_lr")
+    return replace(found, lr=RATE_OF_ALL * rate_factor(size_of(base))) if own else found
 
 
 def settings(step: "GeneratorStep") -> Mapping[str, object]:
