@@ -520,7 +520,11 @@ def test_another_seed_of_ours_lies_elsewhere_and_a_change_in_any_file_is_seen(fo
     assert mae(0.25, 1.25) == (0.75, False)
     assert mae(0.75, 1.25) == (1.0, False)
     predict(folder, "narre", 0.5)
-    assert "out of date (predictions/narre.pkl changed)" in results(folder, *also)[1]
+    result, output = results(folder, *also)
+    assert "out of date (predictions/narre.pkl changed)" in output
+    # Where it lies would be a path of this machine in what is published.
+    assert result["settings"]["also"] == [f"Reason4Rec@43={Path(TEST_RATINGS.path).name}"]
+    assert str(tmp_path) not in json.dumps(result)
 
 
 def record(limit):

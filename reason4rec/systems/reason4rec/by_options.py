@@ -120,7 +120,9 @@ def evaluated(step: ExpertStep) -> Sequence[Artifact]:
 def evaluation(step: ExpertStep) -> Mapping[str, object]:
     """What a table of errors records: its models, and whom they are tested against."""
     against = predictions.reference(step)
-    also = list(step[o.Evaluation].also)
+    # By name: what is in the files is recorded by its sha256, and where they lie is no matter of a published result.
+    parts = [one.partition("=") for one in step[o.Evaluation].also]
+    also = [f"{name}={Path(file).name}" for name, _, file in parts]
     return {"model": step.label, "also": also, "against": against, "resamples": statistics.RESAMPLES}
 
 
