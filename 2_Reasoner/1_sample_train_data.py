@@ -13,9 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils
+
+# isort: split
 import pandas as pd
 
-import utils
 from reason4rec.errors import InputError
 from reason4rec.systems.reason4rec import targets
 from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, REWARD_TARGETS, SUMMARIES
