@@ -48,8 +48,9 @@ def choose_parts(trainer: "SFTTrainer", checkpointing: bool | None) -> dict[str,
     """
     free = psutil.virtual_memory().available
     # Not by what this process holds just now: on one machine the parts are the same from run to run.
-    aim = min(max(AIM, taken(trainer) + LEAST_ROOM), SHARE * free)
-    room = (aim - taken(trainer)) / PASSING
+    least = taken(trainer)
+    aim = min(AIM if least < AIM else least + LEAST_ROOM, SHARE * free)
+    room = (aim - least) / PASSING
     kept = bytes_of_a_token(trainer)
     if checkpointing:
         text = trainer.model.config.get_text_config(decoder=True)
