@@ -67,9 +67,10 @@ def start_from(model: "PeftModel", folder: Path, settings: dict) -> None:
 
     was = adapters.adapter_settings(folder)
     for name in ("base_sha256", "base_model", "rank", "alpha", "lm_head", "new_tokens", "full"):
-        then, now = was.get(name) or None, settings.get(name) or None  # what is not used may not be recorded
+        then, now = was.get(name), settings.get(name)
         # The name of a base that lies in a folder says nothing.
-        if then != now and not (name == "base_model" and settings["base_sha256"]):
+        # A switch that is off may not be recorded.
+        if (then or None) != (now or None) and not (name == "base_model" and settings["base_sha256"]):
             raise InputError(f"--start_from {folder}: was trained with {name} {then}, this training has {now}")
     try:
         weights = load_peft_weights(folder, device="cpu")
