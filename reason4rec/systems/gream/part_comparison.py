@@ -23,6 +23,7 @@ from reason4rec.systems.gream.options import Comparison, Order, Reinforcement, R
 from reason4rec.systems.gream.prompts import DIRECT, REASONED
 from reason4rec.systems.gream.step import GeneratorStep
 from reason4rec.systems.twice_rec.options import Split
+from reason4rec.systems.twice_rec.reward_comparison import by_step
 from reason4rec.training.options import Training
 from reason4rec.training.policy import recorded
 
@@ -137,17 +138,7 @@ def listed(step: GeneratorStep, on: evaluation.Judged, part: str, mode: str, see
 def curve_of(step: GeneratorStep, part: str, seed: int) -> dict:
     """How right the draws of each step of a training are, and the greedy answers that were watched."""
     path = training_of(step, part, seed).outputs[0] / "loss_curve.json"
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    drawn = [entry for entry in entries if "reward" in entry]
-    watched = [entry for entry in entries if "watched/reward" in entry]
-    return {
-        "part": part,
-        "seed": seed,
-        "step": [entry["step"] for entry in drawn],
-        **{name: [entry[f"rewards/{name}/mean"] for entry in drawn] for name in CURVES},
-        "watched_step": [entry["step"] for entry in watched],
-        **{f"watched_{name}": [entry[f"watched/{name}"] for entry in watched] for name in CURVES},
-    }
+    return {"part": part, "seed": seed, **by_step(path, CURVES)}
 
 
 def settings(step: GeneratorStep) -> Mapping[str, object]:

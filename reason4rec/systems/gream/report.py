@@ -80,7 +80,9 @@ def lists(result: dict) -> str:
     lines = []
     for row in result["lists"]:
         shares = [f"{row[name]:.1%}" if name in row else "-" for name in ("invalid", "in_history")]
-        lines.append([row["model"], f"{row['length']:.1f}", f"{row['coverage']:.1%}", _interval(row["first"]), *shares])
+        lines.append(
+            [row["model"], f"{row['length']:.1f}", f"{row['coverage']:.1%}", markdown.interval(row["first"]), *shares]
+        )
     header = ["model", "items in a list", "catalogue in any", "popularity of the first", "no item", "in the history"]
     return markdown.table(header, lines)
 
@@ -88,7 +90,7 @@ def lists(result: dict) -> str:
 def draws(result: dict) -> str:
     """Pass@k of the replies that were drawn, a line for each model and k."""
     lines = [
-        [row["model"], str(row["draws"]), f"{row['invalid']:.1%}", f"Pass@{one['k']}", _interval(one)]
+        [row["model"], str(row["draws"]), f"{row['invalid']:.1%}", f"Pass@{one['k']}", markdown.interval(one)]
         for row in result["draws"]
         for one in row["pass"]
     ]
@@ -117,7 +119,7 @@ def _tested(rows: list[dict]) -> str:
         if "p_corrected" in of_test:
             interval = f"[{of_test['difference_low']:+.3f}, {of_test['difference_high']:+.3f}]"
             test = f"{of_test['difference']:+.3f} {interval}, p {of_test['p_corrected']:.4f}"
-        lines.append([model, of_test["seeds"], *(_interval(of[name]) for name in evaluation.METRICS), test])
+        lines.append([model, of_test["seeds"], *(markdown.interval(of[name]) for name in evaluation.METRICS), test])
     against = next((row["against"] for row in rows if "against" in row), "-")
     return markdown.table(["model", "seeds", *evaluation.METRICS, f"{TESTED} less that of {against}"], lines)
 
@@ -139,12 +141,6 @@ def _source(name: str) -> tuple[str, Artifact, Callable[[dict], str]]:
 
 def _path(dataset: str, artifact: Artifact) -> Path:
     return FOLDER / dataset / Path(artifact.path).name
-
-
-def _interval(row: dict) -> str:
-    if row["value"] is None:
-        return "-"
-    return f"{row['value']:.3f}" + (f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] is not None else "")
 
 
 def main() -> None:

@@ -73,7 +73,8 @@ def with_summaries(reviews: pd.DataFrame, targets: pd.DataFrame, history_length:
 
 def check_summaries(reviews: pd.DataFrame, targets: pd.DataFrame, source: Path) -> None:
     """InputError where the last review of a target's user was left out by a trial with another limit."""
-    if not (reviews[SUMMARY] == NOT_SUMMARISED).any() or (reviews[SUMMARY] == NOT_SUMMARISED).all():
+    hidden = reviews[SUMMARY] == NOT_SUMMARISED
+    if not hidden.any() or hidden.all():
         return
     missing = sum(not history.user for history in index_of(reviews, 1).of_rows(targets))
     if missing:

@@ -82,7 +82,9 @@ def ranks(rows: list[dict], popularity: dict[str, str]) -> str:
         if "p_corrected" in hits:
             interval = f"[{hits['difference_low']:+.3f}, {hits['difference_high']:+.3f}]"
             test = f"{hits['difference']:+.3f} {interval}, p {hits['p_corrected']:.4f}"
-        lines.append([model, hits["seeds"], *(_interval(of[name]) for name in SHOWN), popularity.get(model, "-"), test])
+        lines.append(
+            [model, hits["seeds"], *(markdown.interval(of[name]) for name in SHOWN), popularity.get(model, "-"), test]
+        )
     against = next((row["against"] for row in rows if "against" in row), "-")
     header = ["model", "seeds", *SHOWN, "popularity of the first", f"HR@1 less that of {against}"]
     return f"n = {rows[0]['n']:,} test cases.\n\n" + markdown.table(header, lines)
@@ -94,7 +96,7 @@ def named(name: str) -> str:
     for row in _read(name, METRICS)["named"]:
         drawn = f"{row['pass']['value']:.3f} (any of {row['draws']})" if "pass" in row else "-"
         shares = [f"{row[kind]:.1%}" for kind in ("malformed", "outside_the_list", "title_of_another")]
-        lines.append([row["model"], _interval(row["greedy"]), drawn, *shares])
+        lines.append([row["model"], markdown.interval(row["greedy"]), drawn, *shares])
     header = ["model", "greedy HR@1", "pass@k", "malformed", "outside the list", "title of another"]
     return markdown.table(header, lines)
 
@@ -103,7 +105,9 @@ def rationales(name: str) -> str:
     """The checks of the rationales of each writer."""
     writers = _read(name, QUALITY)["writers"]
     checks = list(dict.fromkeys(check for of in writers.values() for check in of))
-    lines = [[check.replace("_", " "), *(_interval(of.get(check)) for of in writers.values())] for check in checks]
+    lines = [
+        [check.replace("_", " "), *(markdown.interval(of.get(check)) for of in writers.values())] for check in checks
+    ]
     return markdown.table(["mean of", *writers], lines)
 
 
@@ -125,17 +129,11 @@ def collaborative(name: str) -> str:
 def rewards(name: str) -> str:
     """What each reward teaches, over seeds."""
     result = _read(name, COMPARISON)
-    return ranks(result["ranks"], {row["model"]: _interval(row) for row in result["top"]})
+    return ranks(result["ranks"], {row["model"]: markdown.interval(row) for row in result["top"]})
 
 
 def _read(name: str, artifact: Artifact) -> dict:
     return published.read(FOLDER / name / Path(artifact.path).name)
-
-
-def _interval(row: dict | None) -> str:
-    if row is None or row["value"] is None:
-        return "-"
-    return f"{row['value']:.3f}" + (f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] is not None else "")
 
 
 def main() -> None:

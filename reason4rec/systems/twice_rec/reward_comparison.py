@@ -116,16 +116,19 @@ def compare(step: "RecommenderStep") -> dict:
 def curve_of(step: "RecommenderStep", reward: str, seed: int) -> dict:
     """Hits and popularity of the draws of each step of a training, and the rewards that were watched."""
     path = policy_folder(step, reward, seed) / "loss_curve.json"
+    return {"reward": reward, "seed": seed, **by_step(path, CURVES)}
+
+
+def by_step(path: Path, parts: Sequence[str]) -> dict[str, list]:
+    """The curve of a training by a reward: its steps with the means of these parts, of the draws and of the watched."""
     entries = json.loads(path.read_text(encoding="utf-8"))
     drawn = [entry for entry in entries if "reward" in entry]
     watched = [entry for entry in entries if "watched/reward" in entry]
     return {
-        "reward": reward,
-        "seed": seed,
         "step": [entry["step"] for entry in drawn],
-        **{name: [entry[f"rewards/{name}/mean"] for entry in drawn] for name in CURVES},
+        **{name: [entry[f"rewards/{name}/mean"] for entry in drawn] for name in parts},
         "watched_step": [entry["step"] for entry in watched],
-        **{f"watched_{name}": [entry[f"watched/{name}"] for entry in watched] for name in CURVES},
+        **{f"watched_{name}": [entry[f"watched/{name}"] for entry in watched] for name in parts},
     }
 
 
