@@ -22,6 +22,7 @@ from reason4rec.systems.twice_rec.step import RecommenderStep
 
 
 def run(step: RecommenderStep) -> None:
+    reward_comparison.check(step)
     for reward, seed in reward_comparison.runs(step):
         reward_comparison.train_and_rank(step, reward, seed)
     result = reward_comparison.compare(step)

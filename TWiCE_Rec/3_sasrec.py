@@ -4,11 +4,12 @@
 
 Reads  twice_rec/sequences.pkl, twice_rec/items.pkl, twice_rec/candidates.pkl
 Writes checkpoints/DATASET/SASRec (weights, settings, card.json), twice_rec/collaborative_scores.pkl
-It learns from each sequence without its last two items and ends where the validation gets no better. A model that does
-not beat a count of the items is refused: as a reward it would teach nothing but popularity. Its card says which share
-of its logits' variance the item alone explains. Paper: the collaborative model of stage 3.
+It learns from each sequence without its last two items and ends where the validation gets no better. Its card says
+whether it beats a count of the items, without which no reward may weigh by it, and which share of its logits' variance
+the item alone explains. Paper: the collaborative model of stage 3.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def run(step: RecommenderStep) -> None:
     scores = collaborative_runs.scores(step, model, counts)
     collaborative_runs.save(step, model, card)
     step.write(SCORES, scores)
+    shutil.rmtree(step.scratch[0])
     step.summary(len(step.sequences), len(scores), epochs=card["epochs"], item_share=card["item_share"])
 
 

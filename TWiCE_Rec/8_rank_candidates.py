@@ -21,9 +21,10 @@ from reason4rec.systems.twice_rec.step import RecommenderStep
 
 def run(step: RecommenderStep) -> None:
     split, options = step[Split].split, step[Models]
+    step.check_prompts()
     cases, lists = step.judged_cases(split), step.candidates(split)
     for model in ranking_runs.models(step):
-        part = ranking_runs.part_of(step, model)
+        part = ranking_runs.part_of(step, model, split)
         if part.done():
             continue
         recommender = part.language_model(model.adapter)

@@ -15,11 +15,12 @@ from types import NoneType, UnionType
 from typing import Annotated, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import AllowInfNan, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AllowInfNan, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from reason4rec.errors import InputError
 
 Group = TypeVar("Group")
+Count = NonNegativeInt
 Positive = PositiveInt
 Number = Annotated[float, AllowInfNan(False)]
 

@@ -173,11 +173,19 @@ class Pipeline:
 
     def missing(self, path: Path, artifact: Artifact) -> InputError:
         """What is said where a file is missing: who writes it."""
-        producer = self.producer(artifact)
-        if producer is None:
+        if self.producer(artifact) is None:
             return InputError(f"{path} is missing")
+        return InputError(f"{path} is missing: {self.script_of(artifact)} writes it")
+
+    def script_of(self, artifact: Artifact) -> str:
+        """The script that writes a file that some step writes, with the option with which it does."""
+        producer = self.producer(artifact)
         words = f" {producer.elsewhere[artifact]}" if artifact in producer.elsewhere else ""
-        return InputError(f"{path} is missing: {producer.script}{words} writes it")
+        return f"{producer.script}{words}"
+
+    def again(self, artifact: Artifact) -> str:
+        """What is said where a file that some step writes is out of date: what to run."""
+        return f"run {self.script_of(artifact)} again"
 
     def groups(self, step: StepSpec) -> tuple[type[Options], ...]:
         """The groups of options of a step, the common ones first."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from reason4rec.llm.options import BaseModel, Device
 from reason4rec.llm.shape import size_of
-from reason4rec.run.options import Number, Options, Positive, option
+from reason4rec.run.options import Count, Number, Options, Positive, option
 from reason4rec.training.policy import LossType, Policy, checked, rate_for
 from reason4rec.training.recipe import MAX_LENGTH, SAVE_MINUTES
 from reason4rec.training.trackers import Tracker
@@ -92,7 +92,7 @@ class PolicyOptions(Options):
     completion_tokens: Positive = option(256, "tokens of the longest draw")
     leave_out_equal: bool = option(True, "leave groups of equal rewards out of the loss")
     mask_truncated: bool = option(False, "leave draws that were cut off out of the loss")
-    watched: int = option(48, "validation cases on which the greedy reward is measured; 0: none")
+    watched: Count = option(48, "validation cases on which the greedy reward is measured; 0: none")
     watch_every: Positive = option(10, "steps between two such measurements")
     keep: Literal["best", "last"] = option(
         "best", "whose weights are kept: of the best step on these cases, or the last"

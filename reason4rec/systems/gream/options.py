@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from reason4rec.errors import InputError
 from reason4rec.llm.options import BaseModel, Device
 from reason4rec.llm.prompt import template
-from reason4rec.run.options import Number, Options, Positive, option
+from reason4rec.run.options import Count, Number, Options, Positive, option
 from reason4rec.systems.gream.prompts import ALONE, CUT, DIRECT, REASONED, SEQREC, TASKS
 from reason4rec.systems.gream.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.gream.semantic_ids import MOST_LEVELS
@@ -176,7 +176,7 @@ class Reinforcement(PolicyOptions):
     prompts_a_step: Positive = option(32, "prompts in a step", fact="prompts_a_step")
     rl_lr: Number | None = option(None, "learning rate (default: by the size of the base)", fact="rl_lr")
     group: Positive = option(10, "completions that are drawn for each", fact="group")  # released code
-    watched: int = option(48, "validation cases on which the greedy reward is measured; 0: none", fact="watched")
+    watched: Count = option(48, "validation cases on which the greedy reward is measured; 0: none", fact="watched")
     beta: Number = option(0.001, "weight of the KL divergence from the adapter that it starts from")  # released code
     temperature: Number = option(1.0, "of the draws")  # released code
     # All levels but one of ten are paid 0.949, all levels 0.95.
@@ -199,7 +199,7 @@ class Models(Options):
     # nearly sure.
     length_penalty: Number = option(0.0, "power of an id's length that divides its log-probability")  # our decision
     max_new_tokens: Positive = option(512, "tokens of the longest thoughts", fact="completion_tokens")
-    draws: int = option(0, "replies that are drawn for each case in the reasoned mode, for pass@k")
+    draws: Count = option(0, "replies that are drawn for each case in the reasoned mode, for pass@k")
     draw_temperature: Number = option(0.7, "of these draws")  # released code
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ def of_base(step: "GeneratorStep", name: str) -> str:
     path, base = step.path(adapter(name)), step.path(a.BASE)
     if not (path.exists() and base.exists()) or adapter_settings(path).get("base_sha256") == files.sha256(base):
         return ""
-    return f"was trained on another {a.BASE.path} than the one that is there; {_again(step, adapter(name))}"
+    return f"was trained on another {a.BASE.path} than the one that is there; {step.pipeline.again(adapter(name))}"
 
 
 def of_adapter(step: "GeneratorStep", name: str) -> str:
@@ -45,10 +45,10 @@ def of_adapter(step: "GeneratorStep", name: str) -> str:
         from reason4rec.training.adapters import sha256_of_weights
 
         if adapter_settings(path).get("started_from") != sha256_of_weights(start):
-            return f"was trained from another {a.GENERATOR.path} than the one that is there; {_again(step, one)}"
+            return f"was trained from another {a.GENERATOR.path} than the one that is there; {step.pipeline.again(one)}"
     record = records.read_record(path) if one == a.SHUFFLED and rows.exists() else None
     if record and record["made_from"]["inputs"].get(a.INSTRUCT_ROWS.path) != files.sha256(rows):
-        return f"was trained on other rows than those that are there; {_again(step, one)}"
+        return f"was trained on other rows than those that are there; {step.pipeline.again(one)}"
     return of_base(step, name)
 
 
@@ -59,16 +59,10 @@ def of_list(step: "GeneratorStep", listed: Artifact, name: str) -> str:
     if record is None:
         return ""
     if not path.exists():
-        return f"its {path.name} is not there; {_again(step, adapter(name), '')}"
+        return f"its {path.name} is not there; run {step.pipeline.script_of(adapter(name))}"
     if why := of_adapter(step, name):
         return f"its {path.name} {why}"
     for one in list_inputs(name):
         if step.path(one).exists() and record["made_from"]["inputs"].get(one.path) != files.sha256(step.path(one)):
-            return f"was made with another {one.path} than the one that is there; {_again(step, listed)}"
+            return f"was made with another {one.path} than the one that is there; {step.pipeline.again(listed)}"
     return ""
-
-
-def _again(step: "GeneratorStep", artifact: Artifact, again: str = " again") -> str:
-    producer = step.pipeline.producer(artifact)
-    words = f" {producer.elsewhere[artifact]}" if artifact in producer.elsewhere else ""
-    return f"run {producer.script}{words}{again}"

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from reason4rec.errors import InputError
 from reason4rec.llm.encoders import folder_of
 from reason4rec.llm.options import BaseModel
-from reason4rec.run.options import Number, Options, Positive, option
+from reason4rec.run.options import Count, Number, Options, Positive, option
 from reason4rec.systems.reason4rec.prompts import FOLDER as TEMPLATES
 from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS
 from reason4rec.systems.reason4rec.targets import LEAST_HISTORY
@@ -129,7 +129,7 @@ class RewardFilter(Options):
     """the reward filter"""
 
     tau: Number = option(0.1, "accept scores below this", fact="tau")
-    draws: int = option(HINTED_DRAWS, "hinted reasons to ask for at most")
+    draws: Count = option(HINTED_DRAWS, "hinted reasons to ask for at most")
     baseline: Literal["direct", "review"] = option("direct", "what a reason must beat")
     rated_hints: bool = option(False, "show ratings in the histories of hinted requests")
 

@@ -11,17 +11,18 @@ import json
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from reason4rec.data.sequences import Case, Event
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
 from reason4rec.run import records
-from reason4rec.run.options import Options, Parser, option, resolve, with_facts
+from reason4rec.run.options import Options, Parser, Resolved, option, resolve, with_facts
 from reason4rec.run.step import Place, guarded
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import recommending, replies
+from reason4rec.systems.twice_rec import ranking_runs, recommending, replies
 from reason4rec.systems.twice_rec.options import Models, Prompts
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 from reason4rec.systems.twice_rec.step import RecommenderStep
@@ -38,7 +39,7 @@ class Question(Options):
 
     user: str = option("", "a user of the dataset", metavar="ID")
     candidates: tuple[str, ...] = option((), "items to rank (default: those of the user's test case)", metavar="ID")
-    model: str = option("", "which recommender (default: the last that was trained)", metavar="NAME")
+    model: str = option("", "which recommender (default: the last row of the tables that is trained)", metavar="NAME")
     json: bool = option(False, "answer in JSON")
 
 
@@ -93,7 +94,7 @@ class Recommender:
         groups = PIPELINE.groups(spec)
         resolved = resolve(groups, {"dataset": dataset} | options, {})
         step = PIPELINE.step(PIPELINE, spec, with_facts(resolved, PIPELINE.facts(resolved)))
-        there = {one.name: one for one in recommending.trained(step)}
+        there = {one.name: one for one in ranking_runs.trained(step)}
         if not there:
             raise InputError(
                 f"{step.adapters}: no trained recommender there; run bash run_all.sh --system twice_rec --dataset "
@@ -102,8 +103,7 @@ class Recommender:
         if model and model not in there:
             raise InputError(f"--model {model}: not trained for {dataset}; there are {', '.join(there)}")
         chosen = there[model] if model else list(there.values())[-1]
-        _check_prompts(step, chosen)
-        return cls(step, chosen)
+        return cls(_as_ranked(step, chosen), chosen)
 
     def explain(self, user_id: str, candidates: Sequence[str] = ()) -> Answer:
         """The rationale for a user and the candidates in their order; InputError for an unknown user or item."""
@@ -159,8 +159,8 @@ class Recommender:
         return Answer(user, said.think or "", named, ranked, history, tuple(notes))
 
 
-def _check_prompts(step: RecommenderStep, model: recommending.Model) -> None:
-    """InputError where the tables rank with other prompts than those that a question would have."""
+def _as_ranked(step: RecommenderStep, model: recommending.Model) -> RecommenderStep:
+    """The step with replies as long as those behind the tables; InputError where these have other prompts."""
     ranks = step.path(a.ranked(model.name, "test"))
     record = records.read_record(ranks)
     then = record["made_from"]["settings"] if record else {}
@@ -168,6 +168,9 @@ def _check_prompts(step: RecommenderStep, model: recommending.Model) -> None:
         if then.get(name, value) != value:
             shown = "" if name == "prompts" else f" ({then[name]})"
             raise InputError(f"{ranks} was made with other --{name}{shown}: give the same here, or run T/8 again")
+    longest = then.get("max_new_tokens", step[Models].max_new_tokens)
+    groups = {**step.options.groups, Models: replace(step[Models], max_new_tokens=longest)}
+    return type(step)(step.pipeline, step.spec, Resolved(groups, step.options.origins))
 
 
 def as_text(answer: Answer) -> str:
@@ -189,7 +192,8 @@ def ask(words: Sequence[str]) -> None:
         raise InputError("--dataset NAME and --user ID say whose recommender is asked about whom")
     own = set(Question.__dataclass_fields__)
     more = {name: value for name, value in command.items() if name not in own | {"dataset"}}
-    answer = Recommender.load(dataset, question.model, **more).explain(question.user, question.candidates)
+    with redirect_stdout(sys.stderr):  # what is said meanwhile is no answer
+        answer = Recommender.load(dataset, question.model, **more).explain(question.user, question.candidates)
     print(json.dumps(asdict(answer), ensure_ascii=False) if question.json else as_text(answer))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from reason4rec.run import html
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import evaluation, recommending, replies
+from reason4rec.systems.twice_rec import evaluation, ranking_runs, recommending, replies
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST, short
 
 if TYPE_CHECKING:
@@ -23,12 +23,11 @@ def page(step: "RecommenderStep", rows: int) -> tuple[str, int]:
     drawn = np.random.default_rng(step.common.seed).permutation(len(on.cases))[:rows]
     scores = {evaluation.POPULARITY: on.scores.counts, evaluation.SASREC: on.scores.logits}
     said: dict[str, dict[str, str]] = {}
-    for name in recommending.MODELS:
+    for name in ranking_runs.there(step, "test"):
         artifact = a.ranked(name, "test")
-        if step.path(artifact).exists():
-            scores[name] = evaluation.weighed(step.read(artifact), on, "mean", str(step.path(artifact)))
-            frame = step.read(a.written(name, "test"))
-            said[name] = dict(frame.loc[frame["draw"] == 0, ["user_id", "reply"]].itertuples(index=False))
+        scores[name] = evaluation.weighed(step.read(artifact), on, "mean", str(step.path(artifact)))
+        frame = step.read(a.written(name, "test"))
+        said[name] = dict(frame.loc[frame["draw"] == 0, ["user_id", "reply"]].itertuples(index=False))
     cases = [_case(step, on, int(k), scores, said) for k in drawn]
     data = {"dataset": step.common.dataset, "seed": step.common.seed, "all": len(on.cases), "cases": cases}
     return html.filled(TEMPLATE.read_text(encoding="utf-8"), data), len(cases)

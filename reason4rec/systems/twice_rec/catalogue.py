@@ -44,7 +44,8 @@ class Catalogue:
         for row, (item_id, title, description, details) in enumerate(zip(*columns)):
             if item_id.split() != [item_id] or ANY_TAG.search(item_id):
                 raise InputError(
-                    f"catalogue, row {row}: item_id {item_id[:40]!r} is no id; an id is a text without spaces and tags"
+                    f"catalogue, row {row}: item_id {item_id[:40]!r} is no id, which has no spaces and tags: "
+                    f"give the items others"
                 )
             if item_id in self._items:
                 raise InputError(f"catalogue, row {row}: item_id {item_id[:40]} is that of an earlier row; keep one")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reason4rec.data.sequences import Case, cases, numbered
+from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking
 from reason4rec.llm.base import resolve_device
 from reason4rec.run import files, markdown
@@ -17,7 +18,8 @@ from reason4rec.run.records import write_record
 from reason4rec.systems.twice_rec import collaborative
 from reason4rec.systems.twice_rec.artifacts import FOLDER, SASREC
 from reason4rec.systems.twice_rec.options import Collaborative
-from reason4rec.systems.twice_rec.popularity import gate, popularity
+from reason4rec.systems.twice_rec.popularity import GATES, beats, popularity
+from reason4rec.systems.twice_rec.rewards import MATCH
 from reason4rec.systems.twice_rec.sasrec_recipe import Recipe
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def settings(step: "RecommenderStep") -> Mapping[str, object]:
 def train(step: "RecommenderStep") -> "tuple[SasRec, dict, np.ndarray]":
     """The trained model, its card, and how often each item was chosen in the training part.
 
-    InputError where it does not beat that count on the validation.
+    A model that does not beat that count on the validation is told: no reward may weigh by it.
     """
     from reason4rec.systems.twice_rec import sasrec, sasrec_training
 
@@ -82,7 +84,6 @@ def train(step: "RecommenderStep") -> "tuple[SasRec, dict, np.ndarray]":
         }
         for split in shown
     }
-    gate(metrics["valid"]["SASRec"], metrics["valid"]["popularity"])
     card = {
         "dataset": step.common.dataset,
         "users": len(whole),
@@ -91,9 +92,22 @@ def train(step: "RecommenderStep") -> "tuple[SasRec, dict, np.ndarray]":
         "epochs": len(curve),
         "item_share": round(sasrec.means_and_share(model, histories["test"])[1], 4),
         "metrics": metrics,
+        "beats_popularity": beats(metrics["valid"]["SASRec"], metrics["valid"]["popularity"]),
         "curve": curve,
     }
     return model, card, counts
+
+
+def check_beats_popularity(step: "RecommenderStep") -> None:
+    """InputError where the model does not beat popularity, by its card, so that no reward may weigh by it."""
+    path = step.path(SASREC)
+    of_split = json.loads((path / "card.json").read_text(encoding="utf-8")).get("metrics", {}).get("valid")
+    if of_split and not beats(of_split["SASRec"], of_split["popularity"]):
+        values = ", ".join(f"{name} {of_split['SASRec'][name]} to {of_split['popularity'][name]}" for name in GATES)
+        raise InputError(
+            f"{path} does not beat popularity on valid ({values}): it knows no user's taste and would teach none; take "
+            f"--reward {MATCH}, or make the sequences of more users"
+        )
 
 
 def _means(scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -139,7 +153,10 @@ def as_text(card: dict) -> str:
         for name, of in by_model.items()
     ]
     header = ["split", "model", *card["metrics"]["test"]["SASRec"]]
+    beaten = (
+        "" if card["beats_popularity"] else "\nnote: it does not beat popularity on valid: no reward may weigh by it"
+    )
     return (
         f"{markdown.table(header, rows)}\n"
-        f"The item alone explains {card['item_share']:.0%} of the variance of the logits over the catalogue."
+        f"The item alone explains {card['item_share']:.0%} of the variance of the logits over the catalogue.{beaten}"
     )

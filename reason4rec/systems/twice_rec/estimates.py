@@ -11,8 +11,8 @@ from reason4rec.systems import policy_costs
 from reason4rec.systems.reason4rec.facts import DEMO_BASE
 from reason4rec.systems.sequence_costs import SequenceCosts
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import ranking_runs, recommending, reward_comparison
-from reason4rec.systems.twice_rec.options import Models, Quality, Reinforcement, Reward
+from reason4rec.systems.twice_rec import ranking_runs, recommending, reward_comparison, staleness
+from reason4rec.systems.twice_rec.options import Models, Quality, Reinforcement, Reward, Split
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 from reason4rec.systems.twice_rec.train import recipe_of
 from reason4rec.training.recipe import Recipe
@@ -73,7 +73,11 @@ class Plan(SequenceCosts):
             there = step.path(mine).exists()
             if not there and not learned and mine != a.RECOMMENDER:
                 continue
-            if there and not learned and not anew and ranking_runs.part_of(step, model).status().done:
+            stale = there and mine != a.RECOMMENDER and survey.made(a.RECOMMENDER)
+            if not learned and (stale or (there and staleness.of_adapter(step, mine.path))):
+                continue  # T/8 leaves it out
+            split = step[Split].split
+            if there and not learned and not anew and ranking_runs.part_of(step, model, split).status().done:
                 continue
             found.append(model.name)
         return found

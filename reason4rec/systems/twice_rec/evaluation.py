@@ -18,7 +18,7 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking, statistics
 from reason4rec.run import markdown
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import collaborative, recommending, replies, tables
+from reason4rec.systems.twice_rec import collaborative, ranking_runs, recommending, replies, tables
 from reason4rec.systems.twice_rec.options import Evaluation, Split
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 
@@ -57,7 +57,7 @@ def evaluate(step: "RecommenderStep") -> dict:
     split, options = step[Split].split, step[Evaluation]
     on = judged(step, split)
     models = scores_of(step, on)
-    there = [name for name in recommending.MODELS if name in models]
+    there = [name for name in models if name in recommending.MODELS]
     against = options.against or ("recommender" if "recommender" in there else SASREC)
     if against not in models:
         raise InputError(f"--against {against}: no such row; there are {', '.join(models)}")
@@ -77,17 +77,16 @@ def evaluate(step: "RecommenderStep") -> dict:
 
 
 def scores_of(step: "RecommenderStep", on: Judged) -> dict[str, np.ndarray]:
-    """(cases, candidates) scores of every model that there is, by its name in the tables."""
+    """(cases, candidates) scores of every model whose ranks are there and current, by its name in the tables."""
     found = {
         CHANCE: np.zeros_like(on.scores.logits),
         POPULARITY: on.scores.counts,
         UNPOPULARITY: -on.scores.counts,
         SASREC: on.scores.logits,
     }
-    for name in recommending.MODELS:
+    for name in ranking_runs.there(step, step[Split].split):
         artifact = a.ranked(name, step[Split].split)
-        if step.path(artifact).exists():
-            found[name] = weighed(step.read(artifact), on, step[Evaluation].scored, str(step.path(artifact)))
+        found[name] = weighed(step.read(artifact), on, step[Evaluation].scored, str(step.path(artifact)))
     return found
 
 
@@ -154,7 +153,7 @@ def as_text(result: dict) -> str:
         f"{settings['cases']:,} cases of {settings['split']}, {settings['candidates']} candidates each:",
         ranking.as_text(result["ranks"]),
         "How popular the candidate ranked first is (0.5: as chance has it, 1: the most popular of each list):\n"
-        + markdown.table(["model", "popularity", "95% interval"], [_top_cells(row) for row in result["top"]]),
+        + markdown.table(["model", "popularity", "95% interval"], [top_cells(row) for row in result["top"]]),
     ]
     if result["named"]:
         header = ["model", "greedy", "95% interval", "pass", "malformed", "outside the list", "title of another"]
@@ -165,7 +164,8 @@ def as_text(result: dict) -> str:
     return "\n\n".join(parts)
 
 
-def _top_cells(row: dict) -> list[str]:
+def top_cells(row: dict) -> list[str]:
+    """The cells of a row of `top_of`: the model, how popular what it ranks first is, and the interval."""
     return [row["model"], f"{row['value']:.3f}", _interval(row)]
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from reason4rec.data.sequences import LEAST_RATING, LONGEST, SHORTEST
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Device
-from reason4rec.run.options import Number, Options, Positive, option
+from reason4rec.run.options import Count, Number, Options, Positive, option
 from reason4rec.systems.twice_rec.prompts import FIELDS
 from reason4rec.systems.twice_rec.prompts import FOLDER as TEMPLATES
 from reason4rec.training.options import PolicyOptions
@@ -125,7 +125,7 @@ class Reinforcement(PolicyOptions):
     rl_targets: Positive = option(1_700, "training cases to draw completions for", fact="rl_targets")
     rl_steps: Positive = option(200, "steps", fact="rl_steps")
     prompts_a_step: Positive = option(8, "prompts in a step", fact="prompts_a_step")  # released code
-    watched: int = option(48, "validation cases on which the greedy reward is measured; 0: none", fact="watched")
+    watched: Count = option(48, "validation cases on which the greedy reward is measured; 0: none", fact="watched")
     watch_every: Positive = option(6, "steps between two such measurements")
     beta: Number = option(0.04, "weight of the KL divergence from the adapter that it starts from")  # released code
     temperature: Number = option(0.9, "of the draws")  # released code
@@ -156,7 +156,7 @@ class Models(Options):
 
     models: tuple[str, ...] = option((), "names (default: all that are trained)", changes_output=False)
     max_new_tokens: Positive = option(300, "tokens of the longest reply", fact="completion_tokens")
-    draws: int = option(0, "replies that are drawn for each case beside the greedy one, for pass@k", later=True)
+    draws: Count = option(0, "replies that are drawn for each case beside the greedy one, for pass@k", later=True)
     draw_temperature: Number = option(1.5, "of these draws", later=True)  # released code
 
 

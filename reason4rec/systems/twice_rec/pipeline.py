@@ -52,27 +52,28 @@ def metrics_of(step: RecommenderStep) -> Sequence[Artifact]:
 
 
 def evaluated(step: RecommenderStep) -> Sequence[Artifact]:
-    """What the evaluation reads: what there is of the recommenders' files."""
-    split = step[o.Split].split
-    found = [a.ranked(name, split) for name in a.MODEL_NAMES] + [a.written(name, split) for name in a.MODEL_NAMES]
-    return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
+    """What the evaluation reads: the recommenders' files that are there and current."""
+    return [*step.spec.reads, *_ranked(step, step[o.Split].split)]
 
 
 def checked(step: RecommenderStep) -> Sequence[Artifact]:
-    """What the checks of rationales read: the replies of the recommenders, and the teacher's rationales."""
-    found = [a.RATIONALES, *(a.written(name, "test") for name in a.MODEL_NAMES)]
-    return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
+    """What the checks of rationales read: the current replies of the recommenders, and the teacher's rationales."""
+    teacher = [a.RATIONALES] if step.path(a.RATIONALES).exists() else []
+    return [*step.spec.reads, *teacher, *(a.written(name, "test") for name in ranking_runs.there(step, "test"))]
 
 
 def asks_a_judge(options: Resolved) -> Collection[type] | None:
     """The groups of options that decide something: the teacher's only where it grades."""
-    return None if options[o.Quality].judge else (o.Quality,)
+    return None if options[o.Quality].judge else (o.Quality, o.Prompts)
 
 
 def shown(step: RecommenderStep) -> Sequence[Artifact]:
-    """What a page of case studies reads: the ranks and replies that there are."""
-    found = [of(name, "test") for name in a.MODEL_NAMES for of in (a.ranked, a.written)]
-    return [*step.spec.reads, *(one for one in found if step.path(one).exists())]
+    """What a page of case studies reads: the ranks and replies that are there and current."""
+    return [*step.spec.reads, *_ranked(step, "test")]
+
+
+def _ranked(step: RecommenderStep, split: str) -> Sequence[Artifact]:
+    return [of(name, split) for name in ranking_runs.there(step, split) for of in (a.ranked, a.written)]
 
 
 def compared(step: RecommenderStep) -> Sequence[Artifact]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from reason4rec.systems.twice_rec.catalogue import Catalogue, Item
 from reason4rec.systems.twice_rec.prompts import answer
-from reason4rec.systems.twice_rec.rewards import Evidence
+from reason4rec.systems.twice_rec.rewards import MATCH, Evidence
 from reason4rec.training.rollouts import Part, Rollout, scores_of, total
 
 GOLD, RANDOM = "the true next item", "a candidate at random"
@@ -68,9 +68,13 @@ def scored(rewards: Mapping[str, Sequence[Part]], written: Mapping[str, Sequence
 
 
 def cheats(rows: Sequence[Mapping], reward: str) -> list[str]:
-    """The policies that a reward pays as much as candidates at random or more, but for the true next item."""
+    """The policies that a reward pays as much as candidates at random or more, but for those that are no cheats.
+
+    A reward of the match alone pays popular candidates for being right more often, and for nothing else.
+    """
     least = next(row[reward] for row in rows if row["policy"] == RANDOM)
-    return [row["policy"] for row in rows if row[reward] >= least and row["policy"] not in (GOLD, RANDOM)]
+    honest = {GOLD, RANDOM} | ({POPULAR_CANDIDATE} if reward == MATCH else set())
+    return [row["policy"] for row in rows if row[reward] >= least and row["policy"] not in honest]
 
 
 def as_text(rows: Sequence[Mapping]) -> str:

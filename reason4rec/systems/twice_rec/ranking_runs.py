@@ -1,12 +1,13 @@
-"""Which recommenders rank the cases of a split, and the part of the step that each of them is."""
+"""Which recommenders rank the cases of a split, the part of the step that each is, and whose ranks are there."""
 
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
+from reason4rec.run import files
 from reason4rec.run.files import adapter
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import recommending
+from reason4rec.systems.twice_rec import recommending, staleness
 from reason4rec.systems.twice_rec.options import Cases, Models, Prompts, Split
 
 if TYPE_CHECKING:
@@ -14,10 +15,44 @@ if TYPE_CHECKING:
 
 
 def models(step: "RecommenderStep") -> list[recommending.Model]:
-    """The models that are asked for, or all that are trained; InputError for one that is unknown."""
-    found = named(step) or recommending.trained(step)
+    """The models that are asked for, or all that are trained and current.
+
+    InputError for one that is unknown, or asked for and out of date.
+    """
+    for one in (asked := named(step)):
+        if why := staleness.of_adapter(step, one.adapter):
+            raise InputError(f"--models {one.name}: {one.adapter} {why}")
+    found = asked or trained(step)
     if not found:
         raise step.pipeline.missing(step.path(a.RECOMMENDER), a.RECOMMENDER)
+    return found
+
+
+def trained(step: "RecommenderStep") -> list[recommending.Model]:
+    """The models whose adapters are there, in the order of the tables; one out of date is left out, and told."""
+    kept = []
+    for one in recommending.MODELS.values():
+        path = step.path(adapter(one.adapter))
+        if not path.exists():
+            continue
+        if why := staleness.of_adapter(step, one.adapter):
+            files.note(path, f"left out: it {why}")
+        else:
+            kept.append(one)
+    return kept
+
+
+def there(step: "RecommenderStep", split: str) -> list[str]:
+    """The models whose ranks of a split are there and current, in the order of the tables; one left out is told."""
+    found = []
+    for name, model in recommending.MODELS.items():
+        path = step.path(a.ranked(name, split))
+        if not path.exists():
+            continue
+        if why := staleness.of_ranks(step, name, model.adapter, split):
+            files.note(path, f"left out: it {why}")
+        else:
+            found.append(name)
     return found
 
 
@@ -30,14 +65,13 @@ def named(step: "RecommenderStep") -> list[recommending.Model]:
 
 def parts(step: "RecommenderStep") -> list["RecommenderStep"]:
     """The parts of the step, one for each model."""
-    return [part_of(step, model) for model in models(step)]
+    return [part_of(step, model, step[Split].split) for model in models(step)]
 
 
-def part_of(step: "RecommenderStep", model: recommending.Model) -> "RecommenderStep":
-    """The part of the step in which a model ranks: only its own adapter can put that out of date."""
-    split = step[Split].split
+def part_of(step: "RecommenderStep", model: recommending.Model, split: str) -> "RecommenderStep":
+    """The part of the step in which a model ranks a split: only its own adapter can put that out of date."""
     return step.part(
-        [a.SEQUENCES, a.ITEMS, a.CANDIDATES, adapter(model.adapter)],
+        staleness.rank_inputs(model.adapter),
         [a.ranked(model.name, split), a.written(model.name, split)],
         {"task": model.task, "split": split, "cases": step[Cases].cases} | step[Models].recorded(),
         (Prompts, Model),

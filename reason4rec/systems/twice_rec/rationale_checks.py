@@ -18,8 +18,9 @@ from reason4rec.systems.reason4rec.reason_scores import words
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.content import content_stems, content_words, stem
 from reason4rec.systems.twice_rec.hindsight import hindsight, weak_link
-from reason4rec.systems.twice_rec.prompts import CUT, short
+from reason4rec.systems.twice_rec.prompts import CUT, FIELDS, short
 
+OF_ITEM = ("description", "details")  # the fields that are the item's own, and not of a user's review
 NAMED_BY = 2  # words of a title by which a rationale names an item; all of them where a title has fewer
 MOST_GRADE = 3
 GRADE = re.compile(
@@ -47,21 +48,23 @@ def checks(
     recommended: Sequence[str | None],
     catalogue: Catalogue,
     seed: int,
+    fields: Sequence[str] = FIELDS,
+    cut: int = CUT,
 ) -> pd.DataFrame:
     """(rationales, checks) what each rationale shows; shares are 0 to 1, of a single row often 0 or 1.
 
-    `candidates` has the ids of each case, and `recommended` the id that each rationale is for, None where there is no
-    such item. `words`; `empty`; `names_history`: it has two words of content of the title of an item in the history
-    that the recommended title lacks; `shared_with_history`: different words of content that stand in the history's
-    texts too; `faithfulness`: share of its words of content that stand in the texts of history or candidates, NaN
-    where it has none; the two `_by_chance` are the same with the history and candidates of another row, drawn with
-    the seed, and only what lies above them says something. `hindsight`, `weak_link`: it has such a phrase;
-    `duplicate`: an earlier one has the same words.
+    `fields` and `cut` say what the prompts showed of an item. `candidates` has the ids of each case, and `recommended`
+    the id that each rationale is for, None where there is no such item. `words`; `empty`; `names_history`: it has two
+    words of content of the title of an item in the history that the recommended title lacks; `shared_with_history`:
+    different words of content that stand in the history's texts too; `faithfulness`: share of its words of content that
+    stand in the texts of history or candidates, NaN where it has none; the two `_by_chance` are the same with the
+    history and candidates of another row, drawn with the seed, and only what lies above them says something.
+    `hindsight`, `weak_link`: it has such a phrase; `duplicate`: an earlier one has the same words.
     """
-    texts = _texts_of(catalogue)
+    texts = _texts_of(catalogue, fields, cut)
     other = other_rows(len(rationales), seed)
     said = [content_words(one) for one in rationales]
-    past = [_stems_of_history(case, texts) for case in cases]
+    past = [_stems_of_history(case, texts, cut if "review" in fields else 0) for case in cases]
     shown = [past[k].union(*(texts(one) for one in listed)) for k, listed in enumerate(candidates)]
     titles = [[content_stems(catalogue[event.item_id].title) for event in case.history] for case in cases]
     own = [content_stems(catalogue[one].title) if one in catalogue else set() for one in recommended]
@@ -93,17 +96,19 @@ def as_table(found: Mapping[str, pd.DataFrame]) -> str:
     return aligned(rows)
 
 
-def _texts_of(catalogue: Catalogue) -> Texts:
+def _texts_of(catalogue: Catalogue, fields: Sequence[str], cut: int) -> Texts:
     @cache
     def texts(item_id: str) -> frozenset[str]:
         item = catalogue[item_id]
-        return frozenset(content_stems(f"{item.title}\n{short(item.description, CUT)}\n{short(item.details, CUT)}"))
+        about = [short(getattr(item, name), cut) for name in OF_ITEM if name in fields]
+        return frozenset(content_stems("\n".join([item.title, *about])))
 
     return texts
 
 
-def _stems_of_history(case: Case, texts: Texts) -> set[str]:
-    reviews = (content_stems(short(event.review, CUT)) for event in case.history)
+def _stems_of_history(case: Case, texts: Texts, cut: int) -> set[str]:
+    """The stems of all that prompts show of a history; no reviews where `cut` is 0."""
+    reviews = (content_stems(short(event.review, cut)) for event in case.history if cut)
     return set().union(*(texts(event.item_id) for event in case.history), *reviews)
 
 

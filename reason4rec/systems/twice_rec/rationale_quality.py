@@ -13,7 +13,7 @@ from reason4rec.evaluation import statistics
 from reason4rec.llm.prompt import texts_of
 from reason4rec.run import markdown
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import prompts, rationale_checks, recommending, replies
+from reason4rec.systems.twice_rec import prompts, ranking_runs, rationale_checks, recommending, replies
 from reason4rec.systems.twice_rec.options import Prompts
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 
@@ -43,10 +43,9 @@ def written(step: "RecommenderStep") -> dict[str, list[Written]]:
             Written(case, by_user[case.user_id].rationale, by_user[case.user_id].item_id) for case in cases
         ]
     by_user = {case.user_id: case for case in step.cases("test")}
-    for name, model in recommending.MODELS.items():
-        artifact = a.written(name, "test")
-        if model.task == RATIONALE_FIRST and step.path(artifact).exists():
-            frame = step.read(artifact)
+    for name in ranking_runs.there(step, "test"):
+        if recommending.MODELS[name].task == RATIONALE_FIRST:
+            frame = step.read(a.written(name, "test"))
             greedy = frame[(frame["draw"] == 0) & frame["user_id"].isin(by_user)]
             found[name] = [_of(by_user[row.user_id], row.reply) for row in greedy.itertuples()]
     return found
@@ -98,6 +97,8 @@ def means(
             [one.item_id for one in rows],
             step.catalogue,
             step.common.seed,
+            step[Prompts].fields,
+            step[Prompts].cut,
         )
         if name in grades:
             frame["grade"] = grades[name]

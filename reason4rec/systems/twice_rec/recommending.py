@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from reason4rec.data.sequences import Case
-from reason4rec.run.files import adapter
-from reason4rec.systems.twice_rec.artifacts import BY_REWARD, RECOMMENDER, REWARDS
+from reason4rec.systems.twice_rec.artifacts import BY_REWARD, REWARDS
 from reason4rec.systems.twice_rec.catalogue import Item
 from reason4rec.systems.twice_rec.prompts import ITEM_ONLY, RATIONALE_FIRST, answer
 from reason4rec.systems.twice_rec.replies import ITEM_ID, THINK, TITLE, inner
@@ -134,25 +133,3 @@ def ranked(
     replies = write(model, asked, options.max_new_tokens, options.draws, options.draw_temperature, step.common.seed)
     items = [[step.catalogue[item] for item in lists[case.user_id]] for case in cases]
     return tables(cases, lists, weigh(model, asked, items, [of[0] for of in replies], task), replies)
-
-
-def trained(step: "RecommenderStep") -> list[Model]:
-    """The models whose adapters are there, in the order of the tables.
-
-    One that a reward trained from another recommender than the one that is there is left out, which is printed.
-    """
-    from reason4rec.llm.adapters import adapter_settings
-    from reason4rec.training.adapters import sha256_of_weights
-
-    found = [one for one in MODELS.values() if step.path(adapter(one.adapter)).exists()]
-    start, kept = step.path(RECOMMENDER), []
-    now = sha256_of_weights(start) if start.exists() else None
-    for one in found:
-        if (
-            one.adapter != RECOMMENDER.path
-            and adapter_settings(step.path(adapter(one.adapter))).get("started_from") != now
-        ):
-            print(f"left out: {one.name} was trained from another recommender; run TWiCE_Rec/7_recommender_rl.sh again")
-        else:
-            kept.append(one)
-    return kept

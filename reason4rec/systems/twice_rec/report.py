@@ -129,7 +129,11 @@ def collaborative(name: str) -> str:
 def rewards(name: str) -> str:
     """What each reward teaches, over seeds."""
     result = _read(name, COMPARISON)
-    return ranks(result["ranks"], {row["model"]: markdown.interval(row) for row in result["top"]})
+    popular = {row["model"]: markdown.interval(row) for row in result["top"]}
+    tables = [ranks(result["ranks"], popular)]
+    if result["against_match"]:
+        tables.append(ranks(result["against_match"], popular))
+    return "\n\n".join(tables)
 
 
 def _read(name: str, artifact: Artifact) -> dict:

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking, statistics
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.options import Model
-from reason4rec.run import markdown
+from reason4rec.run import markdown, records
 from reason4rec.run.options import Resolved
 from reason4rec.run.step import Common
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import evaluation, recommending, rl_train
+from reason4rec.systems.twice_rec import evaluation, ranking_runs, recommending, rl_train
 from reason4rec.systems.twice_rec.options import Cases, Comparison, Evaluation, Models, Prompts, Reward
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 
@@ -35,6 +36,20 @@ def runs(step: "RecommenderStep") -> list[tuple[str, int]]:
     """The rewards and seeds that are compared, in the order in which they are trained."""
     options = step[Comparison]
     return [(reward, seed) for seed in options.seeds for reward in options.rewards]
+
+
+def check(step: "RecommenderStep") -> None:
+    """InputError, before anything is trained, where policies could not be trained or compared with what is there."""
+    rl_train.check(step, step[Comparison].rewards)
+    ranks = ranking_runs.part_of(step, recommending.MODELS[SUPERVISED], "test")
+    status = records.status(ranks.outputs, lambda: ranks.provenance, optional=ranks.spec.optional)
+    if not status.done:
+        raise InputError(
+            f"{ranks.outputs[0]} is out of date ({status.changed}): give the options that it was made with, or run "
+            f"{ranks.pipeline['T/8'].script} with these first"
+        )
+    scored = step.read(a.ranked(SUPERVISED, "test"))
+    evaluation.weighed(scored, evaluation.judged(step, "test"), step[Evaluation].scored, str(ranks.outputs[0]))
 
 
 def policy_step(step: "RecommenderStep", reward: str, seed: int) -> "RecommenderStep":
@@ -139,17 +154,19 @@ def read(path: Path) -> dict:
 
 def as_text(result: dict) -> str:
     """The tables of a comparison for a terminal."""
-    rows = [[row["model"], f"{row['value']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}"] for row in result["top"]]
+    rows = [evaluation.top_cells(row) for row in result["top"]]
     watched = [
         [one["reward"], str(one["seed"]), *(_first_to_last(one[f"watched_{name}"]) for name in CURVES)]
         for one in result["by_step"]
         if one["watched_step"]
     ]
-    parts = [
-        ranking.as_text(result["ranks"]),
+    parts = [ranking.as_text(result["ranks"])]
+    if result["against_match"]:
+        parts.append(f"The same, tested against the reward {MATCH}:\n{ranking.as_text(result['against_match'])}")
+    parts.append(
         "How popular the candidate ranked first is (0.5: as chance has it):\n"
-        + markdown.table(["model", "popularity", "95% interval"], rows),
-    ]
+        + markdown.table(["model", "popularity", "95% interval"], rows)
+    )
     if watched:
         header = ["reward", "seed", "hits of greedy replies", "their popularity"]
         parts.append(

@@ -5,10 +5,9 @@ any title for its popularity: it never compares title and id, never looks whethe
 empty text. `probes` shows what that comes to. Source: released code for `faithful`; the others are our decision.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -24,6 +23,7 @@ LAMBDA, TAU = 3.0, 0.3  # released code; the paper's best lambda
 GUIDED_WEIGHT = 4.0  # released code; all other parts weigh 1
 OLD_TAG = "sales"  # allowed by the released code, written by nobody
 COUNTED_TAGS = (TITLE, ITEM_ID, THINK)
+WRONG = ("outside_the_list", "title_of_another")  # parts that weigh nothing: what is wrong with a recommendation
 
 Scores = Callable[[Sequence[Rollout]], np.ndarray]
 Logits = Callable[[Sequence[int], Sequence[str]], Sequence[float]]
@@ -97,13 +97,12 @@ def weights_of(reward: str) -> dict[str, float]:
     if reward not in weights:
         raise InputError(f"reward {reward}: there are {', '.join(weights)}")
     guided = {} if reward == MATCH else {"collaborative_guided": GUIDED_WEIGHT}
-    return guided | weights[reward]
+    return guided | weights[reward] | dict.fromkeys(WRONG, 0.0)
 
 
 def parts_of(
     reward: str,
     evidence: Evidence,
-    diagnostics: Counter,
     confidence: str = LIST_SOFTMAX,
     lambda_: float = LAMBDA,
     tau: float | None = None,
@@ -111,16 +110,17 @@ def parts_of(
     """The parts of a reward: `faithful`, `mended` with a kind of confidence, or `match`.
 
     `tau` is the least confidence that counts: if None 0.3 in `faithful` as in the released code, and in `mended` what
-    chance or popularity alone give, 1 over the number of candidates or 0.5. `diagnostics` counts the rollouts, and
-    those with an unknown title and so on. InputError for another reward or confidence.
+    chance or popularity alone give, 1 over the number of candidates or 0.5. InputError for another reward or
+    confidence.
     """
     weights = weights_of(reward)
     if confidence not in (LIST_SOFTMAX, DEBIASED):
         raise InputError(f"confidence {confidence}: there are {LIST_SOFTMAX}, {DEBIASED}")
     if reward == FAITHFUL:
-        scores = _faithful(evidence, diagnostics, lambda_, TAU if tau is None else tau)
+        scores = _faithful(evidence, lambda_, TAU if tau is None else tau)
     else:
-        scores = _mended(evidence, diagnostics, confidence, lambda_, tau)
+        scores = _mended(evidence, confidence, lambda_, tau)
+    scores |= {WRONG[0]: partial(_outside, evidence), WRONG[1]: partial(_of_another, evidence)}
     return [Part(name, weight, scores[name]) for name, weight in weights.items()]
 
 
@@ -152,7 +152,20 @@ def only_expected_tags(text: str) -> float:
     return float(expected.issuperset(ANY_TAG.findall(text)))
 
 
-def _faithful(evidence: Evidence, diagnostics: Counter, lambda_: float, tau: float) -> dict[str, Scores]:
+def _outside(evidence: Evidence, rollouts: Sequence[Rollout]) -> np.ndarray:
+    """1 where the id that a rollout names is none of the candidates, or it names none."""
+    return np.array([read(one.text).item_id not in evidence.places[one.row["number"]] for one in rollouts], dtype=float)
+
+
+def _of_another(evidence: Evidence, rollouts: Sequence[Rollout]) -> np.ndarray:
+    """1 where the title that a rollout names is not that of the id it names, or it names none."""
+    said = [read(one.text) for one in rollouts]
+    return np.array(
+        [not evidence.catalogue.is_title_of(one.title or "", one.item_id or "") for one in said], dtype=float
+    )
+
+
+def _faithful(evidence: Evidence, lambda_: float, tau: float) -> dict[str, Scores]:
     """The released reward: matched by the id, and guided by the title, whether they agree or not.
 
     A title counts where it is that of an item character by character; of several items the last.
@@ -161,13 +174,8 @@ def _faithful(evidence: Evidence, diagnostics: Counter, lambda_: float, tau: flo
     def confidence(rollouts: Sequence[Rollout]) -> np.ndarray:
         titles = [inner(one.text, TITLE) for one in rollouts]
         ids = [None if title is None else evidence.catalogue.id_of_exact(title) for title in titles]
-        diagnostics["rollouts"] += len(rollouts)
-        diagnostics["no title"] += titles.count(None)
-        diagnostics["unknown title"] += ids.count(None) - titles.count(None)
         asked = [place for place, item_id in enumerate(ids) if item_id is not None]
         numbers = [rollouts[place].row["number"] for place in asked]
-        outside = sum(ids[place] not in evidence.places[number] for place, number in zip(asked, numbers))
-        diagnostics["title outside the list"] += outside
         found = np.zeros(len(rollouts))
         if asked:
             found[asked] = sigmoid(np.asarray(evidence.logits(numbers, [ids[place] for place in asked])))
@@ -188,9 +196,7 @@ def _faithful(evidence: Evidence, diagnostics: Counter, lambda_: float, tau: flo
     }
 
 
-def _mended(
-    evidence: Evidence, diagnostics: Counter, kind: str, lambda_: float, tau: float | None
-) -> dict[str, Scores]:
+def _mended(evidence: Evidence, kind: str, lambda_: float, tau: float | None) -> dict[str, Scores]:
     """The parts of `mended` and of `match`: an item counts by its id, as a candidate, and under its own title.
 
     `confidence` is that of a candidate and 0 else; `candidate` is 1 for one; `well_formed` is 1 for an answer in the
@@ -200,7 +206,7 @@ def _mended(
     least = tau if tau is not None else 1.0 / known.shape[1] if kind == LIST_SOFTMAX else 0.5
 
     def named(rollouts: Sequence[Rollout]) -> list[int | None]:
-        return [_named(evidence, one, diagnostics) for one in rollouts]
+        return [_named(evidence, one) for one in rollouts]
 
     def candidate(rollouts: Sequence[Rollout]) -> np.ndarray:
         return np.array([place is not None for place in named(rollouts)], dtype=float)
@@ -224,24 +230,12 @@ def _mended(
     }
 
 
-def _named(evidence: Evidence, rollout: Rollout, diagnostics: Counter) -> int | None:
-    """The place in its list of the candidate that a rollout recommends, None where it recommends none; counts why."""
+def _named(evidence: Evidence, rollout: Rollout) -> int | None:
+    """The place in its list of the candidate that a rollout recommends under its own title, None where it does not."""
     said = read(rollout.text)
-    diagnostics["rollouts"] += 1
-    diagnostics["not well-formed"] += not said.well_formed
-    if said.title is None or said.item_id is None:
-        diagnostics["no title or no id"] += 1
+    if said.title is None or not evidence.catalogue.is_title_of(said.title, said.item_id or ""):
         return None
-    diagnostics["unknown title"] += not evidence.catalogue.ids(said.title)
-    if said.item_id not in evidence.catalogue:
-        diagnostics["unknown id"] += 1
-        return None
-    place = evidence.places[rollout.row["number"]].get(said.item_id)
-    diagnostics["id outside the list"] += place is None
-    if not evidence.catalogue.is_title_of(said.title, said.item_id):
-        diagnostics["title and id disagree"] += 1
-        return None
-    return place
+    return evidence.places[rollout.row["number"]].get(said.item_id)
 
 
 def _each(score: Callable[[str], float]) -> Scores:

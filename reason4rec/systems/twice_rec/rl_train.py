@@ -13,7 +13,6 @@ stage 3.
 """
 
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -90,8 +89,8 @@ def evidence_of(step: RecommenderStep, split: str, cases: Sequence[Case]) -> tup
 
 def parts_of(step: RecommenderStep, reward: str, evidence: rewards.Evidence, counts: np.ndarray) -> list[Part]:
     """The parts of a reward, with one that weighs nothing and tells how popular the named candidates are."""
-    options, seen = step[Reward], Counter()
-    parts = rewards.parts_of(reward, evidence, seen, options.confidence, options.lam, options.tau)
+    options = step[Reward]
+    parts = rewards.parts_of(reward, evidence, options.confidence, options.lam, options.tau)
     return [*parts, Part(POPULARITY, 0.0, partial(popularity, evidence, counts))]
 
 
@@ -109,7 +108,11 @@ def popularity(evidence: rewards.Evidence, counts: np.ndarray, rollouts: Sequenc
 
 
 def train(step: RecommenderStep) -> None:
-    """Does the step, in this process or in one of several that were launched together."""
+    """Does the step, in this process or in one of several that were launched together.
+
+    InputError where the recommender learned other prompts, or the reward would weigh by a model that knows no taste.
+    """
+    check(step, [step[Reward].reward])
     training.train_by_reward(
         step,
         step.path(RECOMMENDER),
@@ -117,6 +120,13 @@ def train(step: RecommenderStep) -> None:
         lambda is_main: task_of(step, is_main),
         reward=step[Reward].reward,
     )
+
+
+def check(step: RecommenderStep, of: Sequence[str]) -> None:
+    """InputError unless policies of these rewards can be trained with what is there."""
+    step.check_prompts()
+    if set(of) - {rewards.MATCH}:
+        collaborative_runs.check_beats_popularity(step)
 
 
 def task_of(step: RecommenderStep, is_main: bool) -> tuple[grpo.Task, Mapping[str, object]]:
@@ -156,7 +166,7 @@ def probe(step: RecommenderStep, evidence: rewards.Evidence, counts: np.ndarray)
     known = {item: int(n) for items, of_case in listed for item, n in zip(items, of_case)}
     some = {name: texts[:PROBED] for name, texts in probes.policies(evidence, known, step.common.seed).items()}
     by_reward = {
-        name: rewards.parts_of(name, evidence, Counter(), step[Reward].confidence, step[Reward].lam, step[Reward].tau)
+        name: rewards.parts_of(name, evidence, step[Reward].confidence, step[Reward].lam, step[Reward].tau)
         for name in (rewards.FAITHFUL, rewards.MENDED, rewards.MATCH)
     }
     return probes.scored(by_reward, some)

@@ -12,6 +12,7 @@ from reason4rec.errors import InputError
 from reason4rec.run import markdown
 from reason4rec.systems.reason4rec.artifacts import DEMO_METADATA
 from reason4rec.systems.twice_rec import artifacts
+from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.facts import DEMO_SEQUENCES
 from reason4rec.systems.twice_rec.options import Sequences
 
@@ -32,14 +33,21 @@ def reads(step: "RecommenderStep") -> "list[Artifact | Path]":
     if given.sequences is not None:
         if given.metadata is not None:
             raise InputError("--metadata is for the splits of a dataset; ready --items have their own descriptions")
-        for name, default in CHOOSING.items():
-            if (value := getattr(given, name)) != default:
-                raise InputError(f"--{name} {value:g}: ready sequences are taken as they are; leave it out")
+        _refuse_choosing(given, "ready sequences")
         return [given.sequences, given.items]
     if step.common.dataset == DEMO_SEQUENCES:
+        if given.metadata is not None:
+            raise InputError("--metadata is for the splits of a dataset; the demo has descriptions of its own")
+        _refuse_choosing(given, "the sequences of the demo")
         return [artifacts.DEMO_SEQUENCES, artifacts.DEMO_ITEMS]
     described = given.metadata or (DEMO_METADATA if step.common.dataset == DEMO else None)
     return [TRAIN, VALID, TEST, *([described] if described else [])]
+
+
+def _refuse_choosing(given: Sequences, what: str) -> None:
+    for name, default in CHOOSING.items():
+        if (value := getattr(given, name)) != default:
+            raise InputError(f"--{name} {value:g}: {what} are taken as they are; leave it out")
 
 
 def read(step: "RecommenderStep") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -55,6 +63,7 @@ def read(step: "RecommenderStep") -> tuple[pd.DataFrame, pd.DataFrame]:
         items = _described(titles, texts)
     of.check_items(items, "items")
     of.check_sequences(sequences, "sequences", set(items["item_id"]))
+    Catalogue(items)  # before anything is made of ids that no answer can name
     return sequences, items
 
 

@@ -14,8 +14,17 @@ from reason4rec.errors import InputError
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.step import ModelStep
 from reason4rec.run.files import Artifact
+from reason4rec.run.records import read_record
 from reason4rec.systems.twice_rec import facts, prompts, tables
-from reason4rec.systems.twice_rec.artifacts import CANDIDATES, ITEMS, METRICS, RANK_COLUMNS, SEQUENCES, VALID_METRICS
+from reason4rec.systems.twice_rec.artifacts import (
+    CANDIDATES,
+    INSTRUCT_ROWS,
+    ITEMS,
+    METRICS,
+    RANK_COLUMNS,
+    SEQUENCES,
+    VALID_METRICS,
+)
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.options import Cases, Prompts, Split
 
@@ -85,6 +94,18 @@ class RecommenderStep(ModelStep):
             prompts.recommend, self.catalogue, task=task, fields=shown.fields, cut=shown.cut, folder=shown.folder
         )
         return OnDemand(ask, [case.history for case in cases], [lists[case.user_id] for case in cases])
+
+    def check_prompts(self) -> None:
+        """InputError unless prompts are made as those that the recommender has learned, by the record of its rows."""
+        record = read_record(self.path(INSTRUCT_ROWS))
+        learned = record["made_from"]["settings"] if record else {}
+        for name, value in self[Prompts].recorded().items():
+            if learned.get(name, value) != value:
+                shown = "" if name == "prompts" else f" ({learned[name]})"
+                raise InputError(
+                    f"{self.path(INSTRUCT_ROWS)} was made with other --{name}{shown}, so that the recommender learned "
+                    f"other prompts; pass the same here, or make the rows and train again"
+                )
 
     def rule_teacher(self) -> "RuleRationales":
         """The rules that write rationales."""

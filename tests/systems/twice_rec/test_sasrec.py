@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from reason4rec.errors import InputError
 from reason4rec.systems.twice_rec import sasrec, sasrec_training
-from reason4rec.systems.twice_rec.popularity import gate, popularity
+from reason4rec.systems.twice_rec.popularity import beats, popularity
 from reason4rec.systems.twice_rec.sasrec import SasRec
 from reason4rec.systems.twice_rec.sasrec_recipe import LOSSES, Recipe
 from reason4rec.systems.twice_rec.sasrec_training import Valid, train
@@ -273,7 +273,7 @@ def test_data_that_do_not_fit_are_refused():
 
 def test_only_a_filter_that_beats_popularity_passes_the_gate():
     popular = {"HR@10": 0.62, "NDCG@10": 0.37}
-    gate({"HR@10": 0.70, "NDCG@10": 0.43, "MRR": 0.1}, popular)
+    assert beats({"HR@10": 0.70, "NDCG@10": 0.43, "MRR": 0.1}, popular)
     for worse in ({"HR@10": 0.62, "NDCG@10": 0.43}, {"HR@10": 0.7, "NDCG@10": 0.36}):
-        with pytest.raises(InputError, match="popularity"):
-            gate(worse, popular)
+        assert not beats(worse, popular)
+    assert beats({"HR@10": 1.0, "NDCG@10": 0.43}, {"HR@10": 1.0, "NDCG@10": 0.37})

@@ -1,7 +1,5 @@
 """The hand-written policies: which rewards prefer one of them to honest choices."""
 
-from collections import Counter
-
 import pytest
 from toy_shop import market
 
@@ -13,10 +11,10 @@ from reason4rec.systems.twice_rec.rewards import DEBIASED, FAITHFUL, LIST_SOFTMA
 def table_of(seed):
     evidence, popularity = market(seed=seed)
     rewards = {
-        "faithful": parts_of(FAITHFUL, evidence, Counter()),
-        "mended, debiased": parts_of(MENDED, evidence, Counter(), DEBIASED),
-        "mended, list_softmax": parts_of(MENDED, evidence, Counter(), LIST_SOFTMAX),
-        "match": parts_of(MATCH, evidence, Counter()),
+        "faithful": parts_of(FAITHFUL, evidence),
+        "mended, debiased": parts_of(MENDED, evidence, DEBIASED),
+        "mended, list_softmax": parts_of(MENDED, evidence, LIST_SOFTMAX),
+        "match": parts_of(MATCH, evidence),
     }
     return probes.scored(rewards, probes.policies(evidence, popularity, seed=0))
 

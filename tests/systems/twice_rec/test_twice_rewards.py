@@ -1,7 +1,5 @@
 """The rewards: the released one number by number, and the mended one with each fault that it must not have."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,8 +47,8 @@ def written(text, number=0):
     return Rollout({"number": number}, text, (), True)
 
 
-def scores(reward, text, diagnostics=None, **options):
-    parts = parts_of(reward, evidence(), Counter() if diagnostics is None else diagnostics, **options)
+def scores(reward, text, **options):
+    parts = parts_of(reward, evidence(), **options)
     found = scores_of(parts, [written(text)])
     return dict(zip((part.name for part in parts), found[0].tolist())) | {"total": total(parts, found)[0]}
 
@@ -115,7 +113,7 @@ def test_a_filter_that_fails_is_no_item_without_confidence():
     def broken(numbers, ids):
         raise RuntimeError("no CUDA device")
 
-    parts = parts_of(FAITHFUL, evidence(logits=broken), Counter())
+    parts = parts_of(FAITHFUL, evidence(logits=broken))
     with pytest.raises(RuntimeError):
         scores_of(parts, [written(said("B4"))])
 
@@ -137,23 +135,22 @@ def test_a_right_answer_is_worth_more_the_surer_the_filter():
 
 @pytest.mark.parametrize("reward", [MENDED, MATCH])
 @pytest.mark.parametrize(
-    ("text", "total_", "counted"),
+    ("text", "total_", "outside", "of_another"),
     [
-        (said("B4", "dark chocolate bar, 3 oz"), 1.0, "title and id disagree"),
-        (said("B1", "chocolate cookies"), 1.0, "title and id disagree"),
-        (said("B3"), 1.0, "id outside the list"),
-        (said("B9", "no such title"), 1.0, "unknown id"),
-        (said("B4", "no such title"), 1.0, "unknown title"),
-        ("", 0.0, "no title or no id"),
-        ("<think></think><item_nm></item_nm><item_id></item_id>", 0.0, "not well-formed"),
+        (said("B4", "dark chocolate bar, 3 oz"), 1.0, 0.0, 1.0),
+        (said("B1", "chocolate cookies"), 1.0, 0.0, 1.0),
+        (said("B3"), 1.0, 1.0, 0.0),
+        (said("B9", "no such title"), 1.0, 1.0, 1.0),
+        (said("B4", "no such title"), 1.0, 0.0, 1.0),
+        ("", 0.0, 1.0, 1.0),
+        ("<think></think><item_nm></item_nm><item_id></item_id>", 0.0, 1.0, 1.0),
     ],
 )
-def test_a_way_to_cheat_earns_nothing_but_its_form(reward, text, total_, counted):
-    diagnostics = Counter()
-    found = scores(reward, text, diagnostics)
+def test_a_way_to_cheat_earns_nothing_but_its_form_and_is_seen(reward, text, total_, outside, of_another):
+    found = scores(reward, text)
     assert found["total"] == pytest.approx(total_)
     assert found["candidate"] == found["item_match"] == 0.0
-    assert diagnostics[counted] == diagnostics["rollouts"] == 1
+    assert (found["outside_the_list"], found["title_of_another"]) == (outside, of_another)
 
 
 def test_a_title_may_be_written_otherwise_and_may_be_that_of_two_items():
@@ -177,16 +174,12 @@ def test_no_text_breaks_a_reward_or_earns_more_than_the_truth(text):
         assert 0.0 <= scores(reward, text)["total"] <= scores(reward, said("B4"))["total"]
 
 
-def test_parts_are_computed_for_each_rollout_and_counted_once():
-    diagnostics = Counter()
-    parts = parts_of(MENDED, evidence(), diagnostics)
+@pytest.mark.parametrize("reward", [FAITHFUL, MENDED, MATCH])
+def test_parts_are_computed_for_each_rollout(reward):
+    parts = parts_of(reward, evidence())
     some = [written(said("B4")), written(said("B3")), written("")]
     first = scores_of(parts, some)
     assert scores_of(parts, some[::-1])[::-1].tolist() == first.tolist()
-    assert diagnostics["rollouts"] == 6
-    faithful = Counter()
-    scores_of(parts_of(FAITHFUL, evidence(), faithful), some)
-    assert faithful == {"rollouts": 3, "no title": 1, "unknown title": 0, "title outside the list": 1}
 
 
 # What they are computed from
@@ -200,7 +193,7 @@ def test_weights_are_recorded_by_name():
         "only_expected_tags": 1.0,
     }
     for reward in (FAITHFUL, MENDED, MATCH):
-        assert {part.name: part.weight for part in parts_of(reward, evidence(), Counter())} == weights_of(reward)
+        assert {part.name: part.weight for part in parts_of(reward, evidence())} == weights_of(reward)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +217,7 @@ def test_unknown_rewards_are_refused():
     with pytest.raises(InputError, match="there are"):
         weights_of("best")
     with pytest.raises(InputError, match="there are"):
-        parts_of(MENDED, evidence(), Counter(), confidence="sigmoid")
+        parts_of(MENDED, evidence(), confidence="sigmoid")
 
 
 def test_a_confidence_that_depends_on_the_user_is_even_over_users():
@@ -254,5 +247,5 @@ def test_large_logits_overflow_nowhere():
     rollouts = [written(answer(item, "x")) for item in made.catalogue]
     for reward in (FAITHFUL, MENDED):
         for kind in (LIST_SOFTMAX, DEBIASED):
-            found = scores_of(parts_of(reward, made, Counter(), kind), rollouts)
+            found = scores_of(parts_of(reward, made, kind), rollouts)
             assert found[0].max() == 4.0

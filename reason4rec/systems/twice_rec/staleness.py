@@ -1,0 +1,61 @@
+"""What is out of date: a policy that was trained from another recommender, and ranks of other inputs or settings.
+
+Steps are run by hand too, in any order, so that a file can be there whose inputs have changed since. What was put there
+by hand has no record, and is taken as it is.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from reason4rec.llm.adapters import adapter_settings
+from reason4rec.run import files, records
+from reason4rec.run.files import Artifact, adapter
+from reason4rec.systems.twice_rec import artifacts as a
+
+if TYPE_CHECKING:
+    from reason4rec.systems.twice_rec.step import RecommenderStep
+
+POLICIES = frozenset(of.path for of in a.BY_REWARD.values())
+OWN = ("task", "draws", "draw_temperature")  # settings that ranks to be compared need not share
+
+
+def rank_inputs(name: str) -> Sequence[Artifact]:
+    """What the ranks of an adapter of this name are made from."""
+    return (a.SEQUENCES, a.ITEMS, a.CANDIDATES, adapter(name))
+
+
+def of_adapter(step: "RecommenderStep", name: str) -> str:
+    """Why an adapter is out of date, and what to run; empty where it is not, or is not there."""
+    path, start = step.path(adapter(name)), step.path(a.RECOMMENDER)
+    if name not in POLICIES or not (path.exists() and start.exists()):
+        return ""
+    from reason4rec.training.adapters import sha256_of_weights
+
+    if adapter_settings(path).get("started_from") == sha256_of_weights(start):
+        return ""
+    now = f"another {a.RECOMMENDER.path} than the one that is there"
+    return f"was trained from {now}; {step.pipeline.again(adapter(name))}"
+
+
+def of_ranks(step: "RecommenderStep", model: str, name: str, split: str) -> str:
+    """Why the ranks of a model, with the adapter of this name, are out of date, and what to run; empty where not.
+
+    They must have the settings of those of the supervised recommender, beside which they stand.
+    """
+    ranks, path = a.ranked(model, split), step.path(adapter(name))
+    record = records.read_record(step.path(ranks))
+    if record is None:
+        return ""
+    if not path.exists():
+        return f"its {path.name} is not there; run {step.pipeline.script_of(adapter(name))}"
+    if why := of_adapter(step, name):
+        return f"its {path.name} {why}"
+    for one in rank_inputs(name):
+        if step.path(one).exists() and record["made_from"]["inputs"].get(one.path) != files.sha256(step.path(one)):
+            return f"was made with another {one.path} than the one that is there; {step.pipeline.again(ranks)}"
+    first = records.read_record(step.path(a.ranked("recommender", split)))
+    own, others = (of["made_from"]["settings"] if of else {} for of in (record, first))
+    for setting in sorted(own.keys() & others.keys()):
+        if setting not in OWN and own[setting] != others[setting]:
+            return f"was made with another {setting} than the ranks of recommender; {step.pipeline.again(ranks)}"
+    return ""
