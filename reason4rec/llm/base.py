@@ -80,9 +80,12 @@ class LanguageModel(Protocol):
         what: str = "generating",
         finish: Finish | None = None,
         thoughts: bool = False,
+        top_k: int = 0,
+        top_p: float = 1.0,
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn at a temperature.
 
+        Drawn are all tokens, or the `top_k` likeliest (0: all), and of these those whose probabilities make up `top_p`.
         A reply is cut where it repeats itself, or goes on where `finish` says that it is finished, and counted.
         Thoughts between marks such as <think> are left out of it, unless `thoughts` says that they belong to it.
         """

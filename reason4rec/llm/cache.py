@@ -18,6 +18,11 @@ PATH = "cache/replies.sqlite"
 AT_ONCE = 10_000  # keys in one query; sqlite takes 32,766
 
 
+def of_cuts(top_k: int, top_p: float) -> dict[str, object]:
+    """What the key of a drawn reply says of the tokens that it was not drawn from: nothing where it was from all."""
+    return ({"top_k": top_k} if top_k else {}) | ({"top_p": top_p} if top_p < 1 else {})
+
+
 def key_of(**what: object) -> str:
     """The key of a reply: a sha256 over all that it depends on."""
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

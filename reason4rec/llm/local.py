@@ -39,7 +39,7 @@ from reason4rec.llm.bases import (
 )
 from reason4rec.llm.batches import Answer
 from reason4rec.llm.beams import BeamSearcher
-from reason4rec.llm.cache import ResponseCache, key_of
+from reason4rec.llm.cache import ResponseCache, key_of, of_cuts
 from reason4rec.llm.known_bases import sha256_of
 from reason4rec.llm.prefix_cache import (
     PrefixCache,
@@ -67,19 +67,24 @@ class LocalModel(BeamSearcher):
         what: str = "generating",
         finish: Finish | None = None,
         thoughts: bool = False,
+        top_k: int = 0,
+        top_p: float = 1.0,
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn at a temperature with a seed of each prompt's own.
+
+        `top_k` and `top_p` leave out unlikely tokens.
 
         What all prompts begin with, the instruction, is read once. A reply that repeats itself, or goes on where it
         is finished by `finish`, is stopped and counted in `stopped`.
         """
 
         watch = partial(Reply, finish, thoughts)
+        draws = partial(Draw, temperature, seed, top_k=top_k, top_p=top_p) if temperature > 0 else lambda batch: None
 
         def batches(rows: list[Row]) -> Iterator[tuple[list[Row], Answer]]:
             prefixes = PrefixCache([[row.prefix] for row in rows[:1]])  # that of all
             for batch in self._split(rows, self.tokens_at_once, more=max_new_tokens):
-                yield batch, partial(self._replies, prefixes, max_new_tokens, temperature, seed, watch)
+                yield batch, partial(self._replies, prefixes, max_new_tokens, draws, watch)
 
         def rows_of(window: slice) -> list[Row]:
             asked = prompts[window]
@@ -90,7 +95,7 @@ class LocalModel(BeamSearcher):
         for prompt in prompts:
             check(self.tokenizer, prompt, self.max_length - max_new_tokens)
         settings = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-        settings |= finish_name(finish, thoughts)
+        settings |= of_cuts(top_k, top_p) | finish_name(finish, thoughts)
         texts = self._answers(len(prompts), rows_of, settings, what, batches, are_texts=True)
         return answers_of(kept(texts, finish, self.stopped, thoughts), thoughts)
 
@@ -98,8 +103,7 @@ class LocalModel(BeamSearcher):
         self,
         prefixes: PrefixCache,
         max_new_tokens: int,
-        temperature: float,
-        seed: int,
+        draws: Callable[[list[Row]], Draw | None],
         watch: Callable[[], Reply],
         batch: list[Row],
     ) -> tuple[list[str], int]:
@@ -114,8 +118,7 @@ class LocalModel(BeamSearcher):
             ended=lambda new: self._keep({batch[k]: new[k] for k in new}) if self._keeps_each else None,
             shrinks=cache is not None,
         )
-        draw = Draw(temperature, seed, batch) if temperature > 0 else None
-        write(self.model, ids, mask, cache, replies, max_new_tokens, draw)
+        write(self.model, ids, mask, cache, replies, max_new_tokens, draws(batch))
         return list(map(replies.text, range(len(batch)))), sum(map(len, replies.tokens))
 
     def choice_probabilities(

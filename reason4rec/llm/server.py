@@ -20,7 +20,7 @@ from reason4rec.errors import InputError, ServerAway
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings
 from reason4rec.llm.answers import answers_of
 from reason4rec.llm.base import AWAY, progress, windows
-from reason4rec.llm.cache import ResponseCache, key_of
+from reason4rec.llm.cache import ResponseCache, key_of, of_cuts
 from reason4rec.llm.client import address_of, key_in
 from reason4rec.llm.patience import Patience
 from reason4rec.llm.prompt import OnDemand, Prompt
@@ -61,16 +61,19 @@ class ServedModel(ServedPrompts):
         what: str = "generating",
         finish: Finish | None = None,
         thoughts: bool = False,
+        top_k: int = 0,
+        top_p: float = 1.0,
     ) -> list[str]:
         """One reply per prompt, in their order: greedy, or drawn by the server with a seed of each prompt's own."""
-        options, of_template = {"max_tokens": max_new_tokens, "temperature": temperature}, self._of_template()
+        options = {"max_tokens": max_new_tokens, "temperature": temperature}
+        extra = self._of_template() | ({"top_k": top_k} if top_k else {})
 
         def request(body: dict) -> dict:
-            sent = options | ({"extra_body": of_template} if of_template else {})
+            sent = options | ({"extra_body": extra} if extra else {})
             if temperature == 0:
                 return sent
             # Where the model's generation_config.json holds a top_p, a server heeds it; the in-process path does not.
-            return sent | {"top_p": 1.0, "seed": int(key_of(seed=seed, **body)[:7], 16)}
+            return sent | {"top_p": top_p, "seed": int(key_of(seed=seed, **body)[:7], 16)}
 
         def text_of(choice: object, address: str) -> str:
             return ((choice.text if self.api == "completions" else choice.message.content) or "").strip()
@@ -80,7 +83,9 @@ class ServedModel(ServedPrompts):
 
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         # Kept as the server wrote it, cut where a model in this process is stopped.
-        replies = self._answers(len(prompts), asked_of, request, options | {"seed": seed}, text_of, what)
+        replies = self._answers(
+            len(prompts), asked_of, request, options | {"seed": seed} | of_cuts(top_k, top_p), text_of, what
+        )
         return answers_of(kept(replies, finish, self.stopped, thoughts), thoughts)
 
     def choice_probabilities(

@@ -12,6 +12,8 @@ from transformers import (
     PreTrainedTokenizerBase,
     StoppingCriteria,
     StoppingCriteriaList,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
 )
 
 from reason4rec.llm.cache import key_of
@@ -26,10 +28,15 @@ SHRINK_AT = 0.75  # of a batch: where no more are still written, the others leav
 
 
 class Draw(LogitsProcessor):
-    """Turns greedy decoding into sampling: adds Gumbel noise that belongs to the prompt, not to its batch."""
+    """Turns greedy decoding into sampling: adds Gumbel noise that belongs to the prompt, not to its batch.
 
-    def __init__(self, temperature: float, seed: int, batch: Sequence[Row]):
+    `top_k` (0: all) and `top_p` (1: all) leave out unlikely tokens before.
+    """
+
+    def __init__(self, temperature: float, seed: int, batch: Sequence[Row], top_k: int = 0, top_p: float = 1.0):
         self.temperature = temperature
+        self.cuts = [TopKLogitsWarper(top_k)] if top_k else []
+        self.cuts += [TopPLogitsWarper(top_p)] if top_p < 1 else []
         keys = [key_of(seed=seed, ids=unpacked(row.ids)) for row in batch]
         self.generators = [torch.Generator().manual_seed(int(key[:15], 16)) for key in keys]
 
@@ -40,7 +47,10 @@ class Draw(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         noise = torch.stack([torch.rand(scores.shape[1], generator=g) for g in self.generators])
         gumbel = -torch.log(-torch.log(noise.clamp(1e-20, 1 - 1e-7)))
-        return scores.float() / self.temperature + gumbel.to(scores.device)
+        scores = scores.float() / self.temperature
+        for cut in self.cuts:
+            scores = cut(input_ids, scores)
+        return scores + gumbel.to(scores.device)
 
 
 class Replies(StoppingCriteria):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
 RANK_AGAIN = "run TWiCE_Rec/8_rank_candidates.py again, with the same --limit and --cases"
+PROTOCOL = ("first", "pass", "ndcg")  # of what a recommender draws: HR@1, HR@k and NDCG@k of the paper
 CHANCE, POPULARITY, UNPOPULARITY, SASREC = "chance", "popularity", "anti-popularity", "SASRec"
 
 
@@ -135,10 +136,26 @@ def named_by(step: "RecommenderStep", name: str, split: str, on: Judged) -> dict
         "title_of_another": float(np.mean([not one for one, first in zip(fits, greedy) if first])),
     }
     if not greedy.all():
-        drawn = pd.Series(right[~greedy]).groupby(frame.loc[~greedy, "user_id"].to_numpy())
-        found["draws"] = int(drawn.size().max())
-        found["pass"] = statistics.mean(drawn.any().to_numpy(dtype=float), on.users, step.common.seed)
+        places = _places_drawn(frame, [one.item_id for one in read], target, on.cases)
+        found["draws"] = int(frame.loc[~greedy].groupby("user_id").size().max())
+        gains = np.where(places > 0, 1 / np.log2(np.maximum(places, 1) + 1), 0.0)
+        for name, values in (("first", places == 1), ("pass", places > 0), ("ndcg", gains)):
+            found[name] = statistics.mean(values.astype(float), on.users, step.common.seed)
     return found
+
+
+def _places_drawn(
+    frame: pd.DataFrame, items: Sequence[str | None], target: Mapping[str, str], cases: Sequence[Case]
+) -> np.ndarray:
+    """(cases,) the place of the target, from 1, among the items that the draws name, each once, in the order drawn.
+
+    0 where none names it. The released code takes the order of a set of texts, which is another one each time.
+    """
+    drawn = frame.assign(item=items)[lambda rows: (rows["draw"] > 0) & rows["item"].notna()]
+    drawn = drawn.sort_values("draw", kind="stable").drop_duplicates(["user_id", "item"])
+    drawn = drawn.assign(place=drawn.groupby("user_id").cumcount() + 1)
+    hit = drawn[drawn["item"] == drawn["user_id"].map(target)].set_index("user_id")["place"]
+    return np.array([hit.get(case.user_id, 0) for case in cases])
 
 
 def read(path: Path) -> dict:
@@ -160,6 +177,15 @@ def as_text(result: dict) -> str:
         parts.append(
             "What the recommenders name themselves (no rank: pass is any of several draws):\n"
             + markdown.table(header, [_named_cells(row) for row in result["named"]])
+        )
+    if drawn := [row for row in result["named"] if "ndcg" in row]:
+        k = drawn[0]["draws"]
+        parts.append(
+            "The paper's protocol, in which draws are taken for a list (no rank):\n"
+            + markdown.table(
+                ["model", "HR@1", f"HR@{k}", f"NDCG@{k}"],
+                [[row["model"], *(f"{row[name]['value']:.3f}" for name in PROTOCOL)] for row in drawn],
+            )
         )
     return "\n\n".join(parts)
 

@@ -157,7 +157,9 @@ class Models(Options):
     models: tuple[str, ...] = option((), "names (default: all that are trained)", changes_output=False)
     max_new_tokens: Positive = option(300, "tokens of the longest reply", fact="completion_tokens")
     draws: Count = option(0, "replies that are drawn for each case beside the greedy one, for pass@k", later=True)
-    draw_temperature: Number = option(1.5, "of these draws", later=True)  # released code
+    draw_temperature: Number = option(1.5, "of these draws", later=True)  # released code, as the next two
+    draw_top_k: Count = option(120, "likeliest tokens that they are drawn from; 0: all", later=True)
+    draw_top_p: Number = option(0.95, "of these the likeliest that have so much of the probability", later=True)
 
 
 @dataclass(frozen=True)

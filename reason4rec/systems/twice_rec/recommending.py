@@ -6,6 +6,7 @@ released code samples five replies and takes the order of a set. Source: our dec
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,15 +56,20 @@ def end_of_answer(text: str) -> int | None:
     return place + len(END) if place >= 0 else None
 
 
-def write(
-    model: "LanguageModel", prompts: Sequence["Prompt"], most: int, draws: int, temperature: float, seed: int
-) -> list[list[str]]:
+def write(model: "LanguageModel", prompts: Sequence["Prompt"], options: "Models", seed: int) -> list[list[str]]:
     """The replies to each prompt: the greedy one, and then as many draws as are asked for."""
     # The rationale stands between marks that else would be taken for a model's own thoughts.
-    greedy = model.generate(prompts, most, what="recommending", finish=end_of_answer, thoughts=True)
+    ask = partial(model.generate, prompts, options.max_new_tokens, finish=end_of_answer, thoughts=True)
+    greedy = ask(what="recommending")
     drawn = [
-        model.generate(prompts, most, temperature, seed + draw, f"draw {draw}", end_of_answer, thoughts=True)
-        for draw in range(1, draws + 1)
+        ask(
+            temperature=options.draw_temperature,
+            seed=seed + draw,
+            what=f"draw {draw}",
+            top_k=options.draw_top_k,
+            top_p=options.draw_top_p,
+        )
+        for draw in range(1, options.draws + 1)
     ]
     return [list(of_prompt) for of_prompt in zip(greedy, *drawn)]
 
@@ -130,6 +136,6 @@ def ranked(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a model writes on cases and how it weighs their candidates after that, as the two tables of `tables`."""
     asked = step.prompts_of(cases, lists, task)
-    replies = write(model, asked, options.max_new_tokens, options.draws, options.draw_temperature, step.common.seed)
+    replies = write(model, asked, options, step.common.seed)
     items = [[step.catalogue[item] for item in lists[case.user_id]] for case in cases]
     return tables(cases, lists, weigh(model, asked, items, [of[0] for of in replies], task), replies)

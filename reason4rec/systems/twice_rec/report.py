@@ -6,7 +6,8 @@
 Reads  results/twice_rec/DATASET/*.json, and for --publish the results of the dataset
 Writes docs/*.md and README.md between their marks `<!-- twice_rec NAME -->` and `<!-- /twice_rec -->`; --publish also
        results/twice_rec/DATASET
-`NAME` is a published dataset, or that with `_named`, `_rationales`, `_collaborative` or `_rewards`.
+`NAME` is a published dataset, or that with `_named`, `_protocol`, `_rationales`, `_collaborative` or `_rewards`;
+`reported_DOMAIN` is what the paper reports.
 """
 
 import argparse
@@ -18,12 +19,14 @@ from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, check_clone, own
 from reason4rec.run.step import guarded
 from reason4rec.systems.twice_rec.artifacts import COMPARISON, METRICS, QUALITY, SASREC
+from reason4rec.systems.twice_rec.evaluation import PROTOCOL
 from reason4rec.systems.twice_rec.pipeline import PIPELINE
 
 FOLDER = ROOT / "results" / "twice_rec"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKS = re.compile(r"(<!-- twice_rec (\w+) -->\n).*?(<!-- /twice_rec -->)", re.DOTALL)
 CARD = "card.json"
+REPORTED = "reported_"
 SHOWN = ("HR@1", "HR@5", "NDCG@5", "NDCG@10", "MRR")
 
 
@@ -57,8 +60,11 @@ def with_tables(text: str) -> str:
 
 def table(name: str) -> str:
     """A table of a published dataset: its ranks, or what its ending names."""
+    if name.startswith(REPORTED):
+        return reported(name.removeprefix(REPORTED))
     for ending, write in (
         ("_named", named),
+        ("_protocol", protocol),
         ("_rationales", rationales),
         ("_collaborative", collaborative),
         ("_rewards", rewards),
@@ -99,6 +105,26 @@ def named(name: str) -> str:
         lines.append([row["model"], markdown.interval(row["greedy"]), drawn, *shares])
     header = ["model", "greedy HR@1", "pass@k", "malformed", "outside the list", "title of another"]
     return markdown.table(header, lines)
+
+
+def protocol(name: str) -> str:
+    """The paper's protocol: hits in a few draws of each recommender, taken for a list in the order drawn."""
+    result = _read(name, METRICS)
+    drawn = [row for row in result["named"] if "ndcg" in row]
+    if not drawn:
+        return f"It has not been run: it takes `--draws` of {PIPELINE['T/8'].script}."
+    k = drawn[0]["draws"]
+    lines = [[row["model"], *(markdown.interval(row[part]) for part in PROTOCOL)] for row in drawn]
+    settings = result["settings"]
+    about = f"{settings['cases']:,} cases, lists of {settings['candidates']}, {k} draws."
+    return f"{about}\n\n" + markdown.table(["model", "HR@1", f"HR@{k}", f"NDCG@{k}"], lines)
+
+
+def reported(domain: str) -> str:
+    """What the paper reports of a domain, in percent."""
+    found = published.read(FOLDER / "reported.json")
+    lines = [[model, *(f"{value:.2f}" for value in values)] for model, values in found["domains"][domain].items()]
+    return markdown.table(["model", *found["metrics"]], lines)
 
 
 def rationales(name: str) -> str:

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
 POLICIES = frozenset(of.path for of in a.BY_REWARD.values())
-OWN = ("task", "draws", "draw_temperature")  # settings that ranks to be compared need not share
+OWN = (
+    "task",
+    "draws",
+    "draw_temperature",
+    "draw_top_k",
+    "draw_top_p",
+)  # settings that ranks to be compared need not share
 
 
 def rank_inputs(name: str) -> Sequence[Artifact]:

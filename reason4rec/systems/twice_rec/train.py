@@ -16,13 +16,22 @@ from typing import TYPE_CHECKING
 
 from reason4rec.systems.twice_rec.artifacts import INSTRUCT_ROWS
 from reason4rec.training import step as training
-from reason4rec.training.recipe import Recipe
+from reason4rec.training.recipe import Recipe, rate_factor
 
 if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
-# Released code, but for the warm-up, of which 5% are that code's too, and the schedule, which is the house's.
-RECIPE = Recipe(rank=8, alpha=16, dropout=0.0, lr=5e-5, warmup=0.05, epochs=2, batch_size=32, lm_head=False)
+# Released code, which trains a base of 1B; the schedule is that of all trainings here.
+RECIPE = Recipe(
+    rank=8,
+    alpha=16,
+    dropout=0.0,
+    lr=5e-5 / rate_factor(1e9),
+    warmup=0.05,
+    epochs=2,
+    batch_size=32,
+    lm_head=False,
+)
 
 # Released code. Rows with 30 candidates have some 5,000 tokens: with fewer most of them would lose their histories.
 MAX_LENGTH = 10_000
