@@ -36,7 +36,7 @@ def trained(step: "RecommenderStep") -> list[recommending.Model]:
         if not path.exists():
             continue
         if why := staleness.of_adapter(step, one.adapter):
-            files.note(path, f"left out: it {why}")
+            files.note(path, f"left out: {why}")
         else:
             kept.append(one)
     return kept
@@ -50,7 +50,7 @@ def there(step: "RecommenderStep", split: str) -> list[str]:
         if not path.exists():
             continue
         if why := staleness.of_ranks(step, name, model.adapter, split):
-            files.note(path, f"left out: it {why}")
+            files.note(path, f"left out: {why}")
         else:
             found.append(name)
     return found

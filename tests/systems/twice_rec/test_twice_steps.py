@@ -1,6 +1,7 @@
 """The steps of TWiCE-Rec on a few dozen users: their files, what a change redoes, kills, leaks and bad input."""
 
 import contextlib
+import gzip
 import json
 import shutil
 
@@ -24,12 +25,16 @@ from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import asking, distillation, instruct_rows, rl_train
 from reason4rec.systems.twice_rec.pipeline import PIPELINE
 from reason4rec.systems.twice_rec.prompts import ITEM_ONLY, RATIONALE_FIRST
+from reason4rec.training.adapters import sha256_of_weights
 
 CONFIG = """
 teacher_model: rules
 cases: 6
 steps:
+  T/5: {fields: [rating]}
   T/8: {fields: [rating], max_new_tokens: 6, device: cpu}
+  T/10: {fields: [rating]}
+  T/12: {fields: [rating], max_new_tokens: 6, device: cpu}
 """
 STEPS = ("T/1", "T/2", "T/4", "T/5", "T/8", "T/9", "T/10", "T/11")
 RANKED = tuple(of(name, "test") for name in ("item_only", "recommender") for of in (a.ranked, a.written))
@@ -141,7 +146,6 @@ def test_the_files_hold_what_they_should(made):
         (("--max_new_tokens", "7"), "T/8 T/9 T/10 T/11"),
         (("--scored", "sum"), "T/9"),
         (("--rows", "3"), "T/11"),
-        (("--longest", "19"), "T/1 T/2 T/4 T/5 T/8 T/9 T/10 T/11"),
         (("--cases", "5"), "T/8 T/9 T/10 T/11"),
         (("--limit", "9"), "T/4 T/5 T/8 T/9 T/10 T/11"),
     ],
@@ -374,6 +378,11 @@ def test_a_missing_file_is_named_with_who_writes_it(artifact, script, reading, r
         ("T/9", ("--against", "nobody"), "--against nobody: no such row; there are chance, popularity"),
         ("T/1", ("--sequences", "x.jsonl"), "--sequences and --items belong together"),
         ("T/1", ("--sequences", "x", "--items", "y", "--shortest", "9"), "--shortest 9: ready sequences are taken as"),
+        ("T/1", ("--longest", "19"), "--longest 19: the sequences of the demo are taken as they are; leave it out"),
+        ("T/1", ("--metadata", "x.json"), "--metadata is for the splits of a dataset; the demo has descriptions"),
+        ("T/12", ("--watched", "-1"), "--watched"),
+        ("T/8", ("--draws", "-1"), "--draws"),
+        ("T/8", ("--fields", "details"), "was made with other --fields (['rating']), so that the recommender learned"),
         ("T/2", ("--n_candidates", "1"), "1 candidates are no list to choose from"),
         ("T/2", ("--n_candidates", "60"), "ask for"),
         ("T/9", ("--cases", "7"), "run TWiCE_Rec/8_rank_candidates.py again, with the same --limit and --cases"),
@@ -483,6 +492,92 @@ def test_the_comparison_of_rewards_found_only_after_its_trainings_that_ranks_wer
     path.unlink()
     (root / "checkpoints" / toy_run.DATASET / "SASRec" / "x").write_text("")
     assert f"{path} is missing: TWiCE_Rec/8_rank_candidates.py writes it" == refused(capsys, "T/12", root)
+
+
+def put_policy(root, base, started_from, reward="match"):
+    """Puts a policy beside the recommender, and ranks of its own like those of the recommender."""
+    step = toy_run.step_of("T/9", root)
+    folder = step.path(a.BY_REWARD[reward])
+    served.put_adapter(folder, base, lm_head=False)
+    settings = json.loads((folder / "settings.json").read_text()) | {"started_from": started_from}
+    files.write_text(folder / "settings.json", json.dumps(settings))
+    for of in (a.ranked, a.written):
+        source, copy = (step.path(of(name, "test")) for name in ("recommender", f"rl_{reward}"))
+        shutil.copy(source, copy)
+        record = records.read_record(source)
+        inputs = dict(record["made_from"]["inputs"])
+        inputs.pop(a.RECOMMENDER.path)
+        inputs[a.BY_REWARD[reward].path] = files.sha256(folder)
+        record["made_from"]["inputs"] = inputs
+        files.write_text(records.record_path(copy), json.dumps(record))
+    return folder
+
+
+def models_of(root, name="T/9"):
+    run(name, root)
+    return [row["model"] for row in json.loads(toy_run.step_of("T/9", root).path(a.METRICS).read_text())["top"]]
+
+
+def test_ranks_of_a_policy_from_another_recommender_stood_beside_those_of_the_new_one(root, base, capsys):
+    now = sha256_of_weights(toy_run.step_of("T/9", root).path(a.RECOMMENDER))
+    put_policy(root, base, now)
+    assert "rl_match" in models_of(root)
+    put_policy(root, base, "another")
+    capsys.readouterr()
+    assert "rl_match" not in models_of(root)
+    said = capsys.readouterr().out
+    assert "left out: it its Recommender_match" not in said
+    assert "was trained from another Recommender" in said
+    assert "TWiCE_Rec/7_recommender_rl.sh --reward match again" in said
+    for name, artifact in (("T/10", a.QUALITY), ("T/11", a.CASE_STUDY)):
+        run(name, root)
+        assert "rl_match" not in toy_run.step_of(name, root).path(artifact).read_text(), name
+    assert "rl_match" in refused(capsys, "T/8", root, "--models", "rl_match")
+
+
+def test_ranks_with_other_settings_stood_in_one_table(root, base, capsys):
+    put_policy(root, base, sha256_of_weights(toy_run.step_of("T/9", root).path(a.RECOMMENDER)))
+    run("T/8", root, "--models", "recommender", "--max_new_tokens", 5)
+    capsys.readouterr()
+    assert [name for name in models_of(root) if name in a.MODEL_NAMES] == ["recommender"]
+    assert "was made with another max_new_tokens than the ranks of recommender" in capsys.readouterr().out
+
+
+def test_a_collaborative_model_below_popularity_stopped_runs_that_need_none(root, capsys):
+    step = toy_run.step_of("T/7", root)
+    low, high = {"HR@10": 0.5, "NDCG@10": 0.3}, {"HR@10": 0.6, "NDCG@10": 0.4}
+    files.write_text(
+        step.path(a.SASREC) / "card.json", json.dumps({"metrics": {"valid": {"SASRec": low, "popularity": high}}})
+    )
+    words = ("--fields", "rating")
+    assert "does not beat popularity on valid (HR@10 0.5 to 0.6" in refused(capsys, "T/12", root, *words)
+    with pytest.raises(InputError, match="take --reward match, or make the sequences of more users"):
+        rl_train.check(toy_run.step_of("T/7", root, *words), ["faithful"])
+    rl_train.check(toy_run.step_of("T/7", root, *words), ["match"])
+
+
+def test_policies_were_trained_before_their_cases_were_found_to_be_others(root, capsys):
+    for words in (("--cases", 5), ("--max_new_tokens", 7), ("--limit", 9)):
+        message = refused(capsys, "T/12", root, *words)
+        assert "recommender_test.pkl is out of date" in message and "give the options that it was made with" in message
+    assert not (root / "checkpoints" / toy_run.DATASET / "rewards").exists()
+
+
+def test_faithfulness_was_measured_against_texts_that_no_prompt_showed(root):
+    run("T/10", root, "--fields", "rating")
+    found = json.loads(toy_run.step_of("T/10", root).path(a.QUALITY).read_text())["writers"]["teacher (training cases)"]
+    run("T/10", root, "--fields", "description", "details", "review", "rating")
+    more = json.loads(toy_run.step_of("T/10", root).path(a.QUALITY).read_text())["writers"]["teacher (training cases)"]
+    assert found["faithfulness"]["value"] < more["faithfulness"]["value"]
+
+
+def test_ids_with_spaces_were_found_out_only_by_the_collaborative_model(tmp_path, capsys):
+    toy_run.put_choices(tmp_path)
+    path = toy_run.step_of("T/1", tmp_path).path(a.DEMO_ITEMS)
+    rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
+    files.write_json_lines(path, [row | {"asin": f"The {row['asin']}"} for row in rows])
+    message = complaint_of(capsys, lambda: toy_run.run("T/1", tmp_path))
+    assert "item_id 'The B000' is no id" in message
 
 
 def test_a_rule_teacher_that_was_to_judge_was_found_out_at_the_end_of_a_run(root):
