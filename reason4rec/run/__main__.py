@@ -9,6 +9,7 @@ such as for a batch of the teacher's, ends the run with exit code 3.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -113,8 +114,14 @@ def run(words: Sequence[str]) -> int:
                 return 130  # the step was told too, and says what is kept
             if code:
                 return code if code > 0 else 1
-    print(pipeline.closing(given), flush=True)
+    print(pipeline.closing(given, lambda name: shown(pipeline, pipeline[name], command, given)), flush=True)
     return 0
+
+
+def shown(pipeline: Pipeline, step: StepSpec, command: Mapping[str, object], given: Resolved) -> str:
+    """The command of another step with the options of a run, as a user types it in the clone."""
+    values = {name: value for name, value in handed_on(pipeline, step, command, given).items() if name != "overwrite"}
+    return shlex.join(["bash" if step.is_shell else "python", step.script, *options.words(values)])
 
 
 def system_in(words: Sequence[str]) -> str:

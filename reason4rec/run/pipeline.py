@@ -84,11 +84,11 @@ class Pipeline:
     """The steps of a system in the order in which they run: as listed, but for what reads what another writes.
 
     `common` are the groups of every step. `facts` gives the facts of a dataset by name, given its options; `read` reads
-    and checks an artifact in a dataset's folder; `step` is the class of its steps.
-    `around` is entered for the time of a run of many steps and gives variables for their environment. `default` is the
-    dataset of such a run, unless another is named; `refused` says why a run makes no sense with its options; `closing`
-    is what it prints at its end; `plan` makes what the estimates of the steps count with. ValueError where two steps
-    have one name, or steps wait for each other.
+    and checks an artifact in a dataset's folder; `step` is the class of its steps. `around` is entered for the time of
+    a run of many steps and gives variables for their environment. `default` is the dataset of such a run, unless
+    another is named; `refused` says why a run makes no sense with its options; `closing` is what it prints at its end,
+    given how a step is run with the same options; `plan` makes what the estimates of the steps count with. ValueError
+    where two steps have one name, or steps wait for each other.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Pipeline:
         default: str,
         around: Callable[[Resolved], Environment] = lambda options: nullcontext({}),
         refused: Callable[[Resolved], str] = lambda options: "",
-        closing: Callable[[Resolved], str] = lambda options: "",
+        closing: Callable[[Resolved, Callable[[str], str]], str] = lambda options, command: "",
         plan: Callable | None = None,
     ):
         self.name, self.common, self.facts, self.read, self.step = name, tuple(common), facts, read, step

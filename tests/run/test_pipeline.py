@@ -11,6 +11,7 @@ import pytest
 from helpers import ROOT
 
 from reason4rec.errors import InputError
+from reason4rec.run.__main__ import parse, shown
 from reason4rec.run.files import Artifact
 from reason4rec.run.pipeline import Pipeline, StepSpec, load, systems
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
@@ -157,3 +158,18 @@ def test_a_new_step_is_one_row_and_one_script(tmp_path):
     record = json.loads((folder / "lengths.json.json").read_text())["made_from"]
     assert record["settings"] == {"scale": 2, "seed": 42, "limit": None}
     assert record["origins"] == {"scale": "command line"}
+
+
+@pytest.mark.parametrize(
+    ("system", "step", "words", "command"),
+    [
+        ("reason4rec", "3/9", ("--history_length", "5"), "python 3_Predictor/9_diagnosis.py"),
+        ("twice_rec", "T/12", ("--cases", "20"), "python TWiCE_Rec/12_compare_rewards.py"),
+        ("gream", "G/12", ("--cases", "20"), "python GREAM/12_compare_parts.py"),
+    ],
+)
+def test_what_a_run_told_to_run_next_lacked_the_options_of_the_run(system, step, words, command):
+    pipeline = load(system)
+    given, found = parse(pipeline, ["--system", system, "--dataset", "My_data", *words, "--overwrite", "--to", step])
+    told = shown(pipeline, pipeline[step], found, given)
+    assert told == f"{command} --dataset=My_data {words[0]}={words[1]}"

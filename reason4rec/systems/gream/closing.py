@@ -1,5 +1,7 @@
 """What a run of GREAM prints at its end: the table, the places of results, what is next."""
 
+from collections.abc import Callable
+
 from reason4rec.run.options import Resolved
 from reason4rec.run.step import Common
 from reason4rec.systems.gream import evaluation
@@ -7,21 +9,19 @@ from reason4rec.systems.gream.artifacts import CASE_STUDY, ID_CARD, METRICS, VAL
 from reason4rec.systems.twice_rec.options import Split
 
 
-def closing(options: Resolved) -> str:
-    """The lines at the end of a run; nothing where there is no evaluation."""
+def closing(options: Resolved, command: Callable[[str], str]) -> str:
+    """The lines at the end of a run; nothing where there is no evaluation. `command` gives that of a step by name."""
     common = options[Common]
     on_valid = Split in options and options[Split].split == "valid"
     metrics = common.folder / (VALID_METRICS if on_valid else METRICS).path
     if not metrics.exists():
         return ""
     places = {"table": metrics, "semantic ids": common.folder / ID_CARD.path, "page": common.folder / CASE_STUDY.path}
-    flags = " ".join(common.flags)
     return "\n".join(
         [
             evaluation.as_text(evaluation.read(metrics)),
             "",
             *(f"{name}: {path}" for name, path in places.items() if path.exists()),
-            f"next: bash GREAM/8_generator_rl.sh {flags} --advantage no_bonus shows what the bonus teaches; then "
-            f"GREAM/9_recommend.py and 10_evaluate.py again",
+            f"next: {command('G/12')} shows what each part of the training teaches",
         ]
     )

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from reason4rec.data import schema
@@ -12,8 +13,8 @@ from reason4rec.systems.reason4rec.artifacts import CASE_STUDY, METRICS, REASON_
 from reason4rec.systems.reason4rec.options import Split
 
 
-def closing(options: Resolved) -> str:
-    """The lines at the end of a run; nothing where there is no evaluation."""
+def closing(options: Resolved, command: Callable[[str], str]) -> str:
+    """The lines at the end of a run; nothing where there is no evaluation. `command` gives that of a step by name."""
     common = options[Common]
     on_valid = Split in options and options[Split].split == "valid"
     metrics = common.folder / (VALID_METRICS if on_valid else METRICS).path
@@ -30,8 +31,8 @@ def closing(options: Resolved) -> str:
     flags = " ".join(common.flags)
     lines += [
         f"figures: python figs/draw_results.py {flags}",
-        f"next: python 3_Predictor/9_diagnosis.py {flags} shows which step fails",
-        f"      python 3_Predictor/6_ablations.py {flags} shows what each part is worth",
+        f"next: {command('3/9')} shows which step fails",
+        f"      {command('3/6')} shows what each part is worth",
     ]
     if (common.folder / TEST_RATINGS.path).exists():
         first = schema.read(common.folder, TEST_RATINGS).iloc[0]
