@@ -1,6 +1,6 @@
 """Put what each user chose in order, oldest first, and describe the items.
 
-    python TWiCE_Rec/1_sequences.py --dataset Music_data --metadata meta_Digital_Music.json.gz
+    python TWiCE_Rec/1_sequences.py --dataset Music_data --metadata 0_Data/Music_data/raw/meta_Digital_Music.json.gz
     python TWiCE_Rec/1_sequences.py --dataset Grocery --sequences sequences.jsonl.gz --items items.jsonl.gz
 
 Reads  raw_data/train.pkl, valid.pkl and test.pkl with --metadata for descriptions, or ready --sequences and --items

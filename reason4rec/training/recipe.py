@@ -31,7 +31,7 @@ class Recipe:
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # released code
 OPTIMIZER = "adamw_8bit"  # released code
-SCHEDULE = "linear"  # transformers' default; the released code's is not known
+SCHEDULE = "linear"  # transformers' default, since the released code names none
 MAX_LENGTH = 4096  # released code
 LONGEST_WARMUP = 0.1  # of all steps, where a warm-up is a number of steps; our decision
 SAVE_MINUTES = 10  # our decision; saving changes no result
