@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache
 
 from reason4rec.llm.batches import Answer, BatchRunner
-from reason4rec.llm.prefix_cache import GrowingCache, PrefixCache, joined, read_on, states_in
+from reason4rec.llm.prefix_cache import GrowingCache, PrefixCache, joined, read_on, states_in, without_head
 from reason4rec.llm.prompt import Prompt
 from reason4rec.llm.rows import ID_BYTES, Row, length, positions, unpacked
 from reason4rec.llm.tokens import head_length
@@ -63,11 +63,10 @@ class BeginningReader(BatchRunner):
         def read(batch: list[bytes]) -> tuple[list[torch.Tensor], int]:
             ids, mask = self._padded(batch)
             cache = DynamicCache()  # one of the model's own lets go of what a window has passed
-            self.model(
+            without_head(self.model)(
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions(mask),
-                logits_to_keep=1,
                 use_cache=True,
                 past_key_values=cache,
             )
