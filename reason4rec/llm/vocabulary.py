@@ -47,6 +47,7 @@ def extend(
         )
     tokenizer = load_tokenizer(base_model)
     known = len(tokenizer)
+    read = [plain_ids(tokenizer, text) for text, _ in texts]  # a text may hold a new token, which has no weights yet
     add(tokenizer, tokens, base_model)
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -60,8 +61,9 @@ def extend(
         raise refused(base_model, error) from error
     if lacking := sorted(loading["missing_keys"]):
         raise InputError(f"base model {base_model}: weights are missing, such as {lacking[0]}; fetch it again")
-    pairs = [(plain_ids(tokenizer, text), [tokenizer.get_vocab()[one] for one in of]) for text, of in texts]
-    give_rows(model, known, len(tokenizer), seed, [pair for pair in pairs if pair[0]])
+    ids_of = tokenizer.get_vocab()
+    pairs = [(ids, [ids_of[one] for one in of]) for ids, (_, of) in zip(read, texts) if ids]
+    give_rows(model, known, len(tokenizer), seed, pairs)
     files.make_folder(out.parent)
     staged = files.staged_path(out)
     shutil.rmtree(staged, ignore_errors=True)
