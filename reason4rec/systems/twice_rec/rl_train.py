@@ -19,7 +19,8 @@ from functools import partial
 import numpy as np
 
 from reason4rec.data.sequences import Case
-from reason4rec.systems.twice_rec import collaborative, collaborative_runs, probes, rewards
+from reason4rec.errors import InputError
+from reason4rec.systems.twice_rec import collaborative, collaborative_runs, probes, rewards, staleness
 from reason4rec.systems.twice_rec.artifacts import RECOMMENDER, SCORES
 from reason4rec.systems.twice_rec.options import Reinforcement, Reward
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
@@ -124,6 +125,8 @@ def train(step: RecommenderStep) -> None:
 
 def check(step: RecommenderStep, of: Sequence[str]) -> None:
     """InputError unless policies of these rewards can be trained with what is there."""
+    if why := staleness.of_adapter(step, RECOMMENDER.path):
+        raise InputError(f"{step.path(RECOMMENDER)} {why}")
     step.check_prompts()
     if set(of) - {rewards.MATCH}:
         collaborative_runs.check_beats_popularity(step)
