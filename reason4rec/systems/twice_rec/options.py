@@ -159,6 +159,10 @@ class Models(Options):
     draws: Count = option(0, "replies that are drawn for each case beside the greedy one, for pass@k", later=True)
     draw_temperature: Number = option(1.5, "of these draws", later=True)  # released code
 
+    def __post_init__(self) -> None:
+        if self.draw_temperature <= 0:
+            raise InputError(f"--draw_temperature {self.draw_temperature:g}: at 0 all draws are the same; give more")
+
 
 @dataclass(frozen=True)
 class Evaluation(Options):
