@@ -36,9 +36,8 @@ def extend(
     of those that are there, in the embedding and in an output head of its own (our decision: no new word is then
     likelier than the others, and they differ from the first step of a training on). `texts` are pairs of a text and the
     new tokens that have to do with it; such a token's weights are drawn near those of the words in its texts (see
-    `near_texts`). `record` is called with the staged
-    folder just before it takes its place. InputError for a token that cannot be added, that the tokenizer does not read
-    and write as it is, or a base that was published in 4 bits.
+    `near_texts`). `record` is called with the staged folder just before it takes its place. InputError for a token that
+    cannot be added, that the tokenizer does not read and write as it is, or a base that was published in 4 bits.
     """
     config = read_config(base_model)
     if getattr(config, "quantization_config", None):

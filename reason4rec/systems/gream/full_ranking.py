@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reason4rec.data.sequences import Case, numbered
+from reason4rec.data.sequences import Case, numbered, training_parts
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking
 from reason4rec.run.progress import counted
@@ -62,7 +62,7 @@ def rank(scorer: Scorer, cases: Sequence[Case], item_ids: Sequence[str], what: s
 
 def training_part(sequences: pd.DataFrame, item_ids: Sequence[str]) -> list[np.ndarray]:
     """What the models are made from: each user's sequence but its last two items, in numbers from 1."""
-    return [one[:-2] for one in numbered(sequences, item_ids)]
+    return training_parts(numbered(sequences, item_ids))
 
 
 def best_shrink(training: Sequence[np.ndarray], validation: Sequence[Case], item_ids: Sequence[str]) -> float:

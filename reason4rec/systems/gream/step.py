@@ -25,7 +25,7 @@ from reason4rec.systems.gream.artifacts import (
     VALID_METRICS,
 )
 from reason4rec.systems.gream.options import Prompts, Questions, Restating, Rows, TextUsers
-from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
+from reason4rec.systems.gream.pasts import Past, training_parts, window
 from reason4rec.systems.twice_rec.artifacts import ITEMS, SEQUENCES
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.options import Split
@@ -116,7 +116,7 @@ class GeneratorStep(RecommenderStep):
         n = len(prompts.wordings(prompts.SEQREC, self.templates))
         drawn = np.random.default_rng(self.common.seed).integers(n, size=len(histories)).tolist()
         ask = partial(prompts.next_item, mode=mode, folder=self.templates, restates=self[Restating].restate_history)
-        shown = [[self.id_texts[event.item_id] for event in of[-LONGEST:]] for of in histories]
+        shown = [[self.id_texts[event.item_id] for event in window(of, len(of))] for of in histories]
         return OnDemand(
             lambda history, number: ask(history, wording=number),
             shown,
