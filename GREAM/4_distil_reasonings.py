@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pandas as pd
 
 import utils
+from reason4rec.errors import InputError
 from reason4rec.systems.gream import reasoning
 from reason4rec.systems.gream.artifacts import REASONINGS
 from reason4rec.systems.gream.options import Reasonings
@@ -25,11 +26,13 @@ from reason4rec.systems.gream.step import GeneratorStep
 
 def run(step: GeneratorStep) -> None:
     items, teacher = step.described(), step.teacher()
-    targets = reasoning.targets(step.pasts, step[Reasonings].reasonings, step.common.seed)
+    targets = step.reasoning_targets(step[Reasonings].reasonings)
     asked = step.asked(reasoning.prompts_of, targets, items)
     replies = utils.chat_with_gpt(teacher, asked, reasoning.TEMPERATURE, is_usable=reasoning.is_in_form)
     rows, counts = reasoning.reasonings(targets, replies, items)
     print("\n".join(f"{what}: {n:,}" for what, n in counts.most_common()))
+    if not rows:
+        raise InputError("the replies are all refused: take another --teacher_model, or run with --no-reasoned")
     step.write(REASONINGS, pd.DataFrame(rows, columns=REASONINGS.columns))
     step.summary(len(targets), len(rows), **teacher.usage())
 

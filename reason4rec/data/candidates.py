@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from reason4rec.data.schema import check_columns
-from reason4rec.data.sequences import SPLITS, check_texts, numbered
+from reason4rec.data.sequences import SPLITS, check_texts, numbered, training_parts
 from reason4rec.errors import InputError
 
 CANDIDATE_COLUMNS = ("user_id", "split", "place", "item_id")
@@ -67,8 +67,7 @@ def draw(
 
 def training_counts(chosen: Sequence[np.ndarray], n_items: int) -> np.ndarray:
     """(n_items,) how often each item stands before the valid targets of whole sequences in numbers from 1."""
-    before = np.concatenate([items[:-2] for items in chosen])
-    return np.bincount(before, minlength=n_items + 1)[1:]
+    return np.bincount(np.concatenate(training_parts(chosen)), minlength=n_items + 1)[1:]
 
 
 def lists(candidates: pd.DataFrame, split: str) -> dict[str, tuple[str, ...]]:

@@ -122,6 +122,11 @@ def numbered(sequences: pd.DataFrame, item_ids: Sequence[str]) -> list[np.ndarra
     return [numbers[start:end] for start, end in zip(starts, ends)]
 
 
+def training_parts(whole: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What comes before the valid target in each sequence of `numbered`: all that may be learned."""
+    return [one[: 1 - len(SPLITS)] for one in whole]
+
+
 def check_sequences(frame: pd.DataFrame, where: str, item_ids: Collection[str] | None = None) -> None:
     """InputError unless it is a table of sequences; the message names file, column and row.
 

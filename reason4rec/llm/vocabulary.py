@@ -36,9 +36,8 @@ def extend(
     of those that are there, in the embedding and in an output head of its own (our decision: no new word is then
     likelier than the others, and they differ from the first step of a training on). `texts` are pairs of a text and the
     new tokens that have to do with it; such a token's weights are drawn near those of the words in its texts (see
-    `near_texts`). `record` is called with the staged
-    folder just before it takes its place. InputError for a token that cannot be added, that the tokenizer does not read
-    and write as it is, or a base that was published in 4 bits.
+    `near_texts`). `record` is called with the staged folder just before it takes its place. InputError for a token that
+    cannot be added, that the tokenizer does not read and write as it is, or a base that was published in 4 bits.
     """
     config = read_config(base_model)
     if getattr(config, "quantization_config", None):
@@ -47,6 +46,7 @@ def extend(
         )
     tokenizer = load_tokenizer(base_model)
     known = len(tokenizer)
+    read = [plain_ids(tokenizer, text) for text, _ in texts]  # a text may hold a new token, which has no weights yet
     add(tokenizer, tokens, base_model)
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -60,8 +60,9 @@ def extend(
         raise refused(base_model, error) from error
     if lacking := sorted(loading["missing_keys"]):
         raise InputError(f"base model {base_model}: weights are missing, such as {lacking[0]}; fetch it again")
-    pairs = [(plain_ids(tokenizer, text), [tokenizer.get_vocab()[one] for one in of]) for text, of in texts]
-    give_rows(model, known, len(tokenizer), seed, [pair for pair in pairs if pair[0]])
+    ids_of = tokenizer.get_vocab()
+    pairs = [(ids, [ids_of[one] for one in of]) for ids, (_, of) in zip(read, texts) if ids]
+    give_rows(model, known, len(tokenizer), seed, pairs)
     files.make_folder(out.parent)
     staged = files.staged_path(out)
     shutil.rmtree(staged, ignore_errors=True)

@@ -122,6 +122,13 @@ def test_the_rows_follow_from_the_seed(base, tmp_path):
     assert not one[key].equal(two[key])
 
 
+def test_a_text_that_holds_a_new_token_is_read_by_the_words_that_the_base_knows(base, tmp_path):
+    """A title with such a token ended in an index out of bounds."""
+    texts = [(f"guitar {TOKENS[0]}", TOKENS[:1]), ("bass and tempo", TOKENS[1:2])]
+    vocabulary.extend(base, TOKENS, tmp_path / "made", texts=texts)
+    assert plain_ids(load_tokenizer(tmp_path / "made"), TOKENS[0]) == [1207]
+
+
 def test_tokens_with_texts_begin_near_the_words_of_those(base, tmp_path):
     texts = [("melody and guitar", TOKENS[:2]), ("bass and tempo", TOKENS[2:3]), ("piano and mood", TOKENS[3:4])]
     vocabulary.extend(base, TOKENS, tmp_path / "near", 1, texts=texts)

@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +20,7 @@ from reason4rec.run.options import Options, Parser, option, resolve, with_facts
 from reason4rec.run.step import Place, guarded
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import recommending, recommending_runs, replies, staleness
-from reason4rec.systems.gream.options import Models, Questions
+from reason4rec.systems.gream.options import Models, Questions, Restating
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.systems.gream.step import GeneratorStep
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from reason4rec.llm.beams import BeamSearcher
 
 PREFERRED = ("srpo_reasoned", "generator_reasoned")  # others are what these are compared with
-OF_A_LIST = ("beams", "max_new_tokens")  # the options that a list follows from
+OF_A_LIST = ("beams", "length_penalty", "max_new_tokens")  # the options that a list follows from
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class Question(Options):
 
 @dataclass(frozen=True)
 class Listed:
-    """An item of a list: its id and title, its rank from 1, and the mean log-probability of its tokens."""
+    """An item of a list: its id and title, its rank from 1, and the log-probability of its tokens.
+
+    That is their sum, or with a `length_penalty` of 1 their mean.
+    """
 
     rank: int
     item_id: str
@@ -99,6 +103,7 @@ class Generator:
             )
         if model and model not in there:
             raise InputError(f"--model {model}: not trained for {dataset}; there are {', '.join(there)}")
+        step.check_prompts()
         chosen = there[model or next((name for name in PREFERRED if name in there), next(iter(there)))]
         return cls(step, chosen, _compared(step, chosen))
 
@@ -152,8 +157,8 @@ def _compared(step: GeneratorStep, model: recommending.Model) -> list[str]:
     if why := staleness.of_list(step, listed, model.adapter):
         raise InputError(f"{path}: {why}")
     then, now = record["made_from"]["settings"], part.provenance["settings"]
-    for name in step[Questions].recorded():
-        if then.get(name, now[name]) != now[name]:
+    for name in ("prompts", "restate_history"):
+        if then.get(name) != now.get(name):
             raise InputError(f"{path} was made with other --{name}: give the same here, or run G/9 again")
     other = [name for name in OF_A_LIST if name in then and name in now and then[name] != now[name]]
     return [f"not the list of the tables: --{name} was {then[name]} there, is {now[name]} here" for name in other]
@@ -169,7 +174,7 @@ def as_text(answer: Answer) -> str:
 
 def ask(words: Sequence[str]) -> None:
     """Answers the question of a command line."""
-    groups = (Question, Place, Questions, Models, Model)
+    groups = (Question, Place, Questions, Restating, Models, Model)
     command = vars(Parser(__doc__, groups, command="python -m reason4rec.systems.gream.asking").parse_args(words))
     question = resolve((Question,), command, {})[Question]
     dataset = str(command.get("dataset", ""))
@@ -177,7 +182,8 @@ def ask(words: Sequence[str]) -> None:
         raise InputError("--dataset NAME and --user ID say whose generator is asked about whom")
     own = set(Question.__dataclass_fields__)
     more = {name: value for name, value in command.items() if name not in own | {"dataset"}}
-    answer = Generator.load(dataset, question.model, **more).explain(question.user)
+    with redirect_stdout(sys.stderr):  # what is said meanwhile is no answer
+        answer = Generator.load(dataset, question.model, **more).explain(question.user)
     print(json.dumps(asdict(answer), ensure_ascii=False) if question.json else as_text(answer))
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reason4rec.run import files
+from reason4rec.run.files import Artifact
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import evaluation, full_ranking, recommending, replies, staleness
 from reason4rec.systems.gream.full_ranking import POPULARITY
@@ -27,12 +28,20 @@ def judged(step: "GeneratorStep", split: str) -> "tuple[Judged, dict[str, Ranked
     """
     cases, item_ids = step.judged_cases(split), [item.item_id for item in step.catalogue]
     training = full_ranking.training_part(step.sequences, item_ids)
-    sasrec = step.path(SASREC)
     shrink = full_ranking.best_shrink(training, step.cases("valid"), item_ids)
-    baselines = full_ranking.baselines(
-        training, cases, item_ids, shrink=shrink, sasrec=sasrec if sasrec.exists() else None
-    )
+    sasrec = next((step.path(one) for one in trained_beside(step)), None)
+    baselines = full_ranking.baselines(training, cases, item_ids, shrink, sasrec)
     return evaluation.Judged(cases, item_ids, popularity(training, len(item_ids))), baselines, shrink
+
+
+def trained_beside(step: "GeneratorStep") -> list[Artifact]:
+    """SASRec, where it is there and current; one that is left out is printed."""
+    if not (path := step.path(SASREC)).exists():
+        return []
+    if why := staleness.of_sasrec(step):
+        files.note(path, f"left out: it {why}")
+        return []
+    return [SASREC]
 
 
 def there(step: "GeneratorStep", split: str) -> list[str]:
@@ -42,7 +51,8 @@ def there(step: "GeneratorStep", split: str) -> list[str]:
         path = step.path(listed := a.ranked(name, split))
         if not path.exists():
             continue
-        if why := staleness.of_list(step, listed, model.adapter):
+        why = staleness.of_list(step, listed, model.adapter) or staleness.of_settings(step, name, model.mode, split)
+        if why:
             files.note(path, f"left out: {why}")
         else:
             found.append(name)

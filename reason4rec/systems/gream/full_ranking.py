@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reason4rec.data.sequences import Case, numbered
+from reason4rec.data.sequences import Case, numbered, training_parts
+from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking
 from reason4rec.run.progress import counted
 from reason4rec.systems.gream import item_knn
@@ -61,7 +62,7 @@ def rank(scorer: Scorer, cases: Sequence[Case], item_ids: Sequence[str], what: s
 
 def training_part(sequences: pd.DataFrame, item_ids: Sequence[str]) -> list[np.ndarray]:
     """What the models are made from: each user's sequence but its last two items, in numbers from 1."""
-    return [one[:-2] for one in numbered(sequences, item_ids)]
+    return training_parts(numbered(sequences, item_ids))
 
 
 def best_shrink(training: Sequence[np.ndarray], validation: Sequence[Case], item_ids: Sequence[str]) -> float:
@@ -85,6 +86,7 @@ def baselines(
     """Chance, popularity, item-kNN and, where the folder of a trained one is given, SASRec, by their names.
 
     `training` is what `training_part` gives, also for cases of the test, and `shrink` what `best_shrink` does.
+    InputError where SASRec was trained for a catalogue of another size.
     """
     counts = popularity(training, len(item_ids))
     similar = item_knn.similarities(training, len(item_ids), shrink)
@@ -94,12 +96,14 @@ def baselines(
         ITEM_KNN: lambda histories: item_knn.score(similar, histories),
     }
     if sasrec is not None:
-        scorers[SASREC] = _sasrec(sasrec)
+        scorers[SASREC] = _sasrec(sasrec, len(item_ids))
     return {name: rank(scorer, cases, item_ids, name) for name, scorer in scorers.items()}
 
 
-def _sasrec(folder: Path) -> Scorer:
+def _sasrec(folder: Path, n_items: int) -> Scorer:
     from reason4rec.systems.twice_rec.sasrec import catalogue_scores, load
 
     model = load(folder)
+    if model.n_items != n_items:
+        raise InputError(f"{folder}: scores {model.n_items:,} items, and there are {n_items:,}; train SASRec again")
     return lambda histories: catalogue_scores(model, histories)

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from reason4rec.data.sequences import numbered
+from reason4rec.data.sequences import numbered, training_parts
 from reason4rec.run import markdown
 from reason4rec.systems.gream.semantic_ids import SemanticIds
 from reason4rec.systems.twice_rec.catalogue import Item
 from reason4rec.systems.twice_rec.content import content_stems
 
 DRAWN = 50_000  # pairs of items, for how often any two share a word
-TARGETS = 2  # the last items of a sequence, of validation and test, which no part of training sees
 
 
 def card(ids: SemanticIds, items: Sequence[Item], sequences: pd.DataFrame, left: Sequence[float], seed: int) -> dict:
@@ -30,7 +29,7 @@ def card(ids: SemanticIds, items: Sequence[Item], sequences: pd.DataFrame, left:
     """
     order = list(ids.by_item)
     numbers = ids.numbers()
-    trained = [one[:-TARGETS] - 1 for one in numbered(sequences, order)]
+    trained = [one - 1 for one in training_parts(numbered(sequences, order))]
     by_id = {item.item_id: item for item in items}
     stems = [content_stems(by_id[item].title) for item in order]
     return {

@@ -205,6 +205,8 @@ class Models(Options):
     def __post_init__(self) -> None:
         if self.beams < LISTED:
             raise InputError(f"--beams {self.beams}: a list has {LISTED} items; search with as many beams or more")
+        if self.draw_temperature <= 0:
+            raise InputError(f"--draw_temperature {self.draw_temperature:g}: at 0 all draws are the same; give more")
 
     def recorded(self) -> dict[str, object]:
         """What decides lists and replies; the temperature where any are drawn."""

@@ -21,6 +21,7 @@ from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import evaluation, evaluation_runs, recommending, recommending_runs, rl_train, train
 from reason4rec.systems.gream.options import Comparison, Order, Reinforcement, Reward
 from reason4rec.systems.gream.prompts import DIRECT, REASONED
+from reason4rec.systems.gream.rewards import SRPO
 from reason4rec.systems.gream.step import GeneratorStep
 from reason4rec.systems.twice_rec.options import Split
 from reason4rec.systems.twice_rec.reward_comparison import by_step
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from reason4rec.systems.gream.full_ranking import Ranked
 
 MODES = (DIRECT, REASONED)
-GENERATOR, SHUFFLED, SRPO = "generator", "shuffled", "srpo"
+GENERATOR, SHUFFLED = "generator", "shuffled"
 ADAPTERS = (a.GENERATOR, a.SHUFFLED, *a.BY_ADVANTAGE.values())
 CURVES = ("exact", "match", "format")
 

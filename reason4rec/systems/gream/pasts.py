@@ -4,6 +4,7 @@ Every text, row and reasoning is made from these alone, so that no target of the
 of one, can come into them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -25,6 +26,6 @@ def training_parts(sequences: pd.DataFrame) -> list[Past]:
     return [Past(case.user_id, (*case.history, case.target)) for case in cases(sequences, "train")]
 
 
-def window(events: tuple[Event, ...], end: int) -> tuple[Event, ...]:
+def window(events: Sequence[Event], end: int) -> Sequence[Event]:
     """The history of the target at place `end`: up to LONGEST events before it."""
     return events[max(0, end - LONGEST) : end]

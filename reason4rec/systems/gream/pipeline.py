@@ -43,6 +43,11 @@ def base_that_reads(step: GeneratorStep) -> Mapping[str, object]:
     return {"base_sha256": sha256_of(options.base_model)} if options.encoder == "base" else {}
 
 
+def reasons(options: Resolved) -> bool:
+    """Whether a run of all steps has those of the reasoned mode: not where no reasonings are learned."""
+    return options[o.Rows].reasoned
+
+
 def learned(step: GeneratorStep) -> Sequence[Artifact]:
     """What rows are made from: reasonings too, unless they are to be left out."""
     return [one for one in step.spec.reads if step[o.Rows].reasoned or one != a.REASONINGS]
@@ -65,13 +70,12 @@ def shown(step: GeneratorStep) -> Sequence[Artifact]:
 
 def compared(step: GeneratorStep) -> Sequence[Artifact]:
     """What the comparison of parts reads: SASRec too, where it is trained."""
-    return [*step.spec.reads, *(one for one in (SASREC,) if step.path(one).exists())]
+    return [*step.spec.reads, *evaluation_runs.trained_beside(step)]
 
 
 def _there(step: GeneratorStep, split: str) -> Sequence[Artifact]:
-    found = [SASREC] if step.path(SASREC).exists() else []
     lists = [of(name, split) for name in evaluation_runs.there(step, split) for of in (a.ranked, a.written)]
-    return [*step.spec.reads, *found, *lists]
+    return [*step.spec.reads, *evaluation_runs.trained_beside(step), *lists]
 
 
 STEPS = (
@@ -113,6 +117,7 @@ STEPS = (
         reads=(SEQUENCES, ITEMS, a.ITEM_TEXTS),
         writes=(a.REASONINGS,),
         options=(o.Reasonings, o.Prompts, Teacher, Batch),
+        runs=reasons,
         estimate=estimates.reasonings,
     ),
     StepSpec(
@@ -161,6 +166,7 @@ STEPS = (
         options=(o.Reward, o.Reinforcement, RunsOn, o.Questions, o.Restating, Model),
         writes_with=rl_train.trained_by,
         settings=rl_train.settings,
+        runs=reasons,
         launched=True,
         estimate=estimates.reinforcement,
     ),

@@ -4,10 +4,12 @@ Our decision.
 """
 
 from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 
 import numpy as np
 
 from reason4rec.systems.gream.replies import CLOSE_ANSWER, CLOSE_THINK, OPEN_ANSWER, OPEN_THINK
+from reason4rec.systems.gream.semantic_ids import token
 from reason4rec.training.rollouts import Part, Rollout, scores_of, total
 
 EXACT, NO_THINK = "the target, with thoughts", "the target, without thoughts"
@@ -78,6 +80,5 @@ def _thought(answer: str) -> str:
 
 def _other(target: Tokens, levels: int) -> Tokens:
     """The tokens of another item with the codes of a target, were there one."""
-    letter = chr(ord("a") + levels)
-    first, second = f"<|{letter}_1|>", f"<|{letter}_2|>"
+    first, second = (token(ascii_lowercase[levels], number) for number in (1, 2))
     return (*target[:levels], second if target[levels:] == (first,) else first)

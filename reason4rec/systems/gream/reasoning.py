@@ -150,4 +150,4 @@ def _why(bodies: Sequence[str], title: str, history: Iterable[str]) -> str:
         return f"more than {MOST_WORDS} words"
     if found := hindsight(text):
         return f"hindsight: {found[0]}"
-    return "names the target" if tells(text, title) and title not in set(history) else ""
+    return "names the target" if tells(text, title, history) else ""

@@ -7,7 +7,7 @@ from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import recommending, staleness
-from reason4rec.systems.gream.options import Models, Questions
+from reason4rec.systems.gream.options import Models, Questions, Restating
 from reason4rec.systems.twice_rec.options import Cases, Split
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def models(step: "GeneratorStep") -> list[recommending.Model]:
         return found
     path = step.path(a.GENERATOR)
     if path.exists():
-        raise InputError(f"{path}: {staleness.of_adapter(step, a.GENERATOR.path)}")
+        raise InputError(f"{path} {staleness.of_adapter(step, a.GENERATOR.path)}")
     raise step.pipeline.missing(path, a.GENERATOR)
 
 
@@ -45,13 +45,14 @@ def parts(step: "GeneratorStep") -> list["GeneratorStep"]:
 def part_of(step: "GeneratorStep", model: recommending.Model) -> "GeneratorStep":
     """The part of the step in which a model recommends: only its own adapter can put that out of date."""
     split, options = step[Split].split, step[Models].recorded()
-    if model.mode == recommending.DIRECT:  # which writes nothing before its list
+    direct = model.mode == recommending.DIRECT
+    if direct:  # which writes nothing before its list
         options = {name: options[name] for name in ("beams", "length_penalty")}
     return step.part(
         staleness.list_inputs(model.adapter),
         [a.ranked(model.name, split), a.written(model.name, split)],
         {"mode": model.mode, "positionwise": model.positionwise, "split": split, "cases": step[Cases].cases} | options,
-        (Questions, Model),
+        (Questions, Model) if direct else (Questions, Restating, Model),
     )
 
 

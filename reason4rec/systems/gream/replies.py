@@ -7,10 +7,11 @@ The tags are those of the released code.
 import re
 from dataclasses import dataclass
 
+from reason4rec.systems.gream.semantic_ids import TOKEN
+
 OPEN_THINK, CLOSE_THINK = "<think>", "</think>"
 OPEN_ANSWER, CLOSE_ANSWER = "<answer>", "</answer>"
 
-TOKEN = re.compile(r"<\|[a-z]_[1-9][0-9]*\|>")
 _RUN = rf"(?:{TOKEN.pattern})+"
 _CLOSED = re.compile(f"{OPEN_ANSWER}({_RUN}){CLOSE_ANSWER}")
 _OPENED = re.compile(f"{OPEN_ANSWER}({_RUN})")

@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from reason4rec.errors import InputError
+from reason4rec.systems.gream.artifacts import ADVANTAGES
 from reason4rec.systems.gream.replies import read
 from reason4rec.systems.gream.semantic_ids import MOST_LEVELS
 from reason4rec.training.rollouts import Part, Rollout
 
 ALL_LEVELS = 0.95  # of an answer with all levels right that is another item; released code
-SRPO, GRPO, NO_BONUS = "srpo", "grpo", "no_bonus"
+SRPO, GRPO, NO_BONUS = ADVANTAGES
 SCORE, MATCH, EXACT, FORMAT, VALID = "score", "match", "exact", "format", "valid"
 
 Tokens = tuple[str, ...]

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reason4rec.data.sequences import Event
+from reason4rec.errors import InputError
 from reason4rec.llm.adapters import is_full
 from reason4rec.llm.shape import size_of
-from reason4rec.systems.gream import advantages, probes, reasoning, rewards
+from reason4rec.systems.gream import advantages, probes, rewards, staleness
 from reason4rec.systems.gream.artifacts import BASE, BY_ADVANTAGE, GENERATOR
 from reason4rec.systems.gream.options import Reinforcement, Reward
 from reason4rec.systems.gream.prompts import REASONED
@@ -83,8 +84,8 @@ def settings(step: "GeneratorStep") -> Mapping[str, object]:
 
 
 def train_targets(step: "GeneratorStep") -> list[Asked]:
-    """The training targets that completions are drawn for, in random order."""
-    every = reasoning.targets(step.pasts)
+    """The training targets that completions are drawn for, in random order; InputError where there are none."""
+    every = step.reasoning_targets()
     drawn = np.random.default_rng(step.common.seed).permutation(len(every))[: step[Reinforcement].rl_targets]
     return [(every[k].history, every[k].item_id) for k in drawn]
 
@@ -117,7 +118,12 @@ def probe(step: "GeneratorStep", asked: Sequence[Asked]) -> list[dict]:
 
 
 def train(step: "GeneratorStep") -> None:
-    """Does the step, in this process or in one of several that were launched together."""
+    """Does the step, in this process or in one of several that were launched together.
+
+    InputError where the generator that it starts from is out of date, or learned other prompts.
+    """
+    if why := staleness.of_adapter(step, GENERATOR.path):
+        raise InputError(f"{step.path(GENERATOR)} {why}")
     step.check_prompts()
     training.train_by_reward(
         step,

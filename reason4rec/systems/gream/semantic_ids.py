@@ -17,7 +17,7 @@ import numpy as np
 
 from reason4rec.errors import InputError
 
-TOKEN = re.compile(r"<\|([a-z])_([1-9][0-9]{0,5})\|>")
+TOKEN = re.compile(r"<\|[a-z]_[1-9][0-9]{0,5}\|>")
 MOST_LEVELS = 10  # up to which the reward pays an answer with all levels right more than one with all but the last
 
 
@@ -70,7 +70,7 @@ class SemanticIds:
         found: dict[str, tuple[str, ...]] = {}
         for numbers, rows in groupby(by_codes, key=lambda row: row[0]):
             group = [item for _, item in rows]
-            begun = tuple(map(_token, ascii_lowercase, numbers))
+            begun = tuple(map(token, ascii_lowercase, numbers))
             if len(group) > codes:
                 raise InputError(
                     f"{len(group)} items have the codes {''.join(begun)}, and one more token tells {codes} of them "
@@ -80,7 +80,7 @@ class SemanticIds:
             for number, item in enumerate(group, start=1):
                 if item in found:
                     raise InputError(f"semantic ids: item {item[:40]!r} comes twice; keep one")
-                found[item] = (*begun, _token(letter, number)) if len(group) > 1 else begun
+                found[item] = (*begun, token(letter, number)) if len(group) > 1 else begun
         if len(found) < len(item_ids):
             raise InputError(f"semantic ids: {len(item_ids) - len(found)} items come twice; keep one of each")
         return cls(assigned.shape[1], codes, {item: found[item] for item in item_ids})
@@ -104,11 +104,11 @@ class SemanticIds:
 
     def all_tokens(self) -> list[str]:
         """Every token that an id could have, (levels + 1) x codes of them, by level and number."""
-        return [_token(letter, number) for letter in self._letters for number in range(1, self.codes + 1)]
+        return [token(letter, number) for letter in self._letters for number in range(1, self.codes + 1)]
 
     def numbers(self) -> np.ndarray:
         """(items, levels) int64 numbers of the codes, from 1, in the order of `by_item`."""
-        rows = [[int(TOKEN.fullmatch(token)[2]) for token in one[: self.levels]] for one in self.by_item.values()]
+        rows = [[int(token[4:-2]) for token in one[: self.levels]] for one in self.by_item.values()]
         return np.array(rows, dtype=np.int64).reshape(len(rows), self.levels)
 
     def as_dict(self) -> dict[str, object]:
@@ -146,11 +146,12 @@ def read(path: Path) -> SemanticIds:
 
 def _tokens(text: str) -> tuple[str, ...]:
     """The tokens that a text consists of."""
-    found = tuple(match[0] for match in TOKEN.finditer(text))
+    found = tuple(TOKEN.findall(text))
     if "".join(found) != text:
         raise ValueError(f"{text[:60]!r} is no run of tokens")
     return found
 
 
-def _token(letter: str, number: int) -> str:
+def token(letter: str, number: int) -> str:
+    """The token of a level's letter and a number from 1."""
     return f"<|{letter}_{number}|>"

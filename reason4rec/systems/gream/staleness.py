@@ -1,22 +1,25 @@
-"""What is out of date: an adapter that was trained from others than those that are there, and a list of such a one.
+"""What is out of date: an adapter that was trained from others than those that are there, and lists of other settings.
 
 Steps are run by hand too, in any order, so that a file can be there whose inputs have changed since. What was put there
 by hand has no record, and is taken as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.run import files, records
 from reason4rec.run.files import Artifact, adapter
 from reason4rec.systems.gream import artifacts as a
-from reason4rec.systems.twice_rec.artifacts import ITEMS, SEQUENCES
+from reason4rec.systems.gream.prompts import DIRECT
+from reason4rec.systems.twice_rec.artifacts import ITEMS, SASREC, SEQUENCES
+from reason4rec.systems.twice_rec.staleness import of_inputs, of_rows
 
 if TYPE_CHECKING:
     from reason4rec.systems.gream.step import GeneratorStep
 
 POLICIES = frozenset(of.path for of in a.BY_ADVANTAGE.values())
+OWN = {"mode", "positionwise", "draws", "draw_temperature"}  # settings that lists to be compared need not share
 
 
 def list_inputs(name: str) -> Sequence[Artifact]:
@@ -35,20 +38,21 @@ def of_base(step: "GeneratorStep", name: str) -> str:
 def of_adapter(step: "GeneratorStep", name: str) -> str:
     """Why an adapter is out of date, and what to run; empty where it is not, or is not there.
 
-    One that a reward trained must come from the generator that is there, the one with shuffled rows from its rows.
+    One that a reward trained must come from the generator that is there, all others from the rows and the base.
     """
-    one, rows, start = adapter(name), step.path(a.INSTRUCT_ROWS), step.path(a.GENERATOR)
+    one, start = adapter(name), step.path(a.GENERATOR)
     path = step.path(one)
     if not path.exists():
         return ""
-    if name in POLICIES and start.exists():
+    if name not in POLICIES:
+        return of_rows(step, one, a.INSTRUCT_ROWS, (SEQUENCES, ITEMS, a.SEMANTIC_IDS)) or of_base(step, name)
+    if start.exists():
         from reason4rec.training.adapters import sha256_of_weights
 
+        if why := of_adapter(step, a.GENERATOR.path):
+            return f"needs {a.GENERATOR.path}, which {why}"
         if adapter_settings(path).get("started_from") != sha256_of_weights(start):
             return f"was trained from another {a.GENERATOR.path} than the one that is there; {step.pipeline.again(one)}"
-    record = records.read_record(path) if one == a.SHUFFLED and rows.exists() else None
-    if record and record["made_from"]["inputs"].get(a.INSTRUCT_ROWS.path) != files.sha256(rows):
-        return f"was trained on other rows than those that are there; {step.pipeline.again(one)}"
     return of_base(step, name)
 
 
@@ -62,7 +66,29 @@ def of_list(step: "GeneratorStep", listed: Artifact, name: str) -> str:
         return f"its {path.name} is not there; run {step.pipeline.script_of(adapter(name))}"
     if why := of_adapter(step, name):
         return f"its {path.name} {why}"
-    for one in list_inputs(name):
-        if step.path(one).exists() and record["made_from"]["inputs"].get(one.path) != files.sha256(step.path(one)):
-            return f"was made with another {one.path} than the one that is there; {step.pipeline.again(listed)}"
+    return of_inputs(step, listed, list_inputs(name))
+
+
+def of_settings(step: "GeneratorStep", name: str, mode: str, split: str) -> str:
+    """Why the list of a model is not of the settings of those that it is compared with; empty where it is.
+
+    These are the generator's in the direct mode, and in that of the model.
+    """
+    listed = a.ranked(name, split)
+    own = _settings(step, listed)
+    for first in (f"generator_{one}" for one in dict.fromkeys((DIRECT, mode))):
+        others = _settings(step, a.ranked(first, split))
+        for setting in sorted(own.keys() & others.keys() - OWN):
+            if own[setting] != others[setting]:
+                return f"was made with another {setting} than the list of {first}; {step.pipeline.again(listed)}"
     return ""
+
+
+def _settings(step: "GeneratorStep", listed: Artifact) -> Mapping[str, object]:
+    record = records.read_record(step.path(listed))
+    return record["made_from"]["settings"] if record else {}
+
+
+def of_sasrec(step: "GeneratorStep") -> str:
+    """Why SASRec is out of date, and what to run; empty where it is not, or was put there by hand."""
+    return of_inputs(step, SASREC, (SEQUENCES, ITEMS))

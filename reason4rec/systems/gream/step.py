@@ -25,14 +25,15 @@ from reason4rec.systems.gream.artifacts import (
     VALID_METRICS,
 )
 from reason4rec.systems.gream.options import Prompts, Questions, Restating, Rows, TextUsers
-from reason4rec.systems.gream.pasts import LONGEST, Past, training_parts
-from reason4rec.systems.twice_rec.artifacts import ITEMS
+from reason4rec.systems.gream.pasts import Past, training_parts, window
+from reason4rec.systems.twice_rec.artifacts import ITEMS, SEQUENCES
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.systems.twice_rec.options import Split
 from reason4rec.systems.twice_rec.step import RecommenderStep
 
 if TYPE_CHECKING:
     from reason4rec.llm.base import LanguageModel
+    from reason4rec.systems.gream.reasoning import Target
     from reason4rec.systems.gream.rule_texts import RuleTexts
     from reason4rec.systems.gream.semantic_ids import SemanticIds
 
@@ -57,6 +58,17 @@ class GeneratorStep(RecommenderStep):
             return every
         drawn = np.random.default_rng(self.common.seed).choice(len(every), wanted, replace=False)
         return [every[place] for place in sorted(drawn)]
+
+    def reasoning_targets(self, most: int | None = None) -> "list[Target]":
+        """The training targets that are reasoned towards, `most` of them drawn at random; InputError without any."""
+        from reason4rec.systems.gream.reasoning import FIRST, targets
+
+        if found := targets(self.pasts, most, self.common.seed):
+            return found
+        raise InputError(
+            f"{self.path(SEQUENCES)}: no training part has {FIRST + 1} items, so that there is nothing to reason "
+            f"towards; run with --no-reasoned, or make longer sequences of other data"
+        )
 
     def reasonings(self) -> pd.DataFrame:
         """The reasonings to learn, only those on the first `--limit` users in a trial; none where rows lack them."""
@@ -104,7 +116,7 @@ class GeneratorStep(RecommenderStep):
         n = len(prompts.wordings(prompts.SEQREC, self.templates))
         drawn = np.random.default_rng(self.common.seed).integers(n, size=len(histories)).tolist()
         ask = partial(prompts.next_item, mode=mode, folder=self.templates, restates=self[Restating].restate_history)
-        shown = [[self.id_texts[event.item_id] for event in of[-LONGEST:]] for of in histories]
+        shown = [[self.id_texts[event.item_id] for event in window(of, len(of))] for of in histories]
         return OnDemand(
             lambda history, number: ask(history, wording=number),
             shown,

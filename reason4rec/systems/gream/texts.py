@@ -25,6 +25,7 @@ from reason4rec.systems.gream.replies import without_tokens
 from reason4rec.systems.twice_rec.catalogue import Catalogue, Item, clean_title
 from reason4rec.systems.twice_rec.prompts import one_line
 from reason4rec.systems.twice_rec.replies import ANY_TAG
+from reason4rec.systems.twice_rec.rule_rationales import short_name
 
 TEMPERATURE = 0.0  # our decision
 LONGEST = 2_000  # characters of a description; released code, which drops longer ones, where here their end is cut off
@@ -70,13 +71,14 @@ class UserTexts:
 def clean(text: str) -> str:
     """A description on one line, without HTML, tokens of semantic ids and double quotes, and with one full stop.
 
-    It may be empty.
-    Of more than LONGEST characters the last sentences are left out.
+    It may be empty. Of more than LONGEST characters the last sentences are left out; where these are more than half of
+    them, the last words; and where there are no spaces either, what is too much.
     """
     text = one_line(without_tokens(_TAG.sub(" ", html.unescape(text))).replace('"', ""))
     if len(text) > LONGEST:
         text = text[:LONGEST]
-        text = text[: text.rfind(". ") + 1] or text.rpartition(" ")[0]
+        ends = (text.rfind(". ") + 1, text.rfind(" "))
+        text = text[: next((end for end in ends if end > LONGEST // 2), LONGEST)]
     text = text.rstrip(" .")
     return f"{text}." if text else ""
 
@@ -195,10 +197,19 @@ def by_user(frame: pd.DataFrame) -> dict[str, UserTexts]:
     return {user: UserTexts(*texts) for user, *texts in zip(frame["user_id"], *columns)}
 
 
-def tells(text: str, title: str) -> bool:
-    """Whether a text has the title of an item in it; a title of one word, which may be any word, is not looked for."""
-    title, text = clean_title(title), clean_title(text)
-    return " " in title and re.search(rf"(?<!\w){re.escape(title)}(?!\w)", text) is not None
+def tells(text: str, title: str, beside: Iterable[str] = ()) -> bool:
+    """Whether a text has the title of an item in it, or the name of three words or more that the title begins with.
+
+    A title of one word, and a name of two, may be what a kind of item is called. What titles `beside` have too is not
+    looked for.
+    """
+    name, known = short_name(title), [clean_title(one) for one in beside]
+    wanted = [clean_title(one) for one in (title, name if name.count(" ") > 1 else title)]
+    return any(" " in one and _has(clean_title(text), one) and not any(_has(of, one) for of in known) for one in wanted)
+
+
+def _has(text: str, words: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
 
 
 def _why_refused(text: str) -> str:

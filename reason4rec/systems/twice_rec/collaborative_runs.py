@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from reason4rec.data.sequences import Case, cases, numbered
+from reason4rec.data.sequences import Case, cases, numbered, training_parts
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ranking
 from reason4rec.llm.base import resolve_device
@@ -58,7 +58,7 @@ def train(step: "RecommenderStep") -> "tuple[SasRec, dict, np.ndarray]":
 
     item_ids = [item.item_id for item in step.catalogue]
     whole = numbered(step.sequences, item_ids)
-    training = [one[:-2] for one in whole]
+    training = training_parts(whole)
     counts = popularity(training, len(item_ids))
     shown, targets = {}, {}
     for split in ("valid", "test"):

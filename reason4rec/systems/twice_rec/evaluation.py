@@ -20,6 +20,7 @@ from reason4rec.run import markdown
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import collaborative, ranking_runs, recommending, replies, tables
 from reason4rec.systems.twice_rec.options import Evaluation, Split
+from reason4rec.systems.twice_rec.popularity import places
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 
 if TYPE_CHECKING:
@@ -104,14 +105,12 @@ def top_of(name: str, scores: np.ndarray, on: Judged, seed: int) -> dict:
 
 
 def places_of_first(scores: np.ndarray, on: Judged) -> np.ndarray:
-    """(cases,) how popular the candidate is that a model ranks first: its place by counts in its list, 0 to 1.
+    """(cases,) how popular the candidate is that a model ranks first, as `popularity.places` has it.
 
-    1 is the most often chosen candidate of the list, and chance gives 0.5. Ties at the top count alike.
+    Chance gives 0.5. Ties at the top count alike.
     """
-    places = pd.DataFrame(on.scores.counts).rank(axis=1, method="average").to_numpy() - 1
-    places /= scores.shape[1] - 1
     first = scores == scores.max(axis=1, keepdims=True)
-    return (places * first).sum(axis=1) / first.sum(axis=1)
+    return (places(on.scores.counts) * first).sum(axis=1) / first.sum(axis=1)
 
 
 def named_by(step: "RecommenderStep", name: str, split: str, on: Judged) -> dict:

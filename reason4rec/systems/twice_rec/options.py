@@ -161,6 +161,10 @@ class Models(Options):
     draw_top_k: Count = option(120, "likeliest tokens that they are drawn from; 0: all", later=True)
     draw_top_p: Number = option(0.95, "of these the likeliest that have so much of the probability", later=True)
 
+    def __post_init__(self) -> None:
+        if self.draw_temperature <= 0:
+            raise InputError(f"--draw_temperature {self.draw_temperature:g}: at 0 all draws are the same; give more")
+
 
 @dataclass(frozen=True)
 class Evaluation(Options):

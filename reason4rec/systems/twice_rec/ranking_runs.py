@@ -22,10 +22,12 @@ def models(step: "RecommenderStep") -> list[recommending.Model]:
     for one in (asked := named(step)):
         if why := staleness.of_adapter(step, one.adapter):
             raise InputError(f"--models {one.name}: {one.adapter} {why}")
-    found = asked or trained(step)
-    if not found:
-        raise step.pipeline.missing(step.path(a.RECOMMENDER), a.RECOMMENDER)
-    return found
+    if found := asked or trained(step):
+        return found
+    path = step.path(a.RECOMMENDER)
+    if path.exists():
+        raise InputError(f"{path} {staleness.of_adapter(step, a.RECOMMENDER.path)}")
+    raise step.pipeline.missing(path, a.RECOMMENDER)
 
 
 def trained(step: "RecommenderStep") -> list[recommending.Model]:

@@ -19,9 +19,11 @@ from functools import partial
 import numpy as np
 
 from reason4rec.data.sequences import Case
-from reason4rec.systems.twice_rec import collaborative, collaborative_runs, probes, rewards
+from reason4rec.errors import InputError
+from reason4rec.systems.twice_rec import collaborative, collaborative_runs, probes, rewards, staleness
 from reason4rec.systems.twice_rec.artifacts import RECOMMENDER, SCORES
 from reason4rec.systems.twice_rec.options import Reinforcement, Reward
+from reason4rec.systems.twice_rec.popularity import places
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
 from reason4rec.systems.twice_rec.replies import read
 from reason4rec.systems.twice_rec.step import RecommenderStep
@@ -66,7 +68,7 @@ def of_all_rewards(step: RecommenderStep) -> Mapping[str, object]:
 
 
 def targets_of(step: RecommenderStep, split: str, wanted: int) -> list[Case]:
-    """Cases of a split, as many as are wanted, drawn at random."""
+    """Cases of a split, as many as are wanted, in random order: the first ones of more are those of fewer."""
     cases = step.cases(split)
     drawn = np.random.default_rng(step.common.seed).permutation(len(cases))[:wanted]
     return [cases[k] for k in drawn]
@@ -91,20 +93,14 @@ def parts_of(step: RecommenderStep, reward: str, evidence: rewards.Evidence, cou
     """The parts of a reward, with one that weighs nothing and tells how popular the named candidates are."""
     options = step[Reward]
     parts = rewards.parts_of(reward, evidence, options.confidence, options.lam, options.tau)
-    return [*parts, Part(POPULARITY, 0.0, partial(popularity, evidence, counts))]
+    return [*parts, Part(POPULARITY, 0.0, partial(popularity, evidence, places(counts)))]
 
 
-def popularity(evidence: rewards.Evidence, counts: np.ndarray, rollouts: Sequence[Rollout]) -> list[float]:
-    """The share of the other candidates that were chosen less often than the named one; 0.5 where none is named."""
-    found = []
-    for one in rollouts:
-        number = one.row["number"]
-        named = evidence.places[number].get(read(one.text).item_id)
-        of_case = counts[number]
-        ties = 0.0 if named is None else (of_case == of_case[named]).sum() - 1
-        less = 0.0 if named is None else (of_case < of_case[named]).sum()
-        found.append(0.5 if named is None else float((less + ties / 2) / (len(of_case) - 1)))
-    return found
+def popularity(evidence: rewards.Evidence, popular: np.ndarray, rollouts: Sequence[Rollout]) -> list[float]:
+    """How popular the named candidates are by the `places` of all, (cases, candidates); 0.5 where none is named."""
+    numbers = [one.row["number"] for one in rollouts]
+    named = [evidence.places[number].get(read(one.text).item_id) for number, one in zip(numbers, rollouts)]
+    return [0.5 if place is None else float(popular[number, place]) for number, place in zip(numbers, named)]
 
 
 def train(step: RecommenderStep) -> None:
@@ -124,6 +120,8 @@ def train(step: RecommenderStep) -> None:
 
 def check(step: RecommenderStep, of: Sequence[str]) -> None:
     """InputError unless policies of these rewards can be trained with what is there."""
+    if why := staleness.of_adapter(step, RECOMMENDER.path):
+        raise InputError(f"{step.path(RECOMMENDER)} {why}")
     step.check_prompts()
     if set(of) - {rewards.MATCH}:
         collaborative_runs.check_beats_popularity(step)

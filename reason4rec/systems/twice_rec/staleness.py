@@ -1,4 +1,4 @@
-"""What is out of date: a policy that was trained from another recommender, and ranks of other inputs or settings.
+"""What is out of date: an adapter of other rows or of another recommender, and ranks of other inputs or settings.
 
 Steps are run by hand too, in any order, so that a file can be there whose inputs have changed since. What was put there
 by hand has no record, and is taken as it is.
@@ -31,16 +31,46 @@ def rank_inputs(name: str) -> Sequence[Artifact]:
 
 
 def of_adapter(step: "RecommenderStep", name: str) -> str:
-    """Why an adapter is out of date, and what to run; empty where it is not, or is not there."""
+    """Why an adapter is out of date, and what to run; empty where it is not, or is not there.
+
+    One that a reward trained must come from the recommender that is there, and that one from the rows that are there.
+    """
     path, start = step.path(adapter(name)), step.path(a.RECOMMENDER)
-    if name not in POLICIES or not (path.exists() and start.exists()):
+    if not path.exists():
         return ""
+    if name not in POLICIES:
+        return of_rows(step, adapter(name), a.INSTRUCT_ROWS, (a.SEQUENCES, a.ITEMS, a.CANDIDATES))
+    if not start.exists():
+        return ""
+    if why := of_adapter(step, a.RECOMMENDER.path):
+        return f"needs {a.RECOMMENDER.path}, which {why}"
     from reason4rec.training.adapters import sha256_of_weights
 
     if adapter_settings(path).get("started_from") == sha256_of_weights(start):
         return ""
     now = f"another {a.RECOMMENDER.path} than the one that is there"
     return f"was trained from {now}; {step.pipeline.again(adapter(name))}"
+
+
+def of_rows(step: "RecommenderStep", learner: Artifact, rows: Artifact, made_of: Sequence[Artifact]) -> str:
+    """Why an adapter learned others than the `rows` that are there, or these are out of date; empty where neither."""
+    record, path = records.read_record(step.path(learner)), step.path(rows)
+    if record is None or not path.exists():
+        return ""
+    if record["made_from"]["inputs"].get(rows.path) != files.sha256(path):
+        return f"was trained on other rows than those that are there; {step.pipeline.again(learner)}"
+    # Among the targets of other sequences may be what the rows show.
+    why = of_inputs(step, rows, made_of)
+    return f"learned {rows.path}, which {why}" if why else ""
+
+
+def of_inputs(step: "RecommenderStep", made: Artifact, inputs: Sequence[Artifact]) -> str:
+    """Which of its inputs a file was made with another one of than is there, and what to run; empty where with none."""
+    record = records.read_record(step.path(made))
+    for one in inputs if record else ():
+        if step.path(one).exists() and record["made_from"]["inputs"].get(one.path) != files.sha256(step.path(one)):
+            return f"was made with another {one.path} than the one that is there; {step.pipeline.again(made)}"
+    return ""
 
 
 def of_ranks(step: "RecommenderStep", model: str, name: str, split: str) -> str:
@@ -56,9 +86,8 @@ def of_ranks(step: "RecommenderStep", model: str, name: str, split: str) -> str:
         return f"its {path.name} is not there; run {step.pipeline.script_of(adapter(name))}"
     if why := of_adapter(step, name):
         return f"its {path.name} {why}"
-    for one in rank_inputs(name):
-        if step.path(one).exists() and record["made_from"]["inputs"].get(one.path) != files.sha256(step.path(one)):
-            return f"was made with another {one.path} than the one that is there; {step.pipeline.again(ranks)}"
+    if why := of_inputs(step, ranks, rank_inputs(name)):
+        return why
     first = records.read_record(step.path(a.ranked("recommender", split)))
     own, others = (of["made_from"]["settings"] if of else {} for of in (record, first))
     for setting in sorted(own.keys() & others.keys()):

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from helpers import ROOT
 
+from reason4rec.run import __main__ as run_of_all
 from reason4rec.run.options import names_of
 from reason4rec.run.step import Common, parse
 from reason4rec.systems.gream import facts, part_comparison, train
@@ -24,6 +25,13 @@ def resolved(spec, *words):
 
 def test_there_is_a_file_for_each_known_dataset():
     assert {yaml.safe_load(path.read_text())["dataset"] for path in CONFIGS} == set(facts.KNOWN)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_command_at_the_head_of_a_file_runs_no_step_that_needs_more_than_the_file_says(path):
+    [command] = [line.split() for line in path.read_text().splitlines() if line.startswith("#     bash")]
+    given, _ = run_of_all.parse(PIPELINE, [word.replace("configs/", f"{ROOT}/configs/") for word in command[3:]])
+    assert ("T/1" in {one.name for one in run_of_all.selected(PIPELINE, given)}) == (path.stem != "grocery")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -165,6 +165,17 @@ def test_sasrec_stands_beside_them_where_it_is_trained(tmp_path):
         assert ranks[0] == 1 + sum(of_case[k] > of_target for k in left)
 
 
+def test_a_sasrec_of_another_catalogue_is_told(tmp_path):
+    """It ended in an index out of bounds."""
+    from reason4rec.systems.twice_rec import sasrec
+    from reason4rec.systems.twice_rec.sasrec_recipe import Recipe
+
+    sasrec.save(sasrec.SasRec(14, Recipe(width=8, heads=1, blocks=1, longest=6)), tmp_path)
+    frame = world(users=5)
+    with pytest.raises(InputError, match="scores 14 items, and there are 15; train SASRec again"):
+        baselines(training_part(frame, ITEMS), cases(frame, "test"), ITEMS, 10, tmp_path)
+
+
 def test_pass_at_k_is_the_chance_that_k_of_the_draws_hit():
     rng = np.random.default_rng(0)
     right = np.arange(10) < np.array([[0], [1], [3], [10]])

@@ -5,6 +5,7 @@ Beside it what a moved run, a trial, and templates, texts and options that do no
 
 import json
 import shutil
+from collections import Counter
 
 import gream_run
 import pandas as pd
@@ -18,6 +19,7 @@ from reason4rec.data.sequences import Case, Event
 from reason4rec.errors import InputError
 from reason4rec.llm.adapters import ADAPTER_WEIGHTS, adapter_settings, base_of
 from reason4rec.llm.trie import of_paths
+from reason4rec.run import __main__ as run_of_all
 from reason4rec.run import files, records
 from reason4rec.run.files import adapter
 from reason4rec.systems.gream import artifacts as a
@@ -25,6 +27,7 @@ from reason4rec.systems.gream import (
     asking,
     evaluation_runs,
     prompts,
+    reasoning,
     recommending,
     recommending_runs,
     rl_train,
@@ -32,7 +35,10 @@ from reason4rec.systems.gream import (
     train,
 )
 from reason4rec.systems.gream import options as o
+from reason4rec.systems.gream.pipeline import PIPELINE
 from reason4rec.systems.gream.tasks import Material, alignment
+from reason4rec.systems.twice_rec import options as of_twice_rec
+from reason4rec.systems.twice_rec.artifacts import ITEMS, SASREC, SEQUENCES
 from reason4rec.systems.twice_rec.catalogue import Catalogue
 from reason4rec.training.options import Training
 from reason4rec.training.policy import checked
@@ -73,6 +79,13 @@ def put(root, name, **more):
     path = served.put_adapter(folder / name, str(folder / a.BASE.path), lm_head=False)
     files.write_text(path / "settings.json", json.dumps(adapter_settings(path) | more))
     return path
+
+
+def record(root, name):
+    """Records of an adapter that it learned the rows that are there."""
+    step = step_of("G/9", root)
+    path, rows = step.path(adapter(name)), step.path(a.INSTRUCT_ROWS)
+    records.write_record(path, {"inputs": {a.INSTRUCT_ROWS.path: files.sha256(rows)}, "settings": {}}, "")
 
 
 def sha256_of_generator(root):
@@ -165,8 +178,7 @@ def test_the_adapter_of_shuffled_rows_is_left_out_when_its_rows_or_its_base_chan
     step = step_of("G/9", root)
     path = put(root, "Generator_shuffled")
     rows = step.path(a.INSTRUCT_ROWS)
-    made_from = {"inputs": {a.INSTRUCT_ROWS.path: files.sha256(rows)}, "settings": {}}
-    records.write_record(path, made_from, files.sha256(path))
+    record(root, "Generator_shuffled")
     assert "shuffled_direct" in {one.name for one in recommending.trained(step)}
     changed = files.read_pickle(rows)
     files.write_pickle(rows, changed[1:])
@@ -176,6 +188,63 @@ def test_the_adapter_of_shuffled_rows_is_left_out_when_its_rows_or_its_base_chan
     assert "shuffled_direct" in {one.name for one in recommending.trained(step)}
     files.write_text(path / "settings.json", json.dumps(adapter_settings(path) | {"base_sha256": "0" * 64}))
     assert "shuffled_direct" not in {one.name for one in recommending.trained(step)}
+
+
+def test_a_generator_of_old_rows_and_its_policy_are_left_out_as_that_of_shuffled_rows_is(root, capsys):
+    step = step_of("G/9", root)
+    record(root, "Generator")
+    assert {one.adapter for one in recommending.trained(step)} == {"Generator", "Generator_srpo"}
+    rows = step.path(a.INSTRUCT_ROWS)
+    files.write_pickle(rows, files.read_pickle(rows)[1:])
+    assert recommending.trained(step) == []
+    told = capsys.readouterr().out
+    why = "was trained on other rows than those that are there; run GREAM/7_generator_train.sh again"
+    assert f"Generator: left out: it {why}" in told and f"left out: it needs Generator, which {why}" in told
+    assert evaluation_runs.there(step_of("G/10", root), "test") == []
+    assert refused(capsys, lambda: run("G/9", root)) == f"{step.path(a.GENERATOR)} {why}"
+
+
+@pytest.mark.parametrize("artifact", [SEQUENCES, ITEMS, a.SEMANTIC_IDS], ids=lambda one: one.path)
+def test_a_generator_that_learned_rows_of_other_sequences_items_or_ids_is_left_out(artifact, root, capsys):
+    """With --least_rating 3 and no new rows, items of the old training parts were targets of the test."""
+    step = step_of("G/9", root)
+    record(root, "Generator")
+    path = step.path(artifact)
+    path.write_bytes(path.read_bytes() + b" ")
+    assert recommending.trained(step) == []
+    told = f"learned {a.INSTRUCT_ROWS.path}, which was made with another {artifact.path} than the one that is there"
+    assert f"{told}; run GREAM/6_construct_train_data.py again" in capsys.readouterr().out
+
+
+def test_no_policy_is_trained_from_a_generator_that_is_out_of_date(root):
+    step = step_of("G/8", root, "--overwrite")
+    change_base(root)
+    with pytest.raises(InputError, match="Generator was trained on another GREAM_base .*7_generator_train.sh again"):
+        rl_train.train(step)
+
+
+def test_a_list_of_other_settings_than_the_generators_is_left_out(root, capsys):
+    """A list of a search of 100 beams stood beside those of 30."""
+    run("G/9", root, "--models", "srpo_direct", "--beams", 12)
+    capsys.readouterr()
+    assert evaluation_runs.there(step_of("G/10", root), "test") == [DIRECT]
+    told = "srpo_direct_test.pkl: left out: was made with another beams than the list of generator_direct; run GREAM/9"
+    assert told in capsys.readouterr().out
+
+
+def test_a_sasrec_of_other_items_is_left_out_and_one_put_there_by_hand_is_not(root, capsys):
+    step = step_of("G/10", root)
+    path = step.path(SASREC)
+    files.write_text(path / "card.json", "{}")
+    assert evaluation_runs.trained_beside(step) == [SASREC] and SASREC in step.reads
+    made_of = {one.path: files.sha256(step.path(one)) for one in (SEQUENCES, ITEMS)}
+    records.write_record(path, {"inputs": made_of, "settings": {}}, "")
+    assert evaluation_runs.trained_beside(step) == [SASREC]
+    records.write_record(path, {"inputs": made_of | {ITEMS.path: "0" * 64}, "settings": {}}, "")
+    assert evaluation_runs.trained_beside(step) == []
+    assert SASREC not in step_of("G/10", root).reads and SASREC not in step_of("G/11", root).reads
+    told = f"SASRec: left out: it was made with another {ITEMS.path} than the one that is there; run TWiCE_Rec/3_sasrec"
+    assert told in capsys.readouterr().out
 
 
 def test_no_adapter_goes_on_another_base_than_its_own(root, capsys):
@@ -338,6 +407,36 @@ def test_a_trial_of_the_rows_takes_the_reasonings_of_its_users_alone(root):
     run("G/6", root, "--limit", 3)
 
 
+def test_where_nothing_can_be_reasoned_towards_it_is_told_before_the_work(root):
+    """The teacher's step ended with an empty file, and that of the reward in a division by 0."""
+    for name in ("G/4", "G/8"):
+        step = step_of(name, root)
+        step.__dict__["pasts"] = [one._replace(events=one.events[:4]) for one in step.pasts]
+        with pytest.raises(InputError, match="no training part has 5 items.*--no-reasoned"):
+            step.reasoning_targets()
+    with pytest.raises(InputError, match="no training part has 5 items"):
+        rl_train.train_targets(step)
+
+
+def test_replies_that_are_all_refused_are_told_with_what_to_do(root, capsys, monkeypatch):
+    monkeypatch.setattr(reasoning, "reasonings", lambda chosen, replies, items: ([], Counter(refused=len(chosen))))
+    told = refused(capsys, lambda: run("G/4", root, "--overwrite"))
+    assert told == "the replies are all refused: take another --teacher_model, or run with --no-reasoned"
+
+
+def test_a_run_without_reasonings_asks_no_teacher_for_them_and_trains_by_no_reward():
+    for words, has in (((), True), (("--no-reasoned",), False)):
+        given, _ = run_of_all.parse(PIPELINE, ["--system", "gream", *words])
+        assert ({"G/4", "G/8"} <= {one.name for one in run_of_all.selected(PIPELINE, given)}) == has
+    assert not {"G/4", "G/8"} & {one.name for one in run_of_all.selected(PIPELINE, given)}
+
+
+def test_draws_without_a_temperature_are_refused():
+    for group in (o.Models, of_twice_rec.Models):
+        with pytest.raises(InputError, match="--draw_temperature 0: at 0 all draws are the same"):
+            group(draw_temperature=0.0)
+
+
 def test_rows_without_reasonings_need_none(root):
     step = step_of("G/6", root, "--no-reasoned")
     step.path(a.REASONINGS).unlink()
@@ -443,7 +542,8 @@ def test_a_teacher_sees_no_token_of_an_id_and_may_write_none():
 
 def load(root, model="", **more):
     where = {"data_root": root / "data", "checkpoint_root": root / "checkpoints", "device": "cpu"}
-    return asking.Generator.load(gream_run.DATASET, model, **where | {"max_new_tokens": 8} | more)
+    told = {"max_new_tokens": 8, "restate_history": True}  # as the run was told
+    return asking.Generator.load(gream_run.DATASET, model, **where | told | more)
 
 
 def test_asking_takes_no_ablation_by_default(root):
@@ -451,6 +551,22 @@ def test_asking_takes_no_ablation_by_default(root):
     assert load(root).model.name == "srpo_reasoned"
     shutil.rmtree(step_of("G/9", root).path(a.BY_ADVANTAGE["srpo"]))
     assert load(root).model.name == "generator_reasoned"
+
+
+def test_asking_refuses_a_form_of_answers_that_the_generator_did_not_learn(made):
+    """Thoughts were asked for by another template than that of the rows, and nothing was said."""
+    with pytest.raises(InputError, match="--no-restate_history: the generator learned answers the other way"):
+        load(made, DIRECT, restate_history=False)
+
+
+def test_a_list_after_thoughts_is_out_of_date_where_their_form_changed(made):
+    for name, follows in ((DIRECT, False), ("generator_reasoned", True)):
+        parts = [
+            recommending_runs.part_of(step_of("G/9", made, *more), recommending.MODELS[name])
+            for more in ((), ("--no-restate_history",))
+        ]
+        before, after = (one.provenance["settings"] for one in parts)
+        assert (before != after) == follows, name
 
 
 def test_an_answer_says_that_its_list_is_not_that_of_the_tables(made):
@@ -462,6 +578,7 @@ def test_an_answer_says_that_its_list_is_not_that_of_the_tables(made):
     target = next(case.target.item_id for case in generator.step.cases("test") if case.user_id == user)
     assert answers[0].notes[0].endswith(f"was {generator.step.catalogue[target].title} ({target})")
     assert load(made, DIRECT).notes == ()
+    assert "--length_penalty was 0.0 there, is 1.0 here" in load(made, DIRECT, length_penalty=1.0).notes[0]
 
 
 def test_asking_refuses_an_adapter_or_ids_that_are_not_those_of_the_tables(root):

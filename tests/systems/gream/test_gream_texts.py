@@ -60,6 +60,20 @@ def test_a_description_that_is_too_long_loses_its_last_sentences():
     assert texts.clean("A long tea. " * 300) == ("A long tea. " * 166).strip()
 
 
+def test_a_long_description_without_spaces_or_with_an_early_stop_is_not_emptied():
+    assert texts.clean("茶葉" * 1_500) == "茶葉" * 1_000 + "."
+    assert texts.clean("No. 5 " + "tea " * 600) == ("No. 5 " + "tea " * 600)[:2_000].rpartition(" ")[0] + "."
+    assert len(texts.clean("No. " + "茶" * 3_000)) == 2_001
+
+
+def test_the_name_that_a_long_title_begins_with_gives_an_item_away():
+    title = "Kirkland Organic Chicken Broth, 32 Ounce, Pack of 6 - Gluten Free"
+    assert texts.tells("I need Kirkland organic chicken broth.", title)
+    assert not texts.tells("I need chicken broth.", title)
+    assert not texts.tells("I need green tea.", "Green Tea, 100 Bags")  # two words are a kind of item
+    assert not texts.tells("Kirkland organic chicken broth.", title, ["Kirkland Organic Chicken Broth, 1 Can"])
+
+
 def test_only_items_with_a_review_in_a_training_part_are_described():
     found = texts.to_describe(items(), past(ITEMS[:4], ITEMS[1:6]))
     assert list(found) == ITEMS[:4]

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from reason4rec.errors import InputError
 from reason4rec.systems.twice_rec import sasrec, sasrec_training
-from reason4rec.systems.twice_rec.popularity import beats, popularity
+from reason4rec.systems.twice_rec.popularity import beats, places, popularity
 from reason4rec.systems.twice_rec.sasrec import SasRec
 from reason4rec.systems.twice_rec.sasrec_recipe import LOSSES, Recipe
 from reason4rec.systems.twice_rec.sasrec_training import Valid, train
@@ -110,6 +110,10 @@ def test_means_and_share_needed_the_scores_of_all_users_at_once():
     means, share = sasrec.spread(iter(np.split(scores, [70, 71, 200])))
     assert means == pytest.approx(scores.mean(axis=0))
     assert share == pytest.approx(scores.mean(axis=0).var() / scores.var())
+
+
+def test_the_place_of_an_item_by_counts_is_the_share_of_others_that_were_chosen_less_often():
+    assert places(np.array([[3, 0, 3, 9, 1], [2, 2, 2, 2, 2]])).tolist() == [[0.625, 0, 0.625, 1, 0.25], [0.5] * 5]
 
 
 # Training.

@@ -22,7 +22,7 @@ from reason4rec.llm.options import RULE_TEACHER
 from reason4rec.run import files, records
 from reason4rec.run.step import guarded
 from reason4rec.systems.twice_rec import artifacts as a
-from reason4rec.systems.twice_rec import asking, distillation, instruct_rows, rl_train
+from reason4rec.systems.twice_rec import asking, distillation, instruct_rows, ranking_runs, rl_train
 from reason4rec.systems.twice_rec.pipeline import PIPELINE
 from reason4rec.systems.twice_rec.prompts import ITEM_ONLY, RATIONALE_FIRST
 from reason4rec.training.adapters import sha256_of_weights
@@ -146,6 +146,7 @@ def test_the_files_hold_what_they_should(made):
         (("--max_new_tokens", "7"), "T/8 T/9 T/10 T/11"),
         (("--scored", "sum"), "T/9"),
         (("--rows", "3"), "T/11"),
+        (("--seed", "43"), "T/1 T/2 T/4 T/5 T/8 T/9 T/10 T/11"),
         (("--cases", "5"), "T/8 T/9 T/10 T/11"),
         (("--limit", "9"), "T/4 T/5 T/8 T/9 T/10 T/11"),
     ],
@@ -168,6 +169,37 @@ def test_another_adapter_is_ranked_again_and_nothing_else(root, base):
     shutil.rmtree(folder)
     served.put_adapter(folder, base, lm_head=False, size=0.03)
     assert to_do(root) == {"T/8", "T/9", "T/10", "T/11"}
+
+
+def recorded(root):
+    """A step under a root, whose recommender is recorded to have learned the rows that are there."""
+    step = toy_run.step_of("T/9", root)
+    rows = {a.INSTRUCT_ROWS.path: files.sha256(step.path(a.INSTRUCT_ROWS))}
+    records.write_record(step.path(a.RECOMMENDER), {"inputs": rows, "settings": {}}, "")
+    return step
+
+
+def test_a_recommender_of_old_rows_is_left_out_with_its_ranks(root, capsys):
+    step = recorded(root)
+    assert [one.name for one in ranking_runs.trained(step)] == ["item_only", "recommender"]
+    changed(root, a.INSTRUCT_ROWS, lambda rows: rows[1:])
+    assert ranking_runs.trained(step) == [] and ranking_runs.there(step, "test") == []
+    why = "was trained on other rows than those that are there; run TWiCE_Rec/6_recommender_train.sh again"
+    assert f"Recommender: left out: it {why}" in capsys.readouterr().out
+    assert refused(capsys, "T/8", root) == f"{step.path(a.RECOMMENDER)} {why}"
+
+
+@pytest.mark.parametrize("artifact", [a.SEQUENCES, a.ITEMS, a.CANDIDATES], ids=lambda one: one.path)
+def test_a_recommender_that_learned_rows_of_other_sequences_items_or_lists_is_left_out(artifact, root, capsys):
+    """Targets of the test could be items of the training parts that the rows were made of."""
+    step = recorded(root)
+    path = step.path(artifact)
+    path.write_bytes(path.read_bytes() + b" ")
+    assert ranking_runs.trained(step) == []
+    told = f"learned {a.INSTRUCT_ROWS.path}, which was made with another {artifact.path} than the one that is there"
+    assert f"{told}; run TWiCE_Rec/5_construct_recommender_train_data.py again" in capsys.readouterr().out
+    with pytest.raises(InputError, match="5_construct_recommender_train_data.py again"):
+        rl_train.check(toy_run.step_of("T/7", root), ["match"])
 
 
 def test_a_teacher_at_a_server_is_asked_once_for_each_case(root, monkeypatch, capsys):
