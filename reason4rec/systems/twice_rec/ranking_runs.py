@@ -38,7 +38,7 @@ def trained(step: "RecommenderStep") -> list[recommending.Model]:
         if not path.exists():
             continue
         if why := staleness.of_adapter(step, one.adapter):
-            files.note(path, f"left out: {why}")
+            files.note(path, f"left out: it {why}")
         else:
             kept.append(one)
     return kept

@@ -87,10 +87,10 @@ def of_ranks(step: "RecommenderStep", model: str, name: str, split: str) -> str:
     if why := of_adapter(step, name):
         return f"its {path.name} {why}"
     if why := of_inputs(step, ranks, rank_inputs(name)):
-        return why
+        return f"it {why}"
     first = records.read_record(step.path(a.ranked("recommender", split)))
     own, others = (of["made_from"]["settings"] if of else {} for of in (record, first))
     for setting in sorted(own.keys() & others.keys()):
         if setting not in OWN and own[setting] != others[setting]:
-            return f"was made with another {setting} than the ranks of recommender; {step.pipeline.again(ranks)}"
+            return f"it was made with another {setting} than the ranks of recommender; {step.pipeline.again(ranks)}"
     return ""
