@@ -272,6 +272,21 @@ def test_a_drawn_reply_depends_on_the_seed_and_not_on_the_batch(model):
     assert drawn != model.generate(asked, max_new_tokens=16)
 
 
+def test_draws_from_the_likeliest_tokens_alone_never_hold_another(model):
+    asked = some_prompts(1)
+    first = {
+        (top_k, top_p): {
+            model.generate(asked, max_new_tokens=1, temperature=5.0, seed=seed, top_k=top_k, top_p=top_p)[0]
+            for seed in range(40)
+        }
+        for top_k, top_p in ((0, 1.0), (3, 1.0), (0, 0.02), (1, 1.0))
+    }
+    assert len(first[0, 1.0]) > 10
+    assert len(first[3, 1.0]) <= 3
+    assert len(first[0, 0.02]) < len(first[0, 1.0])
+    assert first[1, 1.0] == set(model.generate(asked, max_new_tokens=1))
+
+
 def test_draws_follow_the_distribution_of_the_model(model):
     (prompt,) = some_prompts(1)
     ids = torch.tensor([chat_ids(model.tokenizer, prompt.text)])

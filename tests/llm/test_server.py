@@ -127,6 +127,8 @@ def test_drawn_replies_depend_on_the_seed_and_differ_between_prompts(server, ask
     drawn = model.generate(ASKED, max_new_tokens=8, temperature=2.0, seed=1)
     assert drawn == ask().generate(ASKED, max_new_tokens=8, temperature=2.0, seed=1)
     assert drawn != ask().generate(ASKED, max_new_tokens=8, temperature=2.0, seed=2)
+    least = ask().generate(ASKED, max_new_tokens=8, temperature=2.0, seed=1, top_p=1e-6)
+    assert least == ask().generate(ASKED, max_new_tokens=8)
     bodies = [body for _, body in server.asked[: len(ASKED)]]
     assert len({body["seed"] for body in bodies}) == len(ASKED)
     assert {body["top_p"] for body in bodies} == {1.0}

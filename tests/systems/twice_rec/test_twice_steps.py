@@ -515,6 +515,28 @@ def test_a_question_with_other_prompts_than_the_tables_was_answered_as_if_they_w
     assert "no such field" in complaint_of(capsys, lambda: ask(made, "--user", "U0001", "--fields", "colour"))
 
 
+def test_the_papers_protocol_takes_each_drawn_item_once_in_the_order_drawn(root):
+    step = toy_run.step_of("T/9", root, "--cases", 6)
+    cases, lists = step.judged_cases("test"), step.candidates("test")
+    rows = []
+    for k, case in enumerate(cases):
+        target = case.target.item_id
+        others = [one for one in lists[case.user_id] if one != target]
+        drawn = ([target] * 3, [others[0], others[0], target], others[:3], [None, target, others[0]])[k % 4]
+        for draw, item in enumerate((others[0], *drawn)):
+            named = f"<item_nm> x </item_nm> <item_id> {item} </item_id>" if item else "nothing"
+            rows.append((case.user_id, draw, f"<think> so </think> {named}"))
+    changed(root, RANKED[3], lambda frame: pd.DataFrame(rows, columns=frame.columns))
+    run("T/9", root)
+    (row,) = (one for one in json.loads(step.path(a.METRICS).read_text())["named"] if one["model"] == "recommender")
+    places = [(1, 2, 0, 1)[k % 4] for k in range(6)]
+    assert row["draws"] == 3
+    assert row["first"]["value"] == pytest.approx(np.mean([one == 1 for one in places]))
+    assert row["pass"]["value"] == pytest.approx(np.mean([one > 0 for one in places]))
+    assert row["ndcg"]["value"] == pytest.approx(np.mean([1 / np.log2(one + 1) if one else 0 for one in places]))
+    assert row["greedy"]["value"] == 0
+
+
 def test_a_page_of_test_cases_called_itself_one_of_the_validation(root, capsys):
     assert "unknown option --split" in complaint_of(capsys, lambda: run("T/11", root, "--split", "valid"))
 
