@@ -48,6 +48,10 @@ TIMEOUT = openai.Timeout(600, connect=SECONDS_TO_CONNECT)  # seconds, for one re
 OF_NO_REQUEST = (401, 403, 404, 429, 502, 503, 504)  # states that say nothing of what was asked
 
 
+def _text_in(api: str, choice: object, address: str) -> str:
+    return ((choice.text if api == "completions" else choice.message.content) or "").strip()
+
+
 @dataclass
 class ServedModel(ServedPrompts):
     """An adapter at servers; its fields are those of `ServedPrompts`."""
@@ -69,23 +73,17 @@ class ServedModel(ServedPrompts):
         extra = self._of_template() | ({"top_k": top_k} if top_k else {})
 
         def request(body: dict) -> dict:
-            sent = options | ({"extra_body": extra} if extra else {})
-            if temperature == 0:
-                return sent
             # Where the model's generation_config.json holds a top_p, a server heeds it; the in-process path does not.
-            return sent | {"top_p": top_p, "seed": int(key_of(seed=seed, **body)[:7], 16)}
-
-        def text_of(choice: object, address: str) -> str:
-            return ((choice.text if self.api == "completions" else choice.message.content) or "").strip()
+            drawn = {"top_p": top_p, "seed": int(key_of(seed=seed, **body)[:7], 16)}
+            return options | ({"extra_body": extra} if extra else {}) | (drawn if temperature > 0 else {})
 
         def asked_of(window: slice) -> list[Asked]:
             return [self._asked(prompt, "", self.max_length - max_new_tokens) for prompt in prompts[window]]
 
         self._check(prompts, self.max_length - max_new_tokens, [""] * len(prompts))
         # Kept as the server wrote it, cut where a model in this process is stopped.
-        replies = self._answers(
-            len(prompts), asked_of, request, options | {"seed": seed} | of_cuts(top_k, top_p), text_of, what
-        )
+        settings = options | {"seed": seed} | of_cuts(top_k, top_p)
+        replies = self._answers(len(prompts), asked_of, request, settings, partial(_text_in, self.api), what)
         return answers_of(kept(replies, finish, self.stopped, thoughts), thoughts)
 
     def choice_probabilities(
