@@ -13,7 +13,7 @@ from reason4rec.run.pipeline import StepSpec
 from reason4rec.systems import policy_costs
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import part_comparison, recommending, recommending_runs, staleness
-from reason4rec.systems.gream.options import Ids, Models, Reinforcement, Reward
+from reason4rec.systems.gream.options import Ids, Models, Reinforcement, Reward, Rows
 from reason4rec.systems.gream.prompts import REASONED
 from reason4rec.systems.gream.train import recipe_of
 from reason4rec.systems.reason4rec.facts import DEMO_BASE
@@ -80,6 +80,8 @@ class Plan(SequenceCosts):
             there = step.path(mine).exists()
             stale = there and (survey.made(a.GENERATOR) or staleness.of_adapter(step, model.adapter))
             if not learned and mine != a.GENERATOR and (stale or not there):
+                continue
+            if model.mode == REASONED and not survey.step("G/6")[Rows].reasoned:
                 continue
             if there and not learned and not anew and recommending_runs.part_of(step, model).status().done:
                 continue

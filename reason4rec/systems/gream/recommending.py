@@ -154,11 +154,12 @@ def tables(
 def trained(step: "GeneratorStep") -> list[Model]:
     """The models whose adapters are there, in the order of the tables.
 
-    One whose adapter is out of date is left out, which is printed.
+    One whose adapter is out of date is left out, which is printed, and so is a mode that was not learned.
     """
     found = {one.adapter: step.path(adapter(one.adapter)) for one in MODELS.values()}
     stale = {name: staleness.of_adapter(step, name) for name, path in found.items() if path.exists()}
     for name, why in stale.items():
         if why:
             files.note(found[name], f"left out: it {why}")
-    return [one for one in MODELS.values() if stale.get(one.adapter) == ""]
+    modes = (DIRECT, REASONED) if step.learned_to_reason else (DIRECT,)
+    return [one for one in MODELS.values() if stale.get(one.adapter) == "" and one.mode in modes]

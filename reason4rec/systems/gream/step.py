@@ -137,6 +137,12 @@ class GeneratorStep(RecommenderStep):
 
         return RuleTexts(self.common.seed, self.templates)
 
+    @property
+    def learned_to_reason(self) -> bool:
+        """Whether the rows that are there have reasonings among them, by their record."""
+        record = read_record(self.path(INSTRUCT_ROWS))
+        return record["made_from"]["settings"].get("reasoned", True) if record else True
+
     def check_prompts(self) -> None:
         """InputError unless prompts can be made of the templates, and are such as the generator has learned."""
         restates, record = self[Restating].restate_history, read_record(self.path(INSTRUCT_ROWS))

@@ -31,6 +31,7 @@ from reason4rec.systems.gream import (
     recommending,
     recommending_runs,
     rl_train,
+    staleness,
     texts,
     train,
 )
@@ -443,6 +444,14 @@ def test_rows_without_reasonings_need_none(root):
     run("G/6", root, "--no-reasoned")
     rows = step.read(a.INSTRUCT_ROWS)
     assert not any("<think>" in row["messages"][1]["content"] for row in rows)
+
+
+def test_a_generator_without_reasonings_was_asked_for_lists_in_the_mode_that_it_had_not_learned(root, monkeypatch):
+    monkeypatch.setattr(staleness, "of_adapter", lambda step, name: "")  # as after a training on those rows
+    step = step_of("G/9", root)
+    assert {model.mode for model in recommending.trained(step)} == {prompts.DIRECT, prompts.REASONED}
+    run("G/6", root, "--no-reasoned")
+    assert {model.mode for model in recommending.trained(step_of("G/9", root))} == {prompts.DIRECT}
 
 
 def test_an_adapter_without_weights_is_told_without_a_flag_that_the_step_lacks(root):
