@@ -5,8 +5,9 @@
 Reads  raw_data/train.pkl, raw_data/test.pkl, rating_for_test_by_predictor.pkl and predictions/*.pkl where they exist
 Writes results/metrics.json, {"table", "paired", "by_rating", "by_history", "calibration", "settings"}
 The means and user + item bias are always in the table. Where our predictions were made with --limit, all models are
-judged on those rows, and the others on all test rows too. --split valid judges what was predicted for the validation
-rows, and writes results/metrics_valid.json: settings are chosen there. docs/evaluation.md explains our choices.
+judged on those rows, and the others on all test rows too; another model's that lack some of them are left out. --split
+valid judges what was predicted for the validation rows, and writes results/metrics_valid.json: settings are chosen
+there. docs/evaluation.md explains our choices.
 """
 
 import sys
@@ -19,6 +20,7 @@ from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import TEST, TRAIN
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics, ratings, tables
+from reason4rec.run.files import note
 from reason4rec.systems.reason4rec.artifacts import METRICS, TEST_RATINGS, TEST_REASONS
 from reason4rec.systems.reason4rec.options import Split
 from reason4rec.systems.reason4rec.predictions import files_of, reference
@@ -28,23 +30,27 @@ def run(step: utils.ExpertStep) -> None:
     ours, against, seed, split = step.label, reference(step), step.common.seed, step[Split].split
     files, train, test = files_of(step), step.read(TRAIN), step.read(step.on(TEST))
     predicted = {name: step.read(file) for name, file in files.items()}
-    frames = {name: ratings.aligned(frame, test, str(step.path(files[name]))) for name, frame in predicted.items()}
     simple, index = metrics.baselines(train, test), HistoryIndex(train, None)
-    runs = ratings.by_model(frames, simple, ours)
-    if against not in runs:
-        raise InputError(f"--against {against}: no such model; there are {', '.join(runs)}")
-
     trials = {name for name, file in files.items() if ratings.made_with_limit(step.path(file))}
     if files.get(ours) == step.on(TEST_RATINGS) and ratings.made_with_limit(step.path(step.on(TEST_REASONS))):
         trials.add(ours)
     of_ours = [predicted[name] for name in trials if ratings.model_of(name) == ours]
     rows = ratings.rows_in_all(test, of_ours)[: step.common.limit]
+    for name in sorted(trials):
+        if lacking := len(set(rows) - set(ratings.rows_in_all(test, [predicted[name]]))):
+            told = f"left out: made with --limit, it lacks {lacking:,} of the {len(rows):,} rows that are judged"
+            note(step.path(files[name]), told)
+            del predicted[name]
+    frames = {name: ratings.aligned(frame, test, str(step.path(files[name]))) for name, frame in predicted.items()}
+    runs = ratings.by_model(frames, simple, ours)
+    if against not in runs:
+        raise InputError(f"--against {against}: no such model; there are {', '.join(runs)}")
     targets = test.iloc[rows].reset_index(drop=True)
     on_rows = {model: [run.iloc[rows].reset_index(drop=True) for run in runs[model]] for model in runs}
     histories = index.of_rows(targets)
     result = ratings.evaluate(on_rows, targets, histories, against, seed)
     if len(rows) < len(test):
-        whole = ratings.by_model({name: frames[name] for name in files if name not in trials}, simple, ours)
+        whole = ratings.by_model({name: frame for name, frame in frames.items() if name not in trials}, simple, ours)
         result["table"] += ratings.whole_table(whole, test, index.of_rows(test), seed)
     result = ratings.in_unit(result, step.dataset.scale)
     result["settings"] = (

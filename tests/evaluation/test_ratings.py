@@ -544,6 +544,15 @@ def test_predictions_made_with_a_limit_are_judged_on_their_rows_and_the_others_o
     assert all(row["unusable"] == 0 for row in table.values())
 
 
+def test_a_trial_of_a_baseline_stood_beside_a_whole_run_with_the_largest_errors(folder):
+    n = len(schema.read(folder, TEST))
+    predict(folder, TEST_RATINGS, 0.25)
+    predict(folder, "zero_shot", 0.5, made_from=record(12), rows=12)
+    result, output = results(folder)
+    assert "zero shot" not in rows_of(result)
+    assert f"left out: made with --limit, it lacks {n - 12} of the {n} rows that are judged" in output
+
+
 def test_a_row_that_our_predictions_lack_without_a_limit_stays_in_n(folder):
     n = len(schema.read(folder, TEST))
     predict(folder, TEST_RATINGS, 0.0, made_from=record(None), rows=n - 4)

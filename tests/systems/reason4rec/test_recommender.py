@@ -1,7 +1,9 @@
 """The recommender: the numbers of the numbered scripts, new users and items, many at once, and what is not known."""
 
+import json
 import re
 import runpy
+import shutil
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +20,9 @@ from reason4rec.data.schema import PREDICTION, PROBABILITIES, TEST
 from reason4rec.errors import InputError
 from reason4rec.evaluation.metrics import median_rating
 from reason4rec.llm.tokens import encode
+from reason4rec.run import records
 from reason4rec.systems.reason4rec import artifacts as a
-from reason4rec.systems.reason4rec.asking import questions
+from reason4rec.systems.reason4rec.asking import finished, questions
 from reason4rec.systems.reason4rec.asking.known import Known
 from reason4rec.systems.reason4rec.asking.shortlist import Shortlister
 from reason4rec.systems.reason4rec.asking.spoken_of import as_data, spoken_of
@@ -89,6 +92,18 @@ def test_answers_have_the_numbers_of_the_scripts(root, predicted, kept, tmp_path
     assert [answer.rating for answer in answers] == predicted[PREDICTION].tolist()
     assert [answer.median for answer in answers] == median_rating(probabilities).tolist()
     assert [answer.title for answer in answers] == predicted["title"].tolist()
+
+
+def test_a_run_with_another_reasoner_was_asked_with_the_first_one(root, tmp_path):
+    root = shutil.copytree(root, tmp_path / "root")
+    path = records.record_path(root / "data" / "Demo_data" / a.TEST_REASONS.path)
+    record = json.loads(path.read_text())
+    record["made_from"]["settings"]["reasoner"] = "Reasoner_rl"
+    path.write_text(json.dumps(record))
+    assert "Reasoner_rl is missing" in refused(load, root)
+    adapters = root / "checkpoints" / "Demo_data"
+    shutil.copytree(adapters / "Reasoner", adapters / "Reasoner_rl")
+    assert finished.reasoner_of(load(root).step) == "Reasoner_rl"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from reason4rec.run import options as run_options
 from reason4rec.run import records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import names_of, unknown_option
-from reason4rec.systems.reason4rec.artifacts import SUMMARIES, TEST_RATINGS
+from reason4rec.systems.reason4rec.artifacts import REASONER, SUMMARIES, TEST_RATINGS, TEST_REASONS
 from reason4rec.systems.reason4rec.options import Prompts
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.step import ExpertStep
@@ -50,6 +50,12 @@ def tokens_of(step: ExpertStep, written: Artifact) -> int:
     return (record or {"made_from": {"settings": {}}})["made_from"]["settings"].get(
         "max_new_tokens", step[Writing].max_new_tokens
     )
+
+
+def reasoner_of(step: ExpertStep) -> str:
+    """The adapter that wrote the reasons of the test rows, by its name."""
+    record = records.read_record(step.path(TEST_REASONS))
+    return (record or {"made_from": {"settings": {}}})["made_from"]["settings"].get("reasoner", REASONER.path)
 
 
 def trial_of(step: ExpertStep) -> int | None:

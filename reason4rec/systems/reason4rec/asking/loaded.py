@@ -18,7 +18,7 @@ from reason4rec.llm.tokens import encode
 from reason4rec.run.files import adapter
 from reason4rec.systems.reason4rec import predictor_modes
 from reason4rec.systems.reason4rec.artifacts import SUMMARIES, TEST_RATINGS, TEST_REASONS
-from reason4rec.systems.reason4rec.asking.finished import tokens_of
+from reason4rec.systems.reason4rec.asking.finished import reasoner_of, tokens_of
 from reason4rec.systems.reason4rec.asking.questions import Review
 from reason4rec.systems.reason4rec.options import Mode
 from reason4rec.systems.reason4rec.prompts import as_summary, end_of_summary
@@ -46,7 +46,7 @@ class LoadedExperts:
     def check(self) -> None:
         """InputError if an adapter is missing that every question needs."""
         reasoned = self.step[Mode].predictor_mode == "reasoned"
-        for name in ("Reasoner", "Predictor") if reasoned else ("Predictor",):
+        for name in (reasoner_of(self.step), "Predictor") if reasoned else ("Predictor",):
             self._check(name)
 
     def serve_visitors(self, patience: float) -> None:
@@ -90,7 +90,8 @@ class LoadedExperts:
         tokens = tokens_of(step, TEST_REASONS if mode == "reasoned" else TEST_RATINGS)
         reasons, cut = [""] * len(titles), [False] * len(titles)
         if mode == "reasoned":
-            asked, reasoner = step.reason_prompts({"title": titles}, histories), self.model("Reasoner", private)
+            asked = step.reason_prompts({"title": titles}, histories)
+            reasoner = self.model(reasoner_of(step), private)
             before = reasoner.shortened
             reasons = reasoner.generate(asked, max_new_tokens=tokens, what="")
             cut = _cut(reasoner, asked, tokens) if reasoner.shortened > before else cut
