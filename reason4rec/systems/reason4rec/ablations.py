@@ -25,9 +25,9 @@ from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.llm.options import SERVERS
 from reason4rec.run import files, options, records
 from reason4rec.run.files import Artifact
-from reason4rec.run.options import names_of
+from reason4rec.run.options import Resolved, names_of
 from reason4rec.run.pipeline import Pipeline, StepSpec
-from reason4rec.run.step import run_command, step_of
+from reason4rec.run.step import Common, run_command, step_of
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import (
     NOT_SUMMARISED,
@@ -39,6 +39,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEST_RATINGS,
 )
 from reason4rec.systems.reason4rec.facts import Dataset
+from reason4rec.systems.reason4rec.options import Prompts
 from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training.options import Execution, Training
 from reason4rec.training.recipe import Recipe
@@ -89,6 +90,32 @@ FIXED = {
         ),
     )
 }
+
+
+def of_run(step: ExpertStep) -> ExpertStep:
+    """The step with the limit of the run that it starts from, and its seed unless one was given.
+
+    InputError where the run has no predictions yet, and for another limit or other prompt templates than it had.
+    """
+    path = step.path(step.on(TEST_RATINGS))
+    if not path.exists():
+        raise InputError(f"{step.pipeline.missing(path, step.on(TEST_RATINGS))}; ablations start from a finished run")
+    record = records.read_record(path)
+    if record is None:
+        return step
+    settings = record["made_from"]["settings"]
+    seed, limit = settings.get("seed", step.common.seed), settings.get("limit")
+    if step.options.given("limit") and step.common.limit != limit:
+        had = f"with --limit {limit}" if limit else "without --limit"
+        raise InputError(f"--limit {step.common.limit}: {path} was made {had}, as its variants are: leave it out")
+    if settings.get("prompts", "") not in ("", step[Prompts].recorded()["prompts"]):
+        raise InputError(
+            f"{path} was made with other prompt templates than {step.templates}: give their folder as --prompts, or "
+            f"rate the rows again with these"
+        )
+    common = replace(step.common, limit=limit, seed=step.common.seed if step.options.given("seed") else seed)
+    resolved = Resolved({**step.options.groups, Common: common}, step.options.origins)
+    return type(step)(step.pipeline, step.spec, resolved)
 
 
 def variant(name: str) -> Variant:
@@ -219,27 +246,32 @@ def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str,
         given |= training_options(trained)
         if "start_from" in trained and as_trained == spec.adapter:  # what was read and answered there is the same
             given["start_from"] = trained["start_from"]
-    limited = {"seed": step.common.seed, "limit": step.common.limit}
-    return _roots(variant, step) | limited | given | _changed(variant, spec)
+    of_run = {"seed": step.common.seed, "limit": step.common.limit}
+    return _roots(variant, step) | of_run | given | _changed(variant, spec)
 
 
 def _recorded(spec: StepSpec, step: ExpertStep) -> dict[str, object]:
-    """The options that the full run had in a step, as the record of its output says; templates are not found by it."""
-    record = None if spec.adapter else records.read_record(step.path(step.on(spec.writes[0])))
+    """The options that the full run had in a step, as the record of its output says; templates are not found by it.
+
+    Of an adapter only seed and limit are taken from there: how it was trained is in its own settings.
+    """
+    record = records.read_record(step.path(step.on(spec.writes[0])))
     if record is None:
         return {}
-    known = {one.name for group in spec.options for one in fields(group) if one.metadata["changes_output"]}
-    known -= {*FACTS, "prompts"}
+    groups = () if spec.adapter else spec.options
+    known = {one.name for group in groups for one in fields(group) if one.metadata["changes_output"]}
+    known = known - {*FACTS, "prompts"} | {"seed", "limit"}
     return {name: value for name, value in record["made_from"]["settings"].items() if name in known}
 
 
 def _given(spec: StepSpec, step: ExpertStep) -> dict[str, object]:
     """The options of a step that the ablations were given."""
+    known = names_of(spec.options) | {"seed"}
     return {
         one.name: getattr(step[group], one.name)
-        for group in step.spec.options
+        for group in step.pipeline.groups(step.spec)
         for one in fields(group)
-        if one.name in names_of(spec.options) and step.options.given(one.name)
+        if one.name in known and step.options.given(one.name)
     }
 
 

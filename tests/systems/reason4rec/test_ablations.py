@@ -1,6 +1,7 @@
 """Variants of a finished run: one thing differs, the rest is shared, and nothing of the full run is touched."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASONS,
     TEST_RATINGS,
 )
+from reason4rec.systems.reason4rec.options import sha256_of_templates
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 SCRIPT = "3_Predictor/6_ablations.py"
@@ -47,6 +49,12 @@ def finished(tmp_path):
 def placed(finished, name):
     ablations.place(ablations.variant(name), step_of("3/6", finished[0].parent.parent))
     return finished[0] / "ablations" / name
+
+
+def put_record(path, **settings):
+    """Puts a record beside a file that is there or not, as if a step had made it with these settings."""
+    record = {"sha256": "", "made_from": {"inputs": {}, "settings": settings}}
+    files.write_text(records.record_path(path), json.dumps(record))
 
 
 @pytest.mark.parametrize("name", [*ablations.FIXED, "tau_0.3", "tau_-0.1", "history_2", "draws_0"])
@@ -76,9 +84,7 @@ def test_a_variant_has_the_facts_of_the_dataset_but_those_it_changes(finished):
 def test_a_variant_has_the_history_length_and_tau_that_the_full_run_was_given(finished):
     """It had those of the dataset, so that it differed from the full run in more than one thing."""
     for artifact, given in ((TEST_RATINGS, {"history_length": 5}), (TEACHER_REASONS, {"tau": 0.05})):
-        path = artifact.within(finished[0])
-        record = {"sha256": "", "made_from": {"inputs": {}, "settings": given}}
-        files.write_text(records.record_path(path), json.dumps(record))
+        put_record(artifact.within(finished[0]), **given)
     for name, expected in (("draws_3", (5, 0.05)), ("history_2", (2, 0.05)), ("tau_0.3", (5, 0.3))):
         placed(finished, name)
         found = facts.get(name, finished[0] / "ablations")
@@ -87,11 +93,8 @@ def test_a_variant_has_the_history_length_and_tau_that_the_full_run_was_given(fi
 
 def test_a_variant_asks_the_teacher_that_the_full_run_asked_unless_another_is_given(finished):
     """After a run with the rule teacher the variants asked the default one, which costs money."""
-    path = TEACHER_REASONS.within(finished[0])
     asked = {"teacher_model": "rules", "teacher_server": "rule teacher", "draws": 3, "prompts": "0" * 64, "limit": None}
-    files.write_text(
-        records.record_path(path), json.dumps({"sha256": "", "made_from": {"inputs": {}, "settings": asked}})
-    )
+    put_record(TEACHER_REASONS.within(finished[0]), **asked)
 
     def options(name, *given):
         step = step_of("3/6", finished[0].parent.parent, *given)
@@ -102,6 +105,42 @@ def test_a_variant_asks_the_teacher_that_the_full_run_asked_unless_another_is_gi
     assert "prompts" not in found and "teacher_server" not in found
     assert options("tau_0.3", "--teacher_model", "other")["teacher_model"] == "other"
     assert options("draws_1")["draws"] == 1
+
+
+def rated(finished, *given, **settings):
+    """The ablations of a run whose ratings were made with these settings, with options given to them."""
+    put_predicted(finished[0], 1)
+    put_record(finished[0] / TEST_RATINGS.path, **settings)
+    return ablations.of_run(step_of("3/6", finished[0].parent.parent, *given))
+
+
+def test_variants_had_another_seed_and_limit_than_the_run_that_they_differ_from(finished):
+    """Without --limit all steps of the variants of a trial ran whole, and then the comparison refused their rows."""
+    common = rated(finished, seed=7, limit=9).common
+    assert (common.seed, common.limit) == (7, 9)
+    assert rated(finished, "--seed", 3, "--limit", 9, seed=7, limit=9).common.seed == 3
+    put_record(TEACHER_REASONS.within(finished[0]), seed=8, limit=20)
+    for given, seeds in (((), (8, 7)), (("--seed", 3), (3, 3))):
+        step = rated(finished, *given, seed=7, limit=9)
+        found = [ablations.options_for(ablations.variant("tau_0.3"), PIPELINE[name], step) for name in ("2/4", "3/3")]
+        assert [(one["seed"], one["limit"]) for one in found] == list(zip(seeds, (20, 9)))
+
+
+@pytest.mark.parametrize(("limit", "had"), [(None, "without --limit"), (20, "with --limit 20")])
+def test_rows_that_a_limited_variant_lacks_counted_as_its_largest_errors(finished, limit, had):
+    with pytest.raises(InputError, match=f"--limit 9: .* was made {had}.* leave it out"):
+        rated(finished, "--limit", 9, seed=42, limit=limit)
+
+
+def test_variants_were_asked_with_other_templates_than_the_full_run(finished, tmp_path):
+    shipped = sha256_of_templates(prompts.FOLDER)
+    assert rated(finished, prompts=shipped).templates == prompts.FOLDER
+    with pytest.raises(InputError, match="other prompt templates than .* give their folder as --prompts"):
+        rated(finished, prompts="0" * 64)
+    shutil.copytree(prompts.FOLDER, tmp_path / "own")
+    (tmp_path / "own" / "predictor.txt").write_text("{title}")
+    own = tmp_path / "own"
+    assert rated(finished, "--prompts", own, prompts=sha256_of_templates(own)).templates == own
 
 
 def test_placing_a_variant_again_changes_nothing(finished):
