@@ -6,7 +6,8 @@ Reads  the files and adapters of the finished run, with its seed, limit and opti
 Writes ablations/VARIANT/ and checkpoints/DATASET/ablations/VARIANT, predictions/VARIANT.pkl, results/ablations.json
 The variants are without_summarizer, without_reasoner, without_rewards, one_step and rating_first, and tau_X, history_N
 and draws_N for any numbers. One that needs reasons which are not kept yet asks the teacher. The table holds those of
-earlier calls too. --split valid compares them on the validation rows, to choose by; the adapters are the same ones.
+earlier calls too, unless the run has changed since. --split valid compares them on the validation rows, to choose by;
+the adapters are the same ones.
 Paper: ablation study and analyses; which variants it has is known from third parties.
 """
 
@@ -30,7 +31,7 @@ def run(step: utils.ExpertStep) -> None:
     for variant in variants:
         ablations.place(variant, step)
         ablations.run_steps(variant, step)
-    finished = ablations.finished(step.folder, predicted)
+    finished = ablations.finished(step, [variant.name for variant in variants])
     made = {variant.name: ablations.folder_of(step.folder, variant) for variant in finished}
     outputs = {name: predictions_of(name, step.on(PREDICTIONS)) for name in made}
     reads = [predicted, *(own / predicted.path for own in made.values())]

@@ -9,7 +9,7 @@ are trained with the settings of the full run's.
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -293,9 +293,32 @@ def training_options(settings: Mapping[str, object]) -> dict[str, object]:
     return {name: settings[name] for name in names if name in known and name in settings}
 
 
-def finished(folder: Path, predicted: Artifact = TEST_RATINGS) -> list[Variant]:
-    """All variants in the folder of a run that have their predictions, by name."""
-    return [variant(path.parent.name) for path in sorted((folder / FOLDER).glob(f"*/{predicted.path}"))]
+def finished(step: ExpertStep, made: Collection[str] = ()) -> list[Variant]:
+    """All variants of a run that have their predictions, by name, but for those that the run has left behind.
+
+    These are named with what changed; those of the names `made` were done just now and are not looked at.
+    """
+    predicted, found = step.on(TEST_RATINGS), []
+    for path in sorted((step.folder / FOLDER).glob(f"*/{predicted.path}")):
+        one = variant(path.parent.name)
+        if one.name not in made and (changed := _changed_since(one, step)):
+            print(f"left out: {one.name} is not of this run ({changed}); --variants {one.name} does it anew")
+        else:
+            found.append(one)
+    return found
+
+
+def _changed_since(variant: Variant, step: ExpertStep) -> str:
+    """What puts a variant's predictions out of date, given the run as it is now; nothing where they are current."""
+    try:
+        place(variant, step)
+        for spec in steps_of(variant, step.pipeline):
+            own = step_of(step.pipeline, spec, options.words(options_for(variant, spec, step)))
+            if not (status := own.status()).done:
+                return f"{spec.name}: {status.changed or 'its output is missing'}"
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def folder_of(folder: Path, variant: Variant) -> Path:

@@ -12,7 +12,8 @@ from reason4rec.data.history import Entry, History
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics
 from reason4rec.llm.local import load
-from reason4rec.run import files, records
+from reason4rec.run import files, options, records
+from reason4rec.run import step as run
 from reason4rec.systems.reason4rec import ablations, facts, predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import (
     REASON,
@@ -124,6 +125,51 @@ def test_variants_had_another_seed_and_limit_than_the_run_that_they_differ_from(
         step = rated(finished, *given, seed=7, limit=9)
         found = [ablations.options_for(ablations.variant("tau_0.3"), PIPELINE[name], step) for name in ("2/4", "3/3")]
         assert [(one["seed"], one["limit"]) for one in found] == list(zip(seeds, (20, 9)))
+
+
+def put_made(finished, name):
+    """Puts what the steps of a variant make, with records of what they would be made from now."""
+    step = rated(finished, seed=7, limit=9)
+    one = ablations.variant(name)
+    placed(finished, name)
+    for spec in ablations.steps_of(one, PIPELINE):
+        own = run.step_of(PIPELINE, spec, options.words(ablations.options_for(one, spec, step)))
+        (path,) = own.outputs
+        if spec.adapter:
+            files.write_text(path / "settings.json", "{}")
+            records.write_record(path, own.provenance, files.sha256(path))
+        else:
+            rows = [{"messages": [{"role": who, "content": "5"} for who in ("user", "assistant")]}]
+            predicted = schema.read(finished[0], TEST_RATINGS)
+            records.write_recorded(path, rows if spec.name == "3/1" else predicted, own.provenance)
+
+
+def test_variants_of_an_older_run_were_tested_against_the_new_one(finished, base, capsys):
+    (finished[1] / "Predictor").mkdir()
+    (finished[1] / "Predictor" / "settings.json").write_text(json.dumps(SETTINGS | {"base_model": str(base)}))
+    put_made(finished, "without_reasoner")
+    step = rated(finished, seed=7, limit=9)
+
+    def names(step, *made):
+        return [one.name for one in ablations.finished(step, made)]
+
+    assert names(step) == ["without_reasoner"] and not capsys.readouterr().out
+    assert names(rated(finished, seed=7, limit=10)) == []
+    assert "without_reasoner is not of this run (3/1: limit changed); --variants" in capsys.readouterr().out
+    step = rated(finished, seed=7, limit=9)
+    path = finished[0] / TEACHER_REASONS.path
+    before = path.read_bytes()
+    files.write_pickle(path, files.read_pickle(path).head(3))
+    assert names(step) == [] and names(step, "without_reasoner") == ["without_reasoner"]
+    path.write_bytes(before)
+    assert names(step) == ["without_reasoner"]
+    (finished[1] / "Predictor" / "settings.json").write_text(
+        json.dumps(SETTINGS | {"base_model": str(base), "lr": 1e-3})
+    )
+    capsys.readouterr()
+    assert names(step) == [] and "(3/2: lr changed)" in capsys.readouterr().out
+    put_record(finished[0] / TEST_RATINGS.path, seed=7, limit=9, history_length=5)
+    assert names(step) == [] and "(3/1: history_length changed)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("limit", "had"), [(None, "without --limit"), (20, "with --limit 20")])
