@@ -38,6 +38,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASONS,
     TEST_RATINGS,
 )
+from reason4rec.systems.reason4rec.distillation import counts_of
 from reason4rec.systems.reason4rec.facts import Dataset
 from reason4rec.systems.reason4rec.options import Prompts
 from reason4rec.systems.reason4rec.step import ExpertStep
@@ -180,7 +181,7 @@ def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
 
 def _step(variant: Variant, spec: StepSpec, step: ExpertStep) -> ExpertStep:
     """A variant's step, as far as its options decide what it reads."""
-    values = _recorded(spec, step) | _roots(variant, step) | _given(spec, step) | _changed(variant, spec)
+    values = _recorded(variant, spec, step) | _roots(variant, step) | _given(spec, step) | _changed(variant, spec)
     return step_of(step.pipeline, spec, options.words(values))
 
 
@@ -239,7 +240,7 @@ def run_steps(variant: Variant, step: ExpertStep) -> None:
 
 def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str, object]:
     """The options of a variant's step: its own, those that the ablations were given, or else the full run's."""
-    given = _recorded(spec, step) | _given(spec, step)
+    given = _recorded(variant, spec, step) | _given(spec, step)
     if spec.adapter:
         as_trained = variant.trained_as if spec.adapter == "Predictor" else spec.adapter
         trained = adapter_settings(step.adapters / as_trained)
@@ -250,10 +251,11 @@ def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str,
     return _roots(variant, step) | of_run | given | _changed(variant, spec)
 
 
-def _recorded(spec: StepSpec, step: ExpertStep) -> dict[str, object]:
+def _recorded(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str, object]:
     """The options that the full run had in a step, as the record of its output says; templates are not found by it.
 
-    Of an adapter only seed and limit are taken from there: how it was trained is in its own settings.
+    Of an adapter only seed and limit are taken from there: how it was trained is in its own settings. A variant that
+    trains a Reasoner has its reasons from that one.
     """
     record = records.read_record(step.path(step.on(spec.writes[0])))
     if record is None:
@@ -261,6 +263,8 @@ def _recorded(spec: StepSpec, step: ExpertStep) -> dict[str, object]:
     groups = () if spec.adapter else spec.options
     known = {one.name for group in groups for one in fields(group) if one.metadata["changes_output"]}
     known = known - {*FACTS, "prompts"} | {"seed", "limit"}
+    if step.pipeline.training("Reasoner") in steps_of(variant, step.pipeline):
+        known -= {"reasoner"}
     return {name: value for name, value in record["made_from"]["settings"].items() if name in known}
 
 
@@ -358,7 +362,7 @@ def compared(
 
 
 def _row(one: Variant, own: Path, result: Mapping, of_medians: Mapping, folder: Path) -> dict:
-    row = {"variant": one.name, "changes": one.changes} | accepted(own)
+    row = {"variant": one.name, "changes": one.changes} | counts_of(own)
     errors = _errors(one.name, result)
     if one.name == FULL or one.name.startswith("tau_"):
         row |= {"tau": one.options.get("tau", _tau(folder))} | errors["all"]
@@ -402,15 +406,6 @@ def by_rule(rows: Sequence[dict]) -> list[dict]:
         if "median" in row:
             found.append(row | {"variant": f"{row['variant']}{MEDIAN}"} | row["median"])
     return found
-
-
-def accepted(folder: Path) -> dict[str, int]:
-    """The `targets` of a run, those with an `accepted` reason, and the `unhinted` of these; nothing where not known."""
-    if not ((folder / TEACHER_REASONS.path).exists() and (folder / REASON_TARGETS.path).exists()):
-        return {}
-    reasons = schema.read(folder, TEACHER_REASONS)
-    unhinted = {"unhinted": int((reasons["accepted_draw"] == 0).sum())} if "accepted_draw" in reasons else {}
-    return {"targets": len(schema.read(folder, REASON_TARGETS)), "accepted": len(reasons)} | unhinted
 
 
 def _tau(folder: Path) -> float | None:

@@ -14,7 +14,7 @@ from reason4rec.evaluation import metrics
 from reason4rec.llm.local import load
 from reason4rec.run import files, options, records
 from reason4rec.run import step as run
-from reason4rec.systems.reason4rec import ablations, facts, predictor_modes, prompts
+from reason4rec.systems.reason4rec import ablations, distillation, facts, predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import (
     REASON,
     REASON_TARGETS,
@@ -24,6 +24,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASON,
     TEACHER_REASONS,
     TEST_RATINGS,
+    TEST_REASONS,
 )
 from reason4rec.systems.reason4rec.options import sha256_of_templates
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
@@ -52,9 +53,9 @@ def placed(finished, name):
     return finished[0] / "ablations" / name
 
 
-def put_record(path, **settings):
+def put_record(path, inputs=None, **settings):
     """Puts a record beside a file that is there or not, as if a step had made it with these settings."""
-    record = {"sha256": "", "made_from": {"inputs": {}, "settings": settings}}
+    record = {"sha256": "", "made_from": {"inputs": inputs or {}, "settings": settings}}
     files.write_text(records.record_path(path), json.dumps(record))
 
 
@@ -290,9 +291,37 @@ def test_a_variant_runs_the_steps_that_its_change_puts_out_of_date_and_no_other(
 
 
 def test_a_row_counts_the_accepted_reasons_of_its_own_folder(finished):
-    assert ablations.accepted(finished[0]) == {"targets": 20, "accepted": 20}
-    assert ablations.accepted(finished[0] / "nowhere") == {}
-    assert json.dumps(ablations.accepted(finished[0]))
+    assert distillation.counts_of(finished[0]) == {"targets": 20, "accepted": 20}
+    assert distillation.counts_of(finished[0] / "nowhere") == {}
+    assert json.dumps(distillation.counts_of(finished[0]))
+
+
+def test_the_accepted_share_of_limited_reasons_was_one_of_all_targets(finished):
+    path, source = (finished[0] / one.path for one in (TEACHER_REASONS, REASON_TARGETS))
+    files.write_pickle(path, files.read_pickle(path).head(6))
+    inputs = {source.name: files.sha256(source)}
+    for limit, targets in ((8, 8), (None, 20), (50, 20)):
+        put_record(path, inputs, limit=limit)
+        assert distillation.counts_of(finished[0]) == {"targets": targets, "accepted": 6}
+    put_record(path, {source.name: "0" * 64}, limit=None)
+    assert distillation.counts_of(finished[0]) == {}
+
+
+def test_variants_that_trained_a_reasoner_of_their_own_had_reasons_of_another(finished):
+    rows = PIPELINE["3/1"].writes[0].within(finished[0])
+    for path in (TEST_REASONS.within(finished[0]), rows):
+        put_record(path, reasoner="Reasoner_rl")
+    step = step_of("3/6", finished[0].parent.parent)
+
+    def reasoners(name):
+        one = ablations.variant(name)
+        return [ablations.options_for(one, PIPELINE[spec], step).get("reasoner") for spec in ("2/7", "3/1")]
+
+    assert reasoners("tau_0.3") == [None, None]
+    assert reasoners("reasoner_rl") == ["Reasoner_rl", "Reasoner_rl"]
+    placed(finished, "tau_0.3")
+    read = ablations.inputs_of(ablations.variant("tau_0.3"), step)
+    assert "Reasoner_rl" not in [one.path for one in read]
 
 
 @pytest.mark.parametrize("form", ["one_step", "rating_first"])
