@@ -2,11 +2,12 @@
 
     python 3_Predictor/6_ablations.py --dataset Music_data --variants without_reasoner tau_0.05 history_5
 
-Reads  the files and adapters of the finished run; give the options that it was given
+Reads  the files and adapters of the finished run, with its seed, limit and options as their records say
 Writes ablations/VARIANT/ and checkpoints/DATASET/ablations/VARIANT, predictions/VARIANT.pkl, results/ablations.json
 The variants are without_summarizer, without_reasoner, without_rewards, one_step and rating_first, and tau_X, history_N
 and draws_N for any numbers. One that needs reasons which are not kept yet asks the teacher. The table holds those of
-earlier calls too. --split valid compares them on the validation rows, to choose by; the adapters are the same ones.
+earlier calls too, unless the run has changed since. --split valid compares them on the validation rows, to choose by;
+the adapters are the same ones.
 Paper: ablation study and analyses; which variants it has is known from third parties.
 """
 
@@ -18,22 +19,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.data import schema
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES
-from reason4rec.errors import InputError
 from reason4rec.systems.reason4rec import ablations
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, PREDICTIONS, TEST_RATINGS, predictions_of
 from reason4rec.systems.reason4rec.options import Ablations
 
 
 def run(step: utils.ExpertStep) -> None:
-    predicted, result = step.on(TEST_RATINGS), step.on(ABLATIONS)
     variants = ablations.chosen(step[Ablations].variants, step)
-    if not step.path(predicted).exists():
-        missing = step.pipeline.missing(step.path(predicted), predicted)
-        raise InputError(f"{missing}; ablations start from a finished run")
+    step = ablations.of_run(step)
+    predicted, result = step.on(TEST_RATINGS), step.on(ABLATIONS)
     for variant in variants:
         ablations.place(variant, step)
         ablations.run_steps(variant, step)
-    finished = ablations.finished(step.folder, predicted)
+    finished = ablations.finished(step, [variant.name for variant in variants])
     made = {variant.name: ablations.folder_of(step.folder, variant) for variant in finished}
     outputs = {name: predictions_of(name, step.on(PREDICTIONS)) for name in made}
     reads = [predicted, *(own / predicted.path for own in made.values())]

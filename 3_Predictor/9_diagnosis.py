@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils
-from reason4rec.systems.reason4rec import ablations, diagnosis
+from reason4rec.systems.reason4rec import diagnosis, distillation
 from reason4rec.systems.reason4rec.artifacts import DIAGNOSIS, REWARD_MODEL, SUMMARIES
 from reason4rec.systems.reason4rec.reason_checks import vocabulary
 
@@ -38,7 +38,7 @@ def run(step: utils.ExpertStep) -> None:
     for section, of_splits in asked.items():
         for split, errors in of_splits.items():
             splits[split][section] = errors
-    counts = ablations.accepted(step.folder)
+    counts = distillation.counts_of(step.folder)
     result = {"splits": splits, "reward_filter": counts, "settings": step.provenance["settings"]}
     step.write(DIAGNOSIS, result)
     print(diagnosis.as_text(result))

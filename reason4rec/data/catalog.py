@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reason4rec.errors import InputError
@@ -49,6 +50,11 @@ def as_rated(ratings: Ratings, scale: tuple[float, float]) -> Ratings:
     """A rating, or several, of the splits (1 to 5) as the raw reviews have it, on their scale."""
     low, high = scale
     return low + (ratings - 1) * (high - low) / 4
+
+
+def nearest_star(ratings: Any) -> Any:
+    """The nearest of 1 to 5 to a rating of the splits, or to several in an array, of two the higher: 4 for 3.5."""
+    return np.floor(ratings + 0.5).astype(int)
 
 
 @dataclass(frozen=True)

@@ -13,4 +13,9 @@ def interval(row: Mapping | None) -> str:
     """A row's `value` with its interval from `low` to `high`, as a cell; a dash where there is no value."""
     if row is None or row["value"] is None:
         return "-"
-    return f"{row['value']:.3f}" + (f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] is not None else "")
+    return f"{row['value']:.3f}{brackets(row['low'], row['high'], '.3f')}"
+
+
+def brackets(low: float | None, high: float | None, form: str) -> str:
+    """An interval to stand behind its value, each end in `form`; nothing where there is none, as for a single user."""
+    return "" if low is None else f" [{low:{form}}, {high:{form}}]"

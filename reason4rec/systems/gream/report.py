@@ -117,8 +117,8 @@ def _tested(rows: list[dict]) -> str:
     for model, of in by_model.items():
         of_test, test = of[TESTED], "-"
         if "p_corrected" in of_test:
-            interval = f"[{of_test['difference_low']:+.3f}, {of_test['difference_high']:+.3f}]"
-            test = f"{of_test['difference']:+.3f} {interval}, p {of_test['p_corrected']:.4f}"
+            interval = markdown.brackets(of_test["difference_low"], of_test["difference_high"], "+.3f")
+            test = f"{of_test['difference']:+.3f}{interval}, p {of_test['p_corrected']:.4f}"
         lines.append([model, of_test["seeds"], *(markdown.interval(of[name]) for name in evaluation.METRICS), test])
     against = next((row["against"] for row in rows if "against" in row), "-")
     return markdown.table(["model", "seeds", *evaluation.METRICS, f"{TESTED} less that of {against}"], lines)

@@ -9,7 +9,7 @@ are trained with the settings of the full run's.
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -25,9 +25,9 @@ from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.llm.options import SERVERS
 from reason4rec.run import files, options, records
 from reason4rec.run.files import Artifact
-from reason4rec.run.options import names_of
+from reason4rec.run.options import Resolved, names_of
 from reason4rec.run.pipeline import Pipeline, StepSpec
-from reason4rec.run.step import run_command, step_of
+from reason4rec.run.step import Common, run_command, step_of
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import (
     NOT_SUMMARISED,
@@ -38,7 +38,9 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASONS,
     TEST_RATINGS,
 )
+from reason4rec.systems.reason4rec.distillation import counts_of
 from reason4rec.systems.reason4rec.facts import Dataset
+from reason4rec.systems.reason4rec.options import Prompts
 from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training.options import Execution, Training
 from reason4rec.training.recipe import Recipe
@@ -89,6 +91,32 @@ FIXED = {
         ),
     )
 }
+
+
+def of_run(step: ExpertStep) -> ExpertStep:
+    """The step with the limit of the run that it starts from, and its seed unless one was given.
+
+    InputError where the run has no predictions yet, and for another limit or other prompt templates than it had.
+    """
+    path = step.path(step.on(TEST_RATINGS))
+    if not path.exists():
+        raise InputError(f"{step.pipeline.missing(path, step.on(TEST_RATINGS))}; ablations start from a finished run")
+    record = records.read_record(path)
+    if record is None:
+        return step
+    settings = record["made_from"]["settings"]
+    seed, limit = settings.get("seed", step.common.seed), settings.get("limit")
+    if step.options.given("limit") and step.common.limit != limit:
+        had = f"with --limit {limit}" if limit else "without --limit"
+        raise InputError(f"--limit {step.common.limit}: {path} was made {had}, as its variants are: leave it out")
+    if settings.get("prompts", "") not in ("", step[Prompts].recorded()["prompts"]):
+        raise InputError(
+            f"{path} was made with other prompt templates than {step.templates}: give their folder as --prompts, or "
+            f"rate the rows again with these"
+        )
+    common = replace(step.common, limit=limit, seed=step.common.seed if step.options.given("seed") else seed)
+    resolved = Resolved({**step.options.groups, Common: common}, step.options.origins)
+    return type(step)(step.pipeline, step.spec, resolved)
 
 
 def variant(name: str) -> Variant:
@@ -153,7 +181,7 @@ def inputs_of(variant: Variant, step: ExpertStep) -> list[Artifact]:
 
 def _step(variant: Variant, spec: StepSpec, step: ExpertStep) -> ExpertStep:
     """A variant's step, as far as its options decide what it reads."""
-    values = _recorded(spec, step) | _roots(variant, step) | _given(spec, step) | _changed(variant, spec)
+    values = _recorded(variant, spec, step) | _roots(variant, step) | _given(spec, step) | _changed(variant, spec)
     return step_of(step.pipeline, spec, options.words(values))
 
 
@@ -212,34 +240,42 @@ def run_steps(variant: Variant, step: ExpertStep) -> None:
 
 def options_for(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str, object]:
     """The options of a variant's step: its own, those that the ablations were given, or else the full run's."""
-    given = _recorded(spec, step) | _given(spec, step)
+    given = _recorded(variant, spec, step) | _given(spec, step)
     if spec.adapter:
         as_trained = variant.trained_as if spec.adapter == "Predictor" else spec.adapter
         trained = adapter_settings(step.adapters / as_trained)
         given |= training_options(trained)
         if "start_from" in trained and as_trained == spec.adapter:  # what was read and answered there is the same
             given["start_from"] = trained["start_from"]
-    limited = {"seed": step.common.seed, "limit": step.common.limit}
-    return _roots(variant, step) | limited | given | _changed(variant, spec)
+    of_run = {"seed": step.common.seed, "limit": step.common.limit}
+    return _roots(variant, step) | of_run | given | _changed(variant, spec)
 
 
-def _recorded(spec: StepSpec, step: ExpertStep) -> dict[str, object]:
-    """The options that the full run had in a step, as the record of its output says; templates are not found by it."""
-    record = None if spec.adapter else records.read_record(step.path(step.on(spec.writes[0])))
+def _recorded(variant: Variant, spec: StepSpec, step: ExpertStep) -> dict[str, object]:
+    """The options that the full run had in a step, as the record of its output says; templates are not found by it.
+
+    Of an adapter only seed and limit are taken from there: how it was trained is in its own settings. A variant that
+    trains a Reasoner has its reasons from that one.
+    """
+    record = records.read_record(step.path(step.on(spec.writes[0])))
     if record is None:
         return {}
-    known = {one.name for group in spec.options for one in fields(group) if one.metadata["changes_output"]}
-    known -= {*FACTS, "prompts"}
+    groups = () if spec.adapter else spec.options
+    known = {one.name for group in groups for one in fields(group) if one.metadata["changes_output"]}
+    known = known - {*FACTS, "prompts"} | {"seed", "limit"}
+    if step.pipeline.training("Reasoner") in steps_of(variant, step.pipeline):
+        known -= {"reasoner"}
     return {name: value for name, value in record["made_from"]["settings"].items() if name in known}
 
 
 def _given(spec: StepSpec, step: ExpertStep) -> dict[str, object]:
     """The options of a step that the ablations were given."""
+    known = names_of(spec.options) | {"seed"}
     return {
         one.name: getattr(step[group], one.name)
-        for group in step.spec.options
+        for group in step.pipeline.groups(step.spec)
         for one in fields(group)
-        if one.name in names_of(spec.options) and step.options.given(one.name)
+        if one.name in known and step.options.given(one.name)
     }
 
 
@@ -261,9 +297,32 @@ def training_options(settings: Mapping[str, object]) -> dict[str, object]:
     return {name: settings[name] for name in names if name in known and name in settings}
 
 
-def finished(folder: Path, predicted: Artifact = TEST_RATINGS) -> list[Variant]:
-    """All variants in the folder of a run that have their predictions, by name."""
-    return [variant(path.parent.name) for path in sorted((folder / FOLDER).glob(f"*/{predicted.path}"))]
+def finished(step: ExpertStep, made: Collection[str] = ()) -> list[Variant]:
+    """All variants of a run that have their predictions, by name, but for those that the run has left behind.
+
+    These are named with what changed; those of the names `made` were done just now and are not looked at.
+    """
+    predicted, found = step.on(TEST_RATINGS), []
+    for path in sorted((step.folder / FOLDER).glob(f"*/{predicted.path}")):
+        one = variant(path.parent.name)
+        if one.name not in made and (changed := _changed_since(one, step)):
+            print(f"left out: {one.name} is not of this run ({changed}); --variants {one.name} does it anew")
+        else:
+            found.append(one)
+    return found
+
+
+def _changed_since(variant: Variant, step: ExpertStep) -> str:
+    """What puts a variant's predictions out of date, given the run as it is now; nothing where they are current."""
+    try:
+        place(variant, step)
+        for spec in steps_of(variant, step.pipeline):
+            own = step_of(step.pipeline, spec, options.words(options_for(variant, spec, step)))
+            if not (status := own.status()).done:
+                return f"{spec.name}: {status.changed or 'its output is missing'}"
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def folder_of(folder: Path, variant: Variant) -> Path:
@@ -303,7 +362,7 @@ def compared(
 
 
 def _row(one: Variant, own: Path, result: Mapping, of_medians: Mapping, folder: Path) -> dict:
-    row = {"variant": one.name, "changes": one.changes} | accepted(own)
+    row = {"variant": one.name, "changes": one.changes} | counts_of(own)
     errors = _errors(one.name, result)
     if one.name == FULL or one.name.startswith("tau_"):
         row |= {"tau": one.options.get("tau", _tau(folder))} | errors["all"]
@@ -347,15 +406,6 @@ def by_rule(rows: Sequence[dict]) -> list[dict]:
         if "median" in row:
             found.append(row | {"variant": f"{row['variant']}{MEDIAN}"} | row["median"])
     return found
-
-
-def accepted(folder: Path) -> dict[str, int]:
-    """The `targets` of a run, those with an `accepted` reason, and the `unhinted` of these; nothing where not known."""
-    if not ((folder / TEACHER_REASONS.path).exists() and (folder / REASON_TARGETS.path).exists()):
-        return {}
-    reasons = schema.read(folder, TEACHER_REASONS)
-    unhinted = {"unhinted": int((reasons["accepted_draw"] == 0).sum())} if "accepted_draw" in reasons else {}
-    return {"targets": len(schema.read(folder, REASON_TARGETS)), "accepted": len(reasons)} | unhinted
 
 
 def _tau(folder: Path) -> float | None:

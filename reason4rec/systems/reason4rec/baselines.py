@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from reason4rec.data.catalog import nearest_star
 from reason4rec.data.history import HistoryIndex
 from reason4rec.data.schema import KEYS, VALID
 from reason4rec.evaluation import metrics
@@ -110,7 +111,7 @@ def _gradient_boosting_classes(train: pd.DataFrame, seed: int, grid: Grid) -> Le
 
         return predict
 
-    classes = nearest_class(train["ratings"].to_numpy(dtype=float))
+    classes = nearest_star(train["ratings"].to_numpy(dtype=float))
     for settings, *learned in _boosted(HistGradientBoostingClassifier, classes, train, seed, grid):
         yield settings, predictor(*learned)
 
@@ -284,13 +285,8 @@ def _losses(found: np.ndarray, ratings: np.ndarray) -> tuple[float, float]:
     mae = float(np.abs(as_ratings(found) - ratings).mean())
     if found.ndim == 1:
         return mae, mae
-    of_truth = found[np.arange(len(found)), nearest_class(ratings) - 1]
+    of_truth = found[np.arange(len(found)), nearest_star(ratings) - 1]
     return float(-np.log(of_truth.clip(np.finfo(float).eps)).mean()), mae
-
-
-def nearest_class(ratings: np.ndarray) -> np.ndarray:
-    """(n,) the nearest of 1 to 5 to ratings, of two the higher, as the Predictor's answers are."""
-    return np.floor(ratings + 0.5).astype(int)
 
 
 def _clipped(predict: Predict, targets: pd.DataFrame) -> np.ndarray:

@@ -23,6 +23,7 @@ from reason4rec.evaluation.ratings import Runs
 from reason4rec.evaluation.tables import MEDIAN
 from reason4rec.llm.options import Servers
 from reason4rec.llm.prompt import OnDemand
+from reason4rec.run import markdown
 from reason4rec.run.files import Artifact
 from reason4rec.run.records import read_record
 from reason4rec.systems.reason4rec import prompts
@@ -247,7 +248,7 @@ def cells(rows: Sequence[dict]) -> list[list[str]]:
         values = [_numbers(row, *names) for names in (("value", "rmse"), ("of_against", "rmse_of_against"))]
         difference, p = "-", "-"
         if row.get("difference") is not None:
-            interval = "" if row["low"] is None else f" [{row['low']:+.4f}, {row['high']:+.4f}]"
+            interval = markdown.brackets(row["low"], row["high"], "+.4f")
             difference, p = f"{row['difference']:+.4f}{interval}", f"{row['p']:.4f}"
         line = [
             row["step"],

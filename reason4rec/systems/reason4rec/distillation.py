@@ -8,11 +8,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 import numpy as np
 
+from reason4rec.data import schema
 from reason4rec.errors import Pending
+from reason4rec.run import files, records
 from reason4rec.run.progress import progress
+from reason4rec.systems.reason4rec.artifacts import REASON_TARGETS, TEACHER_REASONS
 from reason4rec.systems.reason4rec.reward_filter import HINTED_DRAWS, Accepted, Ask, Predict, first_accepted
 
 BLOCK = 32  # targets
@@ -95,3 +99,18 @@ def _in_threads(
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+def counts_of(folder: Path) -> dict[str, int]:
+    """The `targets` of a run, those with an `accepted` reason, and the `unhinted` of these; nothing where not known."""
+    source = folder / REASON_TARGETS.path
+    if not ((folder / TEACHER_REASONS.path).exists() and source.exists()):
+        return {}
+    reasons, targets = schema.read(folder, TEACHER_REASONS), len(schema.read(folder, REASON_TARGETS))
+    if record := records.read_record(folder / TEACHER_REASONS.path):
+        made_from = record["made_from"]
+        if made_from["inputs"].get(source.name, "") not in ("", files.sha256(source)):
+            return {}  # the targets were drawn anew since
+        targets = min(targets, made_from["settings"].get("limit") or targets)
+    unhinted = {"unhinted": int((reasons["accepted_draw"] == 0).sum())} if "accepted_draw" in reasons else {}
+    return {"targets": targets, "accepted": len(reasons)} | unhinted

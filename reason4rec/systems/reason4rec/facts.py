@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from reason4rec.data import catalog
 from reason4rec.data.catalog import DEMO
 from reason4rec.run import files
+from reason4rec.run.options import Count
 
 LLAMA_3_8B = "unsloth/llama-3-8b-Instruct-bnb-4bit"
 DEMO_BASE = "reason4rec/demo/base"  # from the project's root
@@ -27,7 +28,7 @@ class Dataset(catalog.Dataset):
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     tau: float = field(kw_only=True)
-    history_length: int = 10
+    history_length: Count = 10
     summary_targets: int | None = None
     reward_targets: int = 8_000
     reason_targets: int = 12_000

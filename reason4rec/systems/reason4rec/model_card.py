@@ -351,9 +351,7 @@ def results(rows: Sequence[Mapping]) -> str:
 
 
 def _interval(row: Mapping, name: str) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    # Rows of a single user have no interval.
-    return f"{row[name]:.4f}" if low is None else f"{row[name]:.4f} [{low:.4f}, {high:.4f}]"
+    return f"{row[name]:.4f}{markdown.brackets(row[f'{name}_low'], row[f'{name}_high'], '.4f')}"
 
 
 def limits(trained: Trained, rows: Sequence[Mapping]) -> list[str]:

@@ -89,7 +89,7 @@ class Prompts(Options):
 class Histories(Options):
     """histories"""
 
-    history_length: int = option(10, "entries of a history in a prompt, a side", fact="history_length")
+    history_length: Count = option(10, "entries of a history in a prompt, a side", fact="history_length")
 
 
 @dataclass(frozen=True)

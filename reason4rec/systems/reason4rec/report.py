@@ -155,8 +155,8 @@ def ablations(dataset: str) -> str:
         paired = row["paired"]
         difference = ["-", "-"]
         if paired:
-            interval = f"[{paired['low']:+.4f}, {paired['high']:+.4f}]"
-            difference = [f"{paired['mae_difference']:+.4f} {interval}", f"{paired['p_corrected']:.4f}"]
+            interval = markdown.brackets(paired["low"], paired["high"], "+.4f")
+            difference = [f"{paired['mae_difference']:+.4f}{interval}", f"{paired['p_corrected']:.4f}"]
         accepted = f"{row['accepted']:,} of {row['targets']:,}" if "accepted" in row else "-"
         errors = [_interval(row["all"], name) for name in ("mae", "rmse")]
         lines.append([row["variant"], row["changes"], accepted, *errors, *difference])
@@ -176,7 +176,7 @@ def summaries(dataset: str) -> str:
     lines = []
     for row in published.read(FOLDER / dataset / Path(SUMMARY_QUALITY.path).name)["table"]:
         value, chance = (
-            "-" if row.get(name) is None else f"{row[name]:.3f} [{row[low]:.3f}, {row[high]:.3f}]"
+            "-" if row.get(name) is None else f"{row[name]:.3f}{markdown.brackets(row[low], row[high], '.3f')}"
             for name, low, high in (("value", "low", "high"), ("chance", "chance_low", "chance_high"))
         )
         lines.append(
@@ -201,7 +201,7 @@ def _interval(row: dict | None, name: str) -> str:
     if row is None or row[name] is None:
         return "-"
     spread = f" ± {row[f'{name}_std']:.4f}" if row[f"{name}_std"] else ""
-    return f"{row[name]:.4f}{spread} [{row[f'{name}_low']:.4f}, {row[f'{name}_high']:.4f}]"
+    return f"{row[name]:.4f}{spread}{markdown.brackets(row[f'{name}_low'], row[f'{name}_high'], '.4f')}"
 
 
 def _number(value: float | None) -> str:

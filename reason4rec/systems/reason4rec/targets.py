@@ -68,7 +68,8 @@ def with_summaries(reviews: pd.DataFrame, targets: pd.DataFrame, history_length:
     whole = HistoryIndex(reviews, None, history_length).of_rows(targets)
     shown = index_of(reviews, history_length).of_rows(targets)
     counts = [[(len(one.user), len(one.item)) for one in histories] for histories in (whole, shown)]
-    return targets[[of_all == of_shown for of_all, of_shown in zip(*counts)]]
+    # A list without rows would choose columns.
+    return targets[np.array([of_all == of_shown for of_all, of_shown in zip(*counts)], dtype=bool)]
 
 
 def check_summaries(reviews: pd.DataFrame, targets: pd.DataFrame, source: Path) -> None:

@@ -86,8 +86,8 @@ def ranks(rows: list[dict], popularity: dict[str, str]) -> str:
         hits = of["HR@1"]
         test = "-"
         if "p_corrected" in hits:
-            interval = f"[{hits['difference_low']:+.3f}, {hits['difference_high']:+.3f}]"
-            test = f"{hits['difference']:+.3f} {interval}, p {hits['p_corrected']:.4f}"
+            interval = markdown.brackets(hits["difference_low"], hits["difference_high"], "+.3f")
+            test = f"{hits['difference']:+.3f}{interval}, p {hits['p_corrected']:.4f}"
         lines.append(
             [model, hits["seeds"], *(markdown.interval(of[name]) for name in SHOWN), popularity.get(model, "-"), test]
         )

@@ -1,6 +1,7 @@
 """Variants of a finished run: one thing differs, the rest is shared, and nothing of the full run is touched."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from reason4rec.data.history import Entry, History
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics
 from reason4rec.llm.local import load
-from reason4rec.run import files, records
-from reason4rec.systems.reason4rec import ablations, facts, predictor_modes, prompts
+from reason4rec.run import files, options, records
+from reason4rec.run import step as run
+from reason4rec.systems.reason4rec import ablations, distillation, facts, predictor_modes, prompts
 from reason4rec.systems.reason4rec.artifacts import (
     REASON,
     REASON_TARGETS,
@@ -22,7 +24,9 @@ from reason4rec.systems.reason4rec.artifacts import (
     TEACHER_REASON,
     TEACHER_REASONS,
     TEST_RATINGS,
+    TEST_REASONS,
 )
+from reason4rec.systems.reason4rec.options import sha256_of_templates
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 SCRIPT = "3_Predictor/6_ablations.py"
@@ -47,6 +51,12 @@ def finished(tmp_path):
 def placed(finished, name):
     ablations.place(ablations.variant(name), step_of("3/6", finished[0].parent.parent))
     return finished[0] / "ablations" / name
+
+
+def put_record(path, inputs=None, **settings):
+    """Puts a record beside a file that is there or not, as if a step had made it with these settings."""
+    record = {"sha256": "", "made_from": {"inputs": inputs or {}, "settings": settings}}
+    files.write_text(records.record_path(path), json.dumps(record))
 
 
 @pytest.mark.parametrize("name", [*ablations.FIXED, "tau_0.3", "tau_-0.1", "history_2", "draws_0"])
@@ -76,9 +86,7 @@ def test_a_variant_has_the_facts_of_the_dataset_but_those_it_changes(finished):
 def test_a_variant_has_the_history_length_and_tau_that_the_full_run_was_given(finished):
     """It had those of the dataset, so that it differed from the full run in more than one thing."""
     for artifact, given in ((TEST_RATINGS, {"history_length": 5}), (TEACHER_REASONS, {"tau": 0.05})):
-        path = artifact.within(finished[0])
-        record = {"sha256": "", "made_from": {"inputs": {}, "settings": given}}
-        files.write_text(records.record_path(path), json.dumps(record))
+        put_record(artifact.within(finished[0]), **given)
     for name, expected in (("draws_3", (5, 0.05)), ("history_2", (2, 0.05)), ("tau_0.3", (5, 0.3))):
         placed(finished, name)
         found = facts.get(name, finished[0] / "ablations")
@@ -87,11 +95,8 @@ def test_a_variant_has_the_history_length_and_tau_that_the_full_run_was_given(fi
 
 def test_a_variant_asks_the_teacher_that_the_full_run_asked_unless_another_is_given(finished):
     """After a run with the rule teacher the variants asked the default one, which costs money."""
-    path = TEACHER_REASONS.within(finished[0])
     asked = {"teacher_model": "rules", "teacher_server": "rule teacher", "draws": 3, "prompts": "0" * 64, "limit": None}
-    files.write_text(
-        records.record_path(path), json.dumps({"sha256": "", "made_from": {"inputs": {}, "settings": asked}})
-    )
+    put_record(TEACHER_REASONS.within(finished[0]), **asked)
 
     def options(name, *given):
         step = step_of("3/6", finished[0].parent.parent, *given)
@@ -102,6 +107,87 @@ def test_a_variant_asks_the_teacher_that_the_full_run_asked_unless_another_is_gi
     assert "prompts" not in found and "teacher_server" not in found
     assert options("tau_0.3", "--teacher_model", "other")["teacher_model"] == "other"
     assert options("draws_1")["draws"] == 1
+
+
+def rated(finished, *given, **settings):
+    """The ablations of a run whose ratings were made with these settings, with options given to them."""
+    put_predicted(finished[0], 1)
+    put_record(finished[0] / TEST_RATINGS.path, **settings)
+    return ablations.of_run(step_of("3/6", finished[0].parent.parent, *given))
+
+
+def test_variants_had_another_seed_and_limit_than_the_run_that_they_differ_from(finished):
+    """Without --limit all steps of the variants of a trial ran whole, and then the comparison refused their rows."""
+    common = rated(finished, seed=7, limit=9).common
+    assert (common.seed, common.limit) == (7, 9)
+    assert rated(finished, "--seed", 3, "--limit", 9, seed=7, limit=9).common.seed == 3
+    put_record(TEACHER_REASONS.within(finished[0]), seed=8, limit=20)
+    for given, seeds in (((), (8, 7)), (("--seed", 3), (3, 3))):
+        step = rated(finished, *given, seed=7, limit=9)
+        found = [ablations.options_for(ablations.variant("tau_0.3"), PIPELINE[name], step) for name in ("2/4", "3/3")]
+        assert [(one["seed"], one["limit"]) for one in found] == list(zip(seeds, (20, 9)))
+
+
+def put_made(finished, name):
+    """Puts what the steps of a variant make, with records of what they would be made from now."""
+    step = rated(finished, seed=7, limit=9)
+    one = ablations.variant(name)
+    placed(finished, name)
+    for spec in ablations.steps_of(one, PIPELINE):
+        own = run.step_of(PIPELINE, spec, options.words(ablations.options_for(one, spec, step)))
+        (path,) = own.outputs
+        if spec.adapter:
+            files.write_text(path / "settings.json", "{}")
+            records.write_record(path, own.provenance, files.sha256(path))
+        else:
+            rows = [{"messages": [{"role": who, "content": "5"} for who in ("user", "assistant")]}]
+            predicted = schema.read(finished[0], TEST_RATINGS)
+            records.write_recorded(path, rows if spec.name == "3/1" else predicted, own.provenance)
+
+
+def test_variants_of_an_older_run_were_tested_against_the_new_one(finished, base, capsys):
+    (finished[1] / "Predictor").mkdir()
+    (finished[1] / "Predictor" / "settings.json").write_text(json.dumps(SETTINGS | {"base_model": str(base)}))
+    put_made(finished, "without_reasoner")
+    step = rated(finished, seed=7, limit=9)
+
+    def names(step, *made):
+        return [one.name for one in ablations.finished(step, made)]
+
+    assert names(step) == ["without_reasoner"] and not capsys.readouterr().out
+    assert names(rated(finished, seed=7, limit=10)) == []
+    assert "without_reasoner is not of this run (3/1: limit changed); --variants" in capsys.readouterr().out
+    step = rated(finished, seed=7, limit=9)
+    path = finished[0] / TEACHER_REASONS.path
+    before = path.read_bytes()
+    files.write_pickle(path, files.read_pickle(path).head(3))
+    assert names(step) == [] and names(step, "without_reasoner") == ["without_reasoner"]
+    path.write_bytes(before)
+    assert names(step) == ["without_reasoner"]
+    (finished[1] / "Predictor" / "settings.json").write_text(
+        json.dumps(SETTINGS | {"base_model": str(base), "lr": 1e-3})
+    )
+    capsys.readouterr()
+    assert names(step) == [] and "(3/2: lr changed)" in capsys.readouterr().out
+    put_record(finished[0] / TEST_RATINGS.path, seed=7, limit=9, history_length=5)
+    assert names(step) == [] and "(3/1: history_length changed)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("limit", "had"), [(None, "without --limit"), (20, "with --limit 20")])
+def test_rows_that_a_limited_variant_lacks_counted_as_its_largest_errors(finished, limit, had):
+    with pytest.raises(InputError, match=f"--limit 9: .* was made {had}.* leave it out"):
+        rated(finished, "--limit", 9, seed=42, limit=limit)
+
+
+def test_variants_were_asked_with_other_templates_than_the_full_run(finished, tmp_path):
+    shipped = sha256_of_templates(prompts.FOLDER)
+    assert rated(finished, prompts=shipped).templates == prompts.FOLDER
+    with pytest.raises(InputError, match="other prompt templates than .* give their folder as --prompts"):
+        rated(finished, prompts="0" * 64)
+    shutil.copytree(prompts.FOLDER, tmp_path / "own")
+    (tmp_path / "own" / "predictor.txt").write_text("{title}")
+    own = tmp_path / "own"
+    assert rated(finished, "--prompts", own, prompts=sha256_of_templates(own)).templates == own
 
 
 def test_placing_a_variant_again_changes_nothing(finished):
@@ -205,9 +291,37 @@ def test_a_variant_runs_the_steps_that_its_change_puts_out_of_date_and_no_other(
 
 
 def test_a_row_counts_the_accepted_reasons_of_its_own_folder(finished):
-    assert ablations.accepted(finished[0]) == {"targets": 20, "accepted": 20}
-    assert ablations.accepted(finished[0] / "nowhere") == {}
-    assert json.dumps(ablations.accepted(finished[0]))
+    assert distillation.counts_of(finished[0]) == {"targets": 20, "accepted": 20}
+    assert distillation.counts_of(finished[0] / "nowhere") == {}
+    assert json.dumps(distillation.counts_of(finished[0]))
+
+
+def test_the_accepted_share_of_limited_reasons_was_one_of_all_targets(finished):
+    path, source = (finished[0] / one.path for one in (TEACHER_REASONS, REASON_TARGETS))
+    files.write_pickle(path, files.read_pickle(path).head(6))
+    inputs = {source.name: files.sha256(source)}
+    for limit, targets in ((8, 8), (None, 20), (50, 20)):
+        put_record(path, inputs, limit=limit)
+        assert distillation.counts_of(finished[0]) == {"targets": targets, "accepted": 6}
+    put_record(path, {source.name: "0" * 64}, limit=None)
+    assert distillation.counts_of(finished[0]) == {}
+
+
+def test_variants_that_trained_a_reasoner_of_their_own_had_reasons_of_another(finished):
+    rows = PIPELINE["3/1"].writes[0].within(finished[0])
+    for path in (TEST_REASONS.within(finished[0]), rows):
+        put_record(path, reasoner="Reasoner_rl")
+    step = step_of("3/6", finished[0].parent.parent)
+
+    def reasoners(name):
+        one = ablations.variant(name)
+        return [ablations.options_for(one, PIPELINE[spec], step).get("reasoner") for spec in ("2/7", "3/1")]
+
+    assert reasoners("tau_0.3") == [None, None]
+    assert reasoners("reasoner_rl") == ["Reasoner_rl", "Reasoner_rl"]
+    placed(finished, "tau_0.3")
+    read = ablations.inputs_of(ablations.variant("tau_0.3"), step)
+    assert "Reasoner_rl" not in [one.path for one in read]
 
 
 @pytest.mark.parametrize("form", ["one_step", "rating_first"])

@@ -105,6 +105,7 @@ def test_a_record_says_which_value_came_from_where(tmp_path):
         ("tau: [", "not YAML"),
         ("api: {}", "api: {} is refused"),
         ("requests_at_once: 0", "requests_at_once: 0 is not at least 1"),
+        ("history_length: -1", "history_length: -1 is refused"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_one_line_that_names_it(tmp_path, text, fault):

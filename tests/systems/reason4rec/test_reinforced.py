@@ -203,6 +203,12 @@ def test_the_copied_share_is_a_share_and_that_of_a_copy_is_1(some):
     assert copied("", HISTORY) == 0
 
 
+def test_the_probes_took_the_lower_of_two_nearest_ratings_where_the_predictor_learned_the_higher():
+    found = probes.policies([2.5, 4.5], [HISTORY, HISTORY], ["", ""])
+    assert found[probes.ORACLE] == ["The user will find it average.", probes.ALWAYS]
+    assert found["states the true rating"] == [f"The user will rate it {star} out of 5." for star in (3, 5)]
+
+
 def test_a_policy_that_the_reward_prefers_to_honest_reasons_is_named():
     own = ["a great one of its kind", "a bad one of its kind"]
     found = probes.scored(parts(), probes.policies([5.0, 1.0], [HISTORY, HISTORY], own), [0, 1])

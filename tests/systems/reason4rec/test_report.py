@@ -8,8 +8,9 @@ from helpers import put_toy_dataset, run_script
 
 from reason4rec.errors import InputError
 from reason4rec.run import records
+from reason4rec.run.files import write_text
 from reason4rec.systems.reason4rec import report
-from reason4rec.systems.reason4rec.artifacts import METRICS, SUMMARY_QUALITY
+from reason4rec.systems.reason4rec.artifacts import ABLATIONS, METRICS, SUMMARY_QUALITY
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 
 PAGES = [path.read_text(encoding="utf-8") for path in report.PAGES]
@@ -103,6 +104,24 @@ def test_scored_summaries_are_published_without_an_evaluation(tmp_path, monkeypa
     lines = report.table("Texts_summaries").splitlines()
     assert lines[2] == "| Summarizer | rouge 1 | review | 9 | 0.250 [0.200, 0.300] | 0.100 [0.050, 0.150] |"
     assert lines[3].endswith("| - | 9 | 1.000 [1.000, 1.000] | - |")
+
+
+def test_an_interval_that_rows_of_one_user_lack_ended_the_tables_in_a_traceback(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "FOLDER", tmp_path)
+    error = {f"{name}{part}": value for name in ("mae", "rmse") for part, value in (("", 0.5), ("_std", None))}
+    error |= {f"{name}_{end}": None for name in ("mae", "rmse") for end in ("low", "high")}
+    paired = {"mae_difference": 0.25, "low": None, "high": None, "p_corrected": 1.0}
+    scored = {"texts": "ours", "score": "rouge_1", "against": "review", "n": 2, "value": 0.25, "chance": 0.1}
+    scored |= dict.fromkeys(("low", "high", "chance_low", "chance_high"))
+    for artifact, content in (
+        (ABLATIONS, [{"variant": "one_step", "changes": "one", "all": error, "paired": paired}]),
+        (SUMMARY_QUALITY, {"table": [scored]}),
+    ):
+        write_text(tmp_path / "One" / artifact.path.split("/")[1], json.dumps(content))
+    assert report.table("One_ablations").splitlines()[2] == (
+        "| one_step | one | - | 0.5000 | 0.5000 | +0.2500 | 1.0000 |"
+    )
+    assert report.table("One_summaries").splitlines()[2] == "| ours | rouge 1 | review | 2 | 0.250 | 0.100 |"
 
 
 def test_publishing_copies_the_results_with_date_commit_and_versions(published):

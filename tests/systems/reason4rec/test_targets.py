@@ -79,3 +79,9 @@ def test_only_targets_with_all_their_summaries_are_trained_on_further():
     for trial, whole in zip(targets.index_of(table, 3).of_rows(kept), full):
         assert (len(trial.user), len(trial.item)) == (len(whole.user), len(whole.item))
     assert targets.with_summaries(frame.assign(**{SUMMARY: "s"}), enough, 3) is enough
+
+
+def test_a_trial_without_eligible_targets_lost_the_columns_of_its_rows():
+    frame = frame_of([(k % 7, k % 5, k, 4.0) for k in range(20)]).assign(**{SUMMARY: NOT_SUMMARISED})
+    kept = targets.with_summaries(frame, frame.head(0), 3)
+    assert kept.empty and list(kept) == list(frame)

@@ -5,11 +5,11 @@ the `.txt` files to a folder, change them and pass `--prompts FOLDER` to replace
 from the paper and its released code; the wording is ours.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from reason4rec.data.catalog import nearest_star
 from reason4rec.data.history import Entry, History
 from reason4rec.llm.prompt import Prompt, cuts_from_the_end, fill
 
@@ -85,7 +85,7 @@ def rating_answer(rating: float) -> str:
 
     It is the nearest of the five that the model weighs, of two the higher one: 3.5 is answered with 4.0.
     """
-    return f"{RATING_PREFIX}{_one_decimal(math.floor(rating + 0.5))}"
+    return f"{RATING_PREFIX}{_one_decimal(nearest_star(rating))}"
 
 
 def is_summary(text: str) -> bool:

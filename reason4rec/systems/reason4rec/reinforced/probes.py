@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from reason4rec.data.catalog import nearest_star
 from reason4rec.data.history import History
 from reason4rec.training.rollouts import Part, Rollout, scores_of, total
 
@@ -21,12 +22,13 @@ VERDICTS = (
 
 def policies(ratings: Sequence[float], histories: Sequence[History], own: Sequence[str]) -> dict[str, list[str]]:
     """The reasons of each hand-written policy for the targets, and the Reasoner's `own`, by the policy's name."""
+    stars = nearest_star(np.asarray(ratings)).tolist()
     return {
         OWN: list(own),
         "another target's": [*own[1:], *own[:1]],
         "always the same": [ALWAYS] * len(own),
-        ORACLE: [VERDICTS[round(rating) - 1] for rating in ratings],
-        "states the true rating": [f"The user will rate it {rating:.0f} out of 5." for rating in ratings],
+        ORACLE: [VERDICTS[star - 1] for star in stars],
+        "states the true rating": [f"The user will rate it {star} out of 5." for star in stars],
         "copies the item's history": ["\n".join(entry.text for entry in one.item) for one in histories],
         "copies the user's history": ["\n".join(entry.text for entry in one.user) for one in histories],
         "empty": [""] * len(own),

@@ -1,6 +1,5 @@
 """Summaries and reasons in the rule teacher's words: three lines of keywords, and one paragraph from two histories."""
 
-import math
 import random
 import re
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import yaml
 
+from reason4rec.data.catalog import nearest_star
 from reason4rec.systems.reason4rec.prompts import SUMMARY_PARTS
 from reason4rec.systems.reason4rec.reward_filter import gives_away
 from reason4rec.systems.reason4rec.rule_teacher.english import singular, words
@@ -128,7 +128,7 @@ def reason_of(title: str, user_history: str, item_history: str, rng: random.Rand
     """
     user, item = told_in(user_history), told_in(item_history)
     weights = _weights(user)
-    level = verdict(user, item, weights) if rating is None else max(-2, min(2, math.floor(rating + 0.5) - 3))
+    level = verdict(user, item, weights) if rating is None else max(-2, min(2, nearest_star(rating) - 3))
     match = _match(user, item, weights, rng)
     name = title if len(title) <= 60 and not _NUMBER.search(title) and not gives_away(f"{title} ") else "the item"
     say = Say(rng)

@@ -5,11 +5,11 @@ replace them. The three tasks, the tags and the fields of an item are those of t
 """
 
 import html
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from reason4rec.data.catalog import nearest_star
 from reason4rec.data.sequences import Event
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt, fill
@@ -114,7 +114,7 @@ def rating_word(rating: float) -> str:
     """The word for a rating of 1 to 5, of two the better one: 3.5 is Good. InputError outside of 1 to 5."""
     if not 1 <= rating <= 5:
         raise InputError(f"rating {rating}: the recommender has words for 1 to 5; prepare the data with --scale")
-    return RATINGS[math.floor(rating + 0.5) - 1]
+    return RATINGS[nearest_star(rating) - 1]
 
 
 def short(text: str, cut: int) -> str:
