@@ -4,16 +4,17 @@ Steps are run by hand too, in any order, so that a file can be there whose input
 by hand has no record, and is taken as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reason4rec.llm.adapters import adapter_settings
-from reason4rec.run import files, records
+from reason4rec.run import files
 from reason4rec.run.files import Artifact, adapter
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream.prompts import DIRECT
+from reason4rec.systems.twice_rec import staleness
 from reason4rec.systems.twice_rec.artifacts import ITEMS, SASREC, SEQUENCES
-from reason4rec.systems.twice_rec.staleness import of_inputs, of_rows
+from reason4rec.systems.twice_rec.staleness import of_inputs, of_maker, of_rows
 
 if TYPE_CHECKING:
     from reason4rec.systems.gream.step import GeneratorStep
@@ -58,15 +59,7 @@ def of_adapter(step: "GeneratorStep", name: str) -> str:
 
 def of_list(step: "GeneratorStep", listed: Artifact, name: str) -> str:
     """Why the list of an adapter is out of date, and what to run; empty where it is not, or was put there by hand."""
-    path = step.path(adapter(name))
-    record = records.read_record(step.path(listed))
-    if record is None:
-        return ""
-    if not path.exists():
-        return f"its {path.name} is not there; run {step.pipeline.script_of(adapter(name))}"
-    if why := of_adapter(step, name):
-        return f"its {path.name} {why}"
-    return of_inputs(step, listed, list_inputs(name))
+    return of_maker(step, listed, name, of_adapter) or of_inputs(step, listed, list_inputs(name))
 
 
 def of_settings(step: "GeneratorStep", name: str, mode: str, split: str) -> str:
@@ -74,19 +67,11 @@ def of_settings(step: "GeneratorStep", name: str, mode: str, split: str) -> str:
 
     These are the generator's in the direct mode, and in that of the model.
     """
-    listed = a.ranked(name, split)
-    own = _settings(step, listed)
-    for first in (f"generator_{one}" for one in dict.fromkeys((DIRECT, mode))):
-        others = _settings(step, a.ranked(first, split))
-        for setting in sorted(own.keys() & others.keys() - OWN):
-            if own[setting] != others[setting]:
-                return f"was made with another {setting} than the list of {first}; {step.pipeline.again(listed)}"
-    return ""
-
-
-def _settings(step: "GeneratorStep", listed: Artifact) -> Mapping[str, object]:
-    record = records.read_record(step.path(listed))
-    return record["made_from"]["settings"] if record else {}
+    listed, firsts = a.ranked(name, split), [f"generator_{one}" for one in dict.fromkeys((DIRECT, mode))]
+    found = (
+        staleness.of_settings(step, listed, a.ranked(first, split), f"the list of {first}", OWN) for first in firsts
+    )
+    return next(filter(None, found), "")
 
 
 def of_sasrec(step: "GeneratorStep") -> str:

@@ -4,7 +4,7 @@ Steps are run by hand too, in any order, so that a file can be there whose input
 by hand has no record, and is taken as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from reason4rec.llm.adapters import adapter_settings
@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
 POLICIES = frozenset(of.path for of in a.BY_REWARD.values())
-OWN = (
-    "task",
-    "draws",
-    "draw_temperature",
-    "draw_top_k",
-    "draw_top_p",
-)  # settings that ranks to be compared need not share
+# Settings that ranks to be compared need not share.
+OWN = frozenset({"task", "draws", "draw_temperature", "draw_top_k", "draw_top_p"})
 
 
 def rank_inputs(name: str) -> Sequence[Artifact]:
@@ -73,24 +68,40 @@ def of_inputs(step: "RecommenderStep", made: Artifact, inputs: Sequence[Artifact
     return ""
 
 
+def of_maker(step: "RecommenderStep", made: Artifact, name: str, of_adapter: Callable[..., str]) -> str:
+    """Why the adapter of this name, which made a file, is out of date by `of_adapter`, or that it is not there.
+
+    Empty where it is neither, or the file was put there by hand.
+    """
+    path = step.path(adapter(name))
+    if records.read_record(step.path(made)) is None:
+        return ""
+    if not path.exists():
+        return f"its {path.name} is not there; run {step.pipeline.script_of(adapter(name))}"
+    why = of_adapter(step, name)
+    return f"its {path.name} {why}" if why else ""
+
+
+def of_settings(step: "RecommenderStep", made: Artifact, beside: Artifact, what: str, own: Collection[str]) -> str:
+    """Which setting a file does not share with the one that it stands `beside`, and what to run; empty where none.
+
+    `what` names that one, and `own` the settings that need not be shared.
+    """
+    of_both = (records.read_record(step.path(one)) for one in (made, beside))
+    here, there = (of["made_from"]["settings"] if of else {} for of in of_both)
+    for setting in sorted(here.keys() & there.keys() - own):
+        if here[setting] != there[setting]:
+            return f"was made with another {setting} than {what}; {step.pipeline.again(made)}"
+    return ""
+
+
 def of_ranks(step: "RecommenderStep", model: str, name: str, split: str) -> str:
     """Why the ranks of a model, with the adapter of this name, are out of date, and what to run; empty where not.
 
     They must have the settings of those of the supervised recommender, beside which they stand.
     """
-    ranks, path = a.ranked(model, split), step.path(adapter(name))
-    record = records.read_record(step.path(ranks))
-    if record is None:
-        return ""
-    if not path.exists():
-        return f"its {path.name} is not there; run {step.pipeline.script_of(adapter(name))}"
-    if why := of_adapter(step, name):
-        return f"its {path.name} {why}"
-    if why := of_inputs(step, ranks, rank_inputs(name)):
-        return f"it {why}"
-    first = records.read_record(step.path(a.ranked("recommender", split)))
-    own, others = (of["made_from"]["settings"] if of else {} for of in (record, first))
-    for setting in sorted(own.keys() & others.keys()):
-        if setting not in OWN and own[setting] != others[setting]:
-            return f"it was made with another {setting} than the ranks of recommender; {step.pipeline.again(ranks)}"
-    return ""
+    ranks, first = a.ranked(model, split), a.ranked("recommender", split)
+    if why := of_maker(step, ranks, name, of_adapter):
+        return why
+    why = of_inputs(step, ranks, rank_inputs(name)) or of_settings(step, ranks, first, "the ranks of recommender", OWN)
+    return f"it {why}" if why else ""
