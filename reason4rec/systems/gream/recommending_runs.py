@@ -9,25 +9,15 @@ from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import recommending, staleness
 from reason4rec.systems.gream.options import Models, Questions, Restating
 from reason4rec.systems.twice_rec.options import Cases, Split
+from reason4rec.systems.twice_rec.ranking_runs import chosen
 
 if TYPE_CHECKING:
     from reason4rec.systems.gream.step import GeneratorStep
 
 
 def models(step: "GeneratorStep") -> list[recommending.Model]:
-    """The models that are asked for, or all that are trained and current.
-
-    InputError for one that is unknown, or asked for and out of date.
-    """
-    for one in (asked := named(step)):
-        if why := staleness.of_adapter(step, one.adapter):
-            raise InputError(f"--models {one.name}: {one.adapter} {why}")
-    if found := asked or recommending.trained(step):
-        return found
-    path = step.path(a.GENERATOR)
-    if path.exists():
-        raise InputError(f"{path} {staleness.of_adapter(step, a.GENERATOR.path)}")
-    raise step.pipeline.missing(path, a.GENERATOR)
+    """The models that are asked for, or all that are trained and current; InputError as for `chosen`."""
+    return chosen(step, named(step), recommending.trained, staleness.of_adapter, a.GENERATOR)
 
 
 def named(step: "GeneratorStep") -> list[recommending.Model]:

@@ -1,11 +1,12 @@
 """Which recommenders rank the cases of a split, the part of the step that each is, and whose ranks are there."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
 from reason4rec.run import files
-from reason4rec.run.files import adapter
+from reason4rec.run.files import Artifact, adapter
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import recommending, staleness
 from reason4rec.systems.twice_rec.options import Cases, Models, Prompts, Split
@@ -15,19 +16,27 @@ if TYPE_CHECKING:
 
 
 def models(step: "RecommenderStep") -> list[recommending.Model]:
-    """The models that are asked for, or all that are trained and current.
+    """The models that are asked for, or all that are trained and current; InputError as for `chosen`."""
+    return chosen(step, named(step), trained, staleness.of_adapter, a.RECOMMENDER)
 
-    InputError for one that is unknown, or asked for and out of date.
+
+def chosen(
+    step: "RecommenderStep", asked: list, trained: Callable, of_adapter: Callable[..., str], start: Artifact
+) -> list:
+    """The models `asked` for, or all that are `trained` and current.
+
+    InputError for one that is asked for and out of date by `of_adapter`, and where there is none that is current, with
+    what is wrong with the adapter that all `start` from.
     """
-    for one in (asked := named(step)):
-        if why := staleness.of_adapter(step, one.adapter):
+    for one in asked:
+        if why := of_adapter(step, one.adapter):
             raise InputError(f"--models {one.name}: {one.adapter} {why}")
     if found := asked or trained(step):
         return found
-    path = step.path(a.RECOMMENDER)
+    path = step.path(start)
     if path.exists():
-        raise InputError(f"{path} {staleness.of_adapter(step, a.RECOMMENDER.path)}")
-    raise step.pipeline.missing(path, a.RECOMMENDER)
+        raise InputError(f"{path} {of_adapter(step, start.path)}")
+    raise step.pipeline.missing(path, start)
 
 
 def trained(step: "RecommenderStep") -> list[recommending.Model]:
