@@ -4,10 +4,10 @@
 
 Reads  the files and adapters of the finished run, with its seed, limit and options as their records say
 Writes ablations/VARIANT/ and checkpoints/DATASET/ablations/VARIANT, predictions/VARIANT.pkl, results/ablations.json
-The variants are without_summarizer, without_reasoner, without_rewards, one_step and rating_first, and tau_X, history_N
-and draws_N for any numbers. One that needs reasons which are not kept yet asks the teacher. The table holds those of
-earlier calls too, unless the run has changed since. --split valid compares them on the validation rows, to choose by;
-the adapters are the same ones.
+The variants are without_summarizer, without_reasoner, without_rewards, one_step and rating_first; where step 2/8 has
+run, reasoner_rl and reasoner_rl_same_predictor; and tau_X, history_N and draws_N for any numbers. One that needs
+reasons which are not kept yet asks the teacher. The table holds those of earlier calls too, unless the run has changed
+since. --split valid compares them on the validation rows, to choose by; the adapters are the same ones.
 Paper: ablation study and analyses; which variants it has is known from third parties.
 """
 
@@ -22,6 +22,7 @@ from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES
 from reason4rec.systems.reason4rec import ablations
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, PREDICTIONS, TEST_RATINGS, predictions_of
 from reason4rec.systems.reason4rec.options import Ablations
+from reason4rec.systems.reason4rec.predictions import VARIANTS
 
 
 def run(step: utils.ExpertStep) -> None:
@@ -35,7 +36,7 @@ def run(step: utils.ExpertStep) -> None:
     made = {variant.name: ablations.folder_of(step.folder, variant) for variant in finished}
     outputs = {name: predictions_of(name, step.on(PREDICTIONS)) for name in made}
     reads = [predicted, *(own / predicted.path for own in made.values())]
-    table = step.part(reads, [*outputs.values(), result], {"variants": list(made)})
+    table = step.part(reads, [*outputs.values(), result], {VARIANTS: list(made)})
     if table.done():
         return
     for name, own in made.items():

@@ -32,7 +32,8 @@ class StepSpec:
     `name` is that of `--from` and `--to`; `script` is its path in the project. `reads` must be there, `reads_if_there`
     need not; `reads_with` and `writes_with` give what it reads and writes with the options that it has; what it writes
     with others alone is in `elsewhere`, with the words for it. `also_writes` are folders in which it
-    writes files whose names depend on its options. `defaults` are those of its options that differ from the group's.
+    writes files whose names depend on its options. `may_change` are inputs that a later step can make anew from its
+    outputs, which puts these not out of date. `defaults` are those of its options that differ from the group's.
     `settings` gives what else decides its outputs, by the names in their records; those that not every version of this
     project records are in `optional`. `uses` gives the groups of options that decide something, where not
     all do. `runs` says whether a run of all steps has it, and `not_handed_on` which of its
@@ -53,6 +54,7 @@ class StepSpec:
     reads_with: Callable[["Step"], Sequence[Artifact | Path]] = lambda step: step.spec.reads
     writes_with: Callable[["Step"], Sequence[Artifact]] = lambda step: step.spec.writes
     elsewhere: Mapping[Artifact, str] = field(default_factory=dict)
+    may_change: tuple[Artifact, ...] = ()
     defaults: Mapping[str, object] = field(default_factory=dict)
     settings: Callable[["Step"], Mapping[str, object]] = lambda step: {}
     optional: tuple[str, ...] = ()
@@ -112,32 +114,7 @@ class Pipeline:
         for step in steps:
             for artifact in (*step.writes, *step.also_writes, *step.elsewhere):
                 self._producers.setdefault(artifact, step)
-        self.steps = self._ordered(steps)
-
-    def _ordered(self, steps: Sequence[StepSpec]) -> tuple[StepSpec, ...]:
-        if len({step.name for step in steps}) < len(steps):
-            raise ValueError("two steps have one name")
-        by_name = {step.name: step for step in steps}
-        sorter = TopologicalSorter({step.name: () for step in steps})
-        for step in steps:
-            for artifact in (*step.reads, *step.reads_if_there):
-                for other in steps:
-                    if artifact in (*other.writes, *other.also_writes) and other is not step:
-                        sorter.add(step.name, other.name)
-        order = {step.name: place for place, step in enumerate(steps)}
-        found: list[StepSpec] = []
-        try:
-            sorter.prepare()
-        except CycleError as error:
-            raise ValueError(f"steps wait for each other: {' '.join(error.args[1])}") from error
-        ready: set[str] = set()
-        while sorter.is_active():
-            ready |= set(sorter.get_ready())
-            first = min(ready, key=order.__getitem__)
-            ready.remove(first)
-            found.append(by_name[first])
-            sorter.done(first)
-        return tuple(found)
+        self.steps = _ordered(steps)
 
     def __iter__(self) -> Iterator[StepSpec]:
         return iter(self.steps)
@@ -168,8 +145,24 @@ class Pipeline:
         """The step that writes a file, or that writes files into the folder which it lies in."""
         if artifact in self._producers:
             return self._producers[artifact]
-        folders = (step for step in self.steps for one in step.also_writes if artifact.path.startswith(f"{one.path}/"))
+        folders = (
+            step
+            for step in self.steps
+            for one in (*step.also_writes, *step.elsewhere)
+            if artifact.path.startswith(f"{one.path}/")
+        )
         return next(folders, None)
+
+    def artifact(self, name: str) -> Artifact | None:
+        """The artifact that a record names, in the table or in a folder of it; None for any other file."""
+        if name in self._artifacts:
+            return self._artifacts[name]
+        return Artifact(name) if self.producer(Artifact(name)) else None
+
+    @cached_property
+    def _artifacts(self) -> dict[str, Artifact]:
+        parts = ((*s.reads, *s.reads_if_there, *s.writes, *s.elsewhere) for s in self.steps)
+        return {artifact.path: artifact for of_step in parts for artifact in of_step}
 
     def missing(self, path: Path, artifact: Artifact) -> InputError:
         """What is said where a file is missing: who writes it."""
@@ -227,6 +220,32 @@ class Pipeline:
                 needed.add(step.name)
                 wanted |= set(step.reads) - set(there)
         return tuple(step for step in self.steps if step.name in needed)
+
+
+def _ordered(steps: Sequence[StepSpec]) -> tuple[StepSpec, ...]:
+    if len({step.name for step in steps}) < len(steps):
+        raise ValueError("two steps have one name")
+    by_name = {step.name: step for step in steps}
+    sorter = TopologicalSorter({step.name: () for step in steps})
+    for step in steps:
+        for artifact in (*step.reads, *step.reads_if_there):
+            for other in steps:
+                if artifact in (*other.writes, *other.also_writes) and other is not step:
+                    sorter.add(step.name, other.name)
+    order = {step.name: place for place, step in enumerate(steps)}
+    found: list[StepSpec] = []
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise ValueError(f"steps wait for each other: {' '.join(error.args[1])}") from error
+    ready: set[str] = set()
+    while sorter.is_active():
+        ready |= set(sorter.get_ready())
+        first = min(ready, key=order.__getitem__)
+        ready.remove(first)
+        found.append(by_name[first])
+        sorter.done(first)
+    return tuple(found)
 
 
 def systems() -> list[str]:

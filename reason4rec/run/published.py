@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reason4rec.errors import InputError
-from reason4rec.run.files import write_text
+from reason4rec.run import staleness
+from reason4rec.run.files import Artifact, write_text
+from reason4rec.run.pipeline import Pipeline
 from reason4rec.run.project import ROOT
 from reason4rec.run.records import read_record, versions
 
@@ -25,6 +27,12 @@ def publish(found: Sequence[Path], folder: Path, minutes: float | None) -> None:
     inputs = {"sha256": record["made_from"]["inputs"]} if record else {}
     about = {"date": str(datetime.date.today()), "commit": _commit(), "gpu": _gpu(), "minutes": minutes}
     write_text(folder / RUN, json.dumps(about | {"versions": versions()} | inputs, indent=1) + "\n")
+
+
+def check(pipeline: Pipeline, folder: Path, adapters: Path, found: Sequence[Artifact]) -> None:
+    """InputError where one of a dataset's results is out of date, which says what to run."""
+    for one in found:
+        staleness.check(pipeline, lambda artifact: artifact.within(adapters if artifact.adapter else folder), one)
 
 
 def read(path: Path) -> list | dict:

@@ -20,7 +20,7 @@ from typing import Self
 from tqdm import tqdm
 
 from reason4rec.errors import LONGEST, InputError, Pending
-from reason4rec.run import files, locks, options, records
+from reason4rec.run import files, locks, options, records, staleness
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Group, Options, Parser, Resolved, option
 from reason4rec.run.pipeline import Pipeline, StepSpec, borrowers, load
@@ -177,6 +177,8 @@ class Step:
         InputError if another process is making one of them.
         """
         status = self.status()
+        if not status.done:
+            self.check_inputs()
         if not status.done or _traces(self):
             holders = {path: locks.lock(path) for path in self.outputs}
             taken = next((path for path in self.outputs if holders[path]), None)
@@ -198,6 +200,12 @@ class Step:
                 )
         _print(self, status)
         return status.done
+
+    def check_inputs(self) -> None:
+        """InputError unless all inputs are made from what is there: those of other files would change the outputs."""
+        for item in self.reads:
+            if isinstance(item, Artifact):
+                staleness.check(self.pipeline, self.path, item)
 
     def read(self, artifact: Artifact) -> object:
         """The checked content of an artifact; InputError says who writes one that is missing."""

@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> None:
     """Publishes if asked to, and writes the tables."""
     check_clone("the docs and the published results")
     if args.publish:
-        publish(folder_in(args.data_root, args.dataset, "--dataset"), args.dataset, args.minutes)
+        folders = [folder_in(root, args.dataset, "--dataset") for root in (args.data_root, args.checkpoint_root)]
+        publish(*folders, args.dataset, args.minutes)
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if found := [name for _, name, *_ in MARKS.findall(text)]:
@@ -43,12 +44,16 @@ def run(args: argparse.Namespace) -> None:
             print(f"{page.name}: written {', '.join(written) or '-'}; not published {', '.join(absent) or '-'}")
 
 
-def publish(folder: Path, name: str, minutes: float | None) -> None:
-    """Copies what there is of a dataset's results to `results/gream/NAME`; InputError without any evaluation."""
-    found = [folder / one.path for one in (METRICS, ID_CARD, COMPARISON) if (folder / one.path).exists()]
+def publish(folder: Path, adapters: Path, name: str, minutes: float | None) -> None:
+    """Copies what there is of a dataset's results to `results/gream/NAME`.
+
+    InputError without any evaluation, and where one of the files is out of date.
+    """
+    found = [one for one in (METRICS, ID_CARD, COMPARISON) if (folder / one.path).exists()]
     if not found:
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
-    published.publish(found, FOLDER / name, minutes)
+    published.check(PIPELINE, folder, adapters, found)
+    published.publish([folder / one.path for one in found], FOLDER / name, minutes)
 
 
 def with_tables(text: str) -> str:
@@ -149,6 +154,7 @@ def main() -> None:
     )
     parser.add_argument("--dataset", default="Demo_sequences", help="folder of the dataset in the data root")
     parser.add_argument("--data_root", type=Path, default=own("0_Data"), help="folder of all datasets")
+    parser.add_argument("--checkpoint_root", type=Path, default=own("checkpoints"), help="folder of all adapters")
     parser.add_argument("--publish", action="store_true", help="first copy the results of --dataset to results/")
     parser.add_argument("--minutes", type=float, help="minutes that the whole run took")
     args = parser.parse_args()

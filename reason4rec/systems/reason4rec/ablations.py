@@ -23,7 +23,7 @@ from reason4rec.evaluation.tables import MEDIAN
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.llm.options import SERVERS
-from reason4rec.run import files, options, records
+from reason4rec.run import files, options, records, staleness
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Resolved, names_of
 from reason4rec.run.pipeline import Pipeline, StepSpec
@@ -40,7 +40,6 @@ from reason4rec.systems.reason4rec.artifacts import (
 )
 from reason4rec.systems.reason4rec.distillation import counts_of
 from reason4rec.systems.reason4rec.facts import Dataset
-from reason4rec.systems.reason4rec.options import Prompts
 from reason4rec.systems.reason4rec.step import ExpertStep
 from reason4rec.training.options import Execution, Training
 from reason4rec.training.recipe import Recipe
@@ -96,11 +95,13 @@ FIXED = {
 def of_run(step: ExpertStep) -> ExpertStep:
     """The step with the limit of the run that it starts from, and its seed unless one was given.
 
-    InputError where the run has no predictions yet, and for another limit or other prompt templates than it had.
+    InputError where the run has no predictions yet or they are out of date, and for another limit or other prompt
+    templates than it had.
     """
     path = step.path(step.on(TEST_RATINGS))
     if not path.exists():
         raise InputError(f"{step.pipeline.missing(path, step.on(TEST_RATINGS))}; ablations start from a finished run")
+    staleness.check(step.pipeline, step.path, step.on(TEST_RATINGS))
     record = records.read_record(path)
     if record is None:
         return step
@@ -109,11 +110,7 @@ def of_run(step: ExpertStep) -> ExpertStep:
     if step.options.given("limit") and step.common.limit != limit:
         had = f"with --limit {limit}" if limit else "without --limit"
         raise InputError(f"--limit {step.common.limit}: {path} was made {had}, as its variants are: leave it out")
-    if settings.get("prompts", "") not in ("", step[Prompts].recorded()["prompts"]):
-        raise InputError(
-            f"{path} was made with other prompt templates than {step.templates}: give their folder as --prompts, or "
-            f"rate the rows again with these"
-        )
+    step.check_as_made(step.on(TEST_RATINGS), ("prompts",))
     common = replace(step.common, limit=limit, seed=step.common.seed if step.options.given("seed") else seed)
     resolved = Resolved({**step.options.groups, Common: common}, step.options.origins)
     return type(step)(step.pipeline, step.spec, resolved)

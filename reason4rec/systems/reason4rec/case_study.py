@@ -24,7 +24,7 @@ from reason4rec.run.records import read_record
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.ablations import is_variant
 from reason4rec.systems.reason4rec.artifacts import REASON, TEACHER_REASONS, TEACHER_SUMMARIES
-from reason4rec.systems.reason4rec.predictions import prediction_files
+from reason4rec.systems.reason4rec.predictions import current, prediction_files
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
@@ -67,7 +67,7 @@ def caveats(step: "ExpertStep") -> list[str]:
 def baseline_files(step: "ExpertStep") -> dict[str, Artifact]:
     """The files of a dataset's predictions that are neither ours, of any seed, nor those of our variants."""
     ours = step.label
-    files = prediction_files(step.folder, ours)
+    files = current(step, prediction_files(step.folder, ours))
     models = {name: ratings.model_of(name) for name in files}
     return {name: files[name] for name, model in models.items() if model != ours and not is_variant(model)}
 

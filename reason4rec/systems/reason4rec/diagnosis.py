@@ -29,6 +29,7 @@ from reason4rec.run.records import read_record
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.artifacts import REASON, TEST_RATINGS, VALID_RATINGS
 from reason4rec.systems.reason4rec.baselines import choose
+from reason4rec.systems.reason4rec.predictions import current
 from reason4rec.systems.reason4rec.predictor_modes import rating_probabilities
 from reason4rec.systems.reason4rec.reason_checks import named_aspects, other_rows, without_titles
 
@@ -46,9 +47,13 @@ SCORES = {
 
 
 def rated_splits(step: "ExpertStep") -> list[Artifact]:
-    """The predicted ratings that are there, of test and valid; those of test where there are none."""
-    found = [artifact for artifact in SPLITS.values() if step.path(artifact).exists()]
-    return found or [TEST_RATINGS]
+    """The predicted ratings that are there, of test and valid; those of test where there are none.
+
+    Those of valid that are out of date are left out, with a note.
+    """
+    found = {artifact.path: artifact for artifact in SPLITS.values() if step.path(artifact).exists()}
+    kept = current(step, {path: artifact for path, artifact in found.items() if artifact is not TEST_RATINGS})
+    return [one for path, one in found.items() if path in kept or one is TEST_RATINGS] or [TEST_RATINGS]
 
 
 def rows_of(step: "ExpertStep") -> dict[str, pd.DataFrame]:

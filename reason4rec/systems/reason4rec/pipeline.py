@@ -173,6 +173,7 @@ STEPS = (
         "train the Reasoner further by a reward",
         reads=(VALID, a.REASON_TARGETS, a.SUMMARIES, a.REASONER, a.PREDICTOR),
         writes=(a.REASONER_RL,),
+        may_change=(a.PREDICTOR,),
         options=(rl.Reward, rl.Reinforcement, RunsOn, o.Prompts, o.Histories, *by.ASKS_EXPERT),
         settings=rl_train.settings,
         launched=True,

@@ -1,25 +1,43 @@
 """The files of predictions for the test rows of a dataset, and the model that the others are tested against."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
 from reason4rec.evaluation.ratings import SIMPLE
-from reason4rec.run.files import Artifact
+from reason4rec.run.files import Artifact, note
+from reason4rec.run.records import read_record
+from reason4rec.run.staleness import why_old
 from reason4rec.systems.reason4rec.artifacts import PREDICTIONS, TEST_RATINGS, predictions_of
 from reason4rec.systems.reason4rec.options import Evaluation
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
 
+VARIANTS = "variants"  # what the records of predictions of 3/6 have among their settings
+
 
 def files_of(step: "ExpertStep") -> dict[str, Artifact]:
-    """The files of predictions that the evaluation of a dataset reads."""
+    """The files of predictions that the evaluation of a dataset reads; those out of date are left out, with a note."""
     of_rows = step.on(TEST_RATINGS), step.on(PREDICTIONS)
-    return prediction_files(step.folder, step.label, step[Evaluation].also, *of_rows)
+    return current(step, prediction_files(step.folder, step.label, step[Evaluation].also, *of_rows))
+
+
+def current(step: "ExpertStep", found: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Those of some files of predictions that are not out of date; a note says which are, and what to run."""
+    kept = {}
+    for name, file in found.items():
+        if why := why_old(step.pipeline, step.path, file):
+            record = read_record(step.path(file))
+            of_variant = record is not None and VARIANTS in record["made_from"]["settings"]
+            again = f"of an older run; run {step.pipeline['3/6'].script} again"
+            note(step.path(file), f"left out: it {f'is {again}' if of_variant else why}")
+        else:
+            kept[name] = file
+    return kept
 
 
 def reference(step: "ExpertStep") -> str:

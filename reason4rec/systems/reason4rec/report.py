@@ -42,6 +42,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--dataset", default="Music_data", help="folder of the dataset in the data root")
     parser.add_argument("--data_root", type=Path, default=own("0_Data"), help="folder of all datasets")
+    parser.add_argument("--checkpoint_root", type=Path, default=own("checkpoints"), help="folder of all adapters")
     parser.add_argument("--publish", action="store_true", help="first copy the results of --dataset to results/")
     parser.add_argument("--minutes", type=float, help="minutes that the whole run took")
 
@@ -50,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
     """Publishes if asked to, and writes README's tables."""
     check_clone("README and the published results")
     if args.publish:
-        publish(folder_in(args.data_root, args.dataset, "--dataset"), args.dataset, args.minutes)
+        folders = [folder_in(root, args.dataset, "--dataset") for root in (args.data_root, args.checkpoint_root)]
+        publish(*folders, args.dataset, args.minutes)
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if MARKS.search(text) or STEPS.search(text):
@@ -58,16 +60,18 @@ def run(args: argparse.Namespace) -> None:
             print(f"tables written to {page.name}: {', '.join(name for _, name, _ in MARKS.findall(text)) or 'steps'}")
 
 
-def publish(folder: Path, name: str, minutes: float | None) -> None:
+def publish(folder: Path, adapters: Path, name: str, minutes: float | None) -> None:
     """Copies the result files of a dataset to `results/NAME`, with a word on what they were run on.
 
-    InputError where there is neither an evaluation, nor variants of one, nor a scoring of summaries.
+    InputError where there is neither an evaluation, nor variants of one, nor a scoring of summaries, or where one of
+    the files is out of date.
     """
     found = [one for one in (METRICS, SUMMARY_QUALITY, ABLATIONS, *OTHERS) if (folder / one.path).exists()]
     if not {METRICS, SUMMARY_QUALITY, ABLATIONS} & set(found):
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
     if METRICS in found:
         ratings.read(folder / METRICS.path)
+    published.check(PIPELINE, folder, adapters, found)
     published.publish([folder / one.path for one in found], FOLDER / name, minutes)
 
 

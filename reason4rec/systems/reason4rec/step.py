@@ -12,6 +12,7 @@ from reason4rec.data import schema
 from reason4rec.data.fields import scale_of
 from reason4rec.data.history import History
 from reason4rec.data.schema import TRAIN
+from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.options import RULE_TEACHER, RULES, Teacher
 from reason4rec.llm.prompt import OnDemand, Prompt
@@ -25,9 +26,17 @@ from reason4rec.systems.reason4rec import facts, prompts
 from reason4rec.systems.reason4rec.artifacts import (
     ON_VALID,
     PREDICTOR,
+    PREDICTOR_ROWS,
+    REASONER_RL,
+    REASONER_ROWS,
+    REWARD_ROWS,
     SUMMARIES,
     TEACHER_REASONS,
     TEACHER_SUMMARIES,
+    TEST_RATINGS,
+    TEST_REASONS,
+    VALID_RATINGS,
+    VALID_REASONS,
 )
 from reason4rec.systems.reason4rec.facts import Dataset
 from reason4rec.systems.reason4rec.options import EDITION, Histories, Preprocess, Prompts, Split
@@ -35,6 +44,23 @@ from reason4rec.systems.reason4rec.targets import index_of
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.rule_teacher import RuleTeacher
+
+
+AS_MADE = ("prompts", "history_length", "predictor_mode")
+SHOW_HISTORIES = frozenset(
+    (
+        REWARD_ROWS,
+        TEACHER_REASONS,
+        REASONER_ROWS,
+        REASONER_RL,
+        TEST_REASONS,
+        VALID_REASONS,
+        PREDICTOR_ROWS,
+        TEST_RATINGS,
+        VALID_RATINGS,
+    )
+)
+"""What was made of histories in prompts, so that what reads it has to show the same."""
 
 
 def dataset_of(options: Resolved) -> Dataset:
@@ -71,6 +97,31 @@ class ExpertStep(ModelStep):
         """The artifact on the rows that --split names, in the place of one on the test rows."""
         valid = Split in self.options and self[Split].split == "valid"
         return ON_VALID.get(artifact, artifact) if valid else artifact
+
+    def check_inputs(self) -> None:
+        """InputError unless the inputs are made from what is there, and show histories and prompts as this step does.
+
+        What an adapter has learned is in the rows that it was trained on.
+        """
+        super().check_inputs()
+        for item in self.reads:
+            if isinstance(item, Artifact):
+                maker = self.pipeline.producer(item) if item.adapter else None
+                for one in (item, *(maker.reads if maker else ())):
+                    if one in SHOW_HISTORIES:
+                        self.check_as_made(one)
+
+    def check_as_made(self, made: Artifact, names: Sequence[str] = AS_MADE) -> None:
+        """InputError where a file was made with another value of one of these options than this step has."""
+        record = records.read_record(self.path(made))
+        then, now = record["made_from"]["settings"] if record else {}, self.recorded()
+        for name in names:
+            # Without templates in it, a record is of a version that had only those that are shipped.
+            if name in now and then.get(name, "") not in ("", now[name]):
+                what = f"--{name} {then[name]}: pass the same here"
+                if name == "prompts":
+                    what = f"other prompt templates than {self.templates}: give their folder as --prompts"
+                raise InputError(f"{self.path(made)} was made with {what}, or {self.pipeline.again(made)}")
 
     def histories(self, targets: pd.DataFrame) -> list[History]:
         """The histories of targets as the experts see them: summaries of earlier training reviews."""

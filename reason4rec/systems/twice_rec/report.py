@@ -44,10 +44,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def publish(folder: Path, adapters: Path, name: str, minutes: float | None) -> None:
-    """Copies what there is of a dataset's results to `results/twice_rec/NAME`; InputError without any evaluation."""
-    found = [folder / one.path for one in (METRICS, QUALITY, COMPARISON) if (folder / one.path).exists()]
+    """Copies what there is of a dataset's results to `results/twice_rec/NAME`.
+
+    InputError without any evaluation, and where one of the files is out of date.
+    """
+    there = [one for one in (METRICS, QUALITY, COMPARISON) if (folder / one.path).exists()]
+    published.check(PIPELINE, folder, adapters, there)
     card = adapters / SASREC.path / CARD
-    found += [card] if card.exists() else []
+    found = [folder / one.path for one in there] + ([card] if card.exists() else [])
     if not found:
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
     published.publish(found, FOLDER / name, minutes)

@@ -55,7 +55,7 @@ def published(tmp_path, monkeypatch):
     done = run_script("3_Predictor/4_evaluate.py", "--dataset", "Demo_data", "--data_root", folder.parent)
     assert done.returncode == 0, done.stderr
     monkeypatch.setattr(report, "FOLDER", tmp_path / "results")
-    report.publish(folder, "Music_data", minutes=12.0)
+    report.publish(folder, tmp_path / "checkpoints", "Music_data", minutes=12.0)
     (tmp_path / "results" / "reported.json").write_text(
         json.dumps([{"model": "Reason4Rec", "dataset": "Music_data", "mae": 0.5, "rmse": None, "source": "a paper"}])
     )
@@ -89,7 +89,7 @@ def test_a_dataset_without_results_is_named(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="metrics.json"):
         report.with_tables("<!-- table None_data -->\n<!-- /table -->")
     with pytest.raises(InputError, match=PIPELINE.producer(METRICS).script):
-        report.publish(tmp_path, "None_data", None)
+        report.publish(tmp_path, tmp_path / "checkpoints", "None_data", None)
 
 
 def test_scored_summaries_are_published_without_an_evaluation(tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_scored_summaries_are_published_without_an_evaluation(tmp_path, monkeypa
     path = tmp_path / "data" / SUMMARY_QUALITY.path
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"table": [row, formed | {"low": 1.0, "high": 1.0}], "settings": {}}))
-    report.publish(tmp_path / "data", "Texts", None)
+    report.publish(tmp_path / "data", tmp_path / "checkpoints", "Texts", None)
     lines = report.table("Texts_summaries").splitlines()
     assert lines[2] == "| Summarizer | rouge 1 | review | 9 | 0.250 [0.200, 0.300] | 0.100 [0.050, 0.150] |"
     assert lines[3].endswith("| - | 9 | 1.000 [1.000, 1.000] | - |")

@@ -10,7 +10,6 @@ from reason4rec.run import records
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import names_of, unknown_option
 from reason4rec.systems.reason4rec.artifacts import REASONER, SUMMARIES, TEST_RATINGS, TEST_REASONS
-from reason4rec.systems.reason4rec.options import Prompts
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.step import ExpertStep
 
@@ -36,11 +35,7 @@ def step_of_finished_run(dataset: str, given: Mapping[str, object]) -> ExpertSte
     changing = {one.name for group in RATES.options for one in fields(group) if one.metadata["changes_output"]}
     of_run = {name: settings[name] for name in changing & settings.keys() - {"prompts", "split"}}
     step = _step(groups, of_run | asked)
-    if settings.get("prompts", "") not in ("", step[Prompts].recorded()["prompts"]):
-        raise InputError(
-            f"{step.path(TEST_RATINGS)} was made with other prompt templates than {step.templates}: give their folder "
-            f"as --prompts, or rate the test rows again with these"
-        )
+    step.check_as_made(TEST_RATINGS, ("prompts",))
     return step
 
 

@@ -1,0 +1,60 @@
+"""What is out of date: a file whose inputs have changed since it was made, or what it was made from.
+
+Steps are run by hand too, in any order, so that a file can be there whose inputs are no longer those that it was made
+with. What was put there by hand has no record, and is taken as it is.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from reason4rec.errors import InputError
+from reason4rec.run import files, records
+from reason4rec.run.files import Artifact
+from reason4rec.run.pipeline import Pipeline
+
+PathOf = Callable[[Artifact], Path]
+"""Where an artifact of a dataset lies."""
+
+
+def why_old(pipeline: Pipeline, path_of: PathOf, made: Artifact) -> str:
+    """Why a file is out of date, and what to run; empty where it is not, or is not there.
+
+    What it was made from is looked at first, as far up as there are records, so that the first step to run is named.
+    """
+    changed = _changed(pipeline, path_of, made, {})
+    if changed is None:
+        return ""
+    old, name = changed
+    why = f"was made with another {name} than the one that is there; {pipeline.again(old)}"
+    return why if old == made else f"goes back to {old.path}, which {why}"
+
+
+def check(pipeline: Pipeline, path_of: PathOf, made: Artifact) -> None:
+    """InputError where a file is out of date, which says what to run, or how to take it as it is."""
+    if why := why_old(pipeline, path_of, made):
+        record = records.record_path(path_of(made)).name
+        raise InputError(f"{made.path} is out of date: it {why}, or remove its {record} to take it as it is")
+
+
+def _changed(
+    pipeline: Pipeline, path_of: PathOf, made: Artifact, known: dict[Artifact, tuple[Artifact, str] | None]
+) -> tuple[Artifact, str] | None:
+    """The first file on the way to this one that was made with another input, and that input's name."""
+    if made in known:
+        return known[made]
+    known[made] = None
+    path, producer = path_of(made), pipeline.producer(made)
+    record = records.read_record(path) if producer and path.exists() else None
+    if record is None or record["sha256"] != files.sha256(path):
+        return None
+    for name, then in record["made_from"]["inputs"].items():
+        one = pipeline.artifact(name)
+        if one is None or one in producer.may_change or not path_of(one).exists():
+            continue
+        changed = _changed(pipeline, path_of, one, known)
+        if changed is None and files.sha256(path_of(one)) != then:
+            changed = made, name
+        if changed:
+            known[made] = changed
+            break
+    return known[made]
