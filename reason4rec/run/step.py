@@ -161,14 +161,8 @@ class Step:
     def status(self) -> Status:
         """How the outputs stand: nothing is written and nothing locked for it."""
         return records.status(
-            self.outputs, lambda: self.provenance, self.common.overwrite, self._old_names(), self.spec.optional
+            self.outputs, lambda: self.provenance, self.common.overwrite, _old_names(self.spec), self.spec.optional
         )
-
-    def _old_names(self) -> dict[str, str]:
-        pairs = (
-            (one, old) for group in self.spec.options for one in fields(group) for old in one.metadata["old_names"]
-        )
-        return {old: one.name for one, old in pairs}
 
     def done(self) -> bool:
         """Whether nothing is to be done, which is printed: the outputs are complete, or a person put them there.
@@ -233,6 +227,11 @@ class Step:
     def summary(self, rows_in: int, rows_out: int, **numbers: object) -> None:
         """Prints the closing line: rows, seconds, rates, memory and what else the step counted."""
         _print_summary(self, rows_in, rows_out, numbers)
+
+
+def _old_names(spec: StepSpec) -> dict[str, str]:
+    pairs = ((one, old) for group in spec.options for one in fields(group) for old in one.metadata["old_names"])
+    return {old: one.name for one, old in pairs}
 
 
 def _name(step: Step, item: Artifact | Path) -> str:
