@@ -1,8 +1,4 @@
-"""What is out of date: an adapter that was trained from others than those that are there, and lists of other settings.
-
-Steps are run by hand too, in any order, so that a file can be there whose inputs have changed since. What was put there
-by hand has no record, and is taken as it is.
-"""
+"""What is out of date beside what records tell: adapters of another base or generator, and lists of other settings."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,11 +6,12 @@ from typing import TYPE_CHECKING
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.run import files
 from reason4rec.run.files import Artifact, adapter
+from reason4rec.run.staleness import why_old
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream.prompts import DIRECT
 from reason4rec.systems.twice_rec import staleness
 from reason4rec.systems.twice_rec.artifacts import ITEMS, SASREC, SEQUENCES
-from reason4rec.systems.twice_rec.staleness import of_inputs, of_maker, of_rows
+from reason4rec.systems.twice_rec.staleness import of_maker
 
 if TYPE_CHECKING:
     from reason4rec.systems.gream.step import GeneratorStep
@@ -39,15 +36,14 @@ def of_base(step: "GeneratorStep", name: str) -> str:
 def of_adapter(step: "GeneratorStep", name: str) -> str:
     """Why an adapter is out of date, and what to run; empty where it is not, or is not there.
 
-    One that a reward trained must come from the generator that is there, all others from the rows and the base.
+    It must go on the base that is there, and one that a reward trained come from the generator that is there, also
+    where it has no record.
     """
     one, start = adapter(name), step.path(a.GENERATOR)
     path = step.path(one)
-    if not path.exists():
-        return ""
-    if name not in POLICIES:
-        return of_rows(step, one, a.INSTRUCT_ROWS, (SEQUENCES, ITEMS, a.SEMANTIC_IDS)) or of_base(step, name)
-    if start.exists():
+    if why := why_old(step.pipeline, step.path, one):
+        return why
+    if name in POLICIES and path.exists() and start.exists():
         from reason4rec.training.adapters import sha256_of_weights
 
         if why := of_adapter(step, a.GENERATOR.path):
@@ -59,7 +55,7 @@ def of_adapter(step: "GeneratorStep", name: str) -> str:
 
 def of_list(step: "GeneratorStep", listed: Artifact, name: str) -> str:
     """Why the list of an adapter is out of date, and what to run; empty where it is not, or was put there by hand."""
-    return of_maker(step, listed, name, of_adapter) or of_inputs(step, listed, list_inputs(name))
+    return of_maker(step, listed, name, of_adapter) or why_old(step.pipeline, step.path, listed)
 
 
 def of_settings(step: "GeneratorStep", name: str, mode: str, split: str) -> str:
@@ -76,4 +72,4 @@ def of_settings(step: "GeneratorStep", name: str, mode: str, split: str) -> str:
 
 def of_sasrec(step: "GeneratorStep") -> str:
     """Why SASRec is out of date, and what to run; empty where it is not, or was put there by hand."""
-    return of_inputs(step, SASREC, (SEQUENCES, ITEMS))
+    return why_old(step.pipeline, step.path, SASREC)
