@@ -19,14 +19,18 @@ RUN = "run.json"
 
 
 def publish(found: Sequence[Path], folder: Path, minutes: float | None) -> None:
-    """Copies result files to a folder; `run.json` there has date, commit, versions and the inputs of the first."""
+    """Copies result files to a folder; `run.json` there has date, commit, versions, and what the first was made from.
+
+    The record is that of the file, or of the folder that a step wrote it in.
+    """
+    commit = _commit()  # before results that are published again make the code look changed
     folder.mkdir(parents=True, exist_ok=True)
     for path in found:
         shutil.copyfile(path, folder / path.name)
-    record = read_record(found[0])
-    inputs = {"sha256": record["made_from"]["inputs"]} if record else {}
-    about = {"date": str(datetime.date.today()), "commit": _commit(), "gpu": _gpu(), "minutes": minutes}
-    write_text(folder / RUN, json.dumps(about | {"versions": versions()} | inputs, indent=1) + "\n")
+    record = read_record(found[0]) or read_record(found[0].parent)
+    made_from = {"sha256": record["made_from"]["inputs"], "settings": record["made_from"]["settings"]} if record else {}
+    about = {"date": str(datetime.date.today()), "commit": commit, "gpu": _gpu(), "minutes": minutes}
+    write_text(folder / RUN, json.dumps(about | {"versions": versions()} | made_from, indent=1) + "\n")
 
 
 def check(pipeline: Pipeline, folder: Path, adapters: Path, found: Sequence[Artifact]) -> None:

@@ -35,7 +35,7 @@ class Model:
     """A model of the tables: its name, the adapter that it is, and the mode that it is asked in.
 
     One that is `positionwise` has the mask of the released code: any token that some id has at a position. As there,
-    its lists keep what the user has; the evaluation leaves that out and counts it.
+    its lists keep what the user has; the evaluation leaves that out and counts it. So all of its beams are kept.
     """
 
     name: str
@@ -97,7 +97,9 @@ def recommended(
     place = {item_id: number for number, item_id in enumerate(item_ids)}
     seen = [[] if of.positionwise else [place[event.item_id] for event in case.history] for case in cases]
     found = model.beams(asked, trie, options.beams, begun, seen, "recommending", options.length_penalty)
-    return tables(cases, [beams[:LISTED] for beams in found], trie, item_ids, replies)
+    # Of a list that keeps the history, the evaluation leaves that out before it takes the best.
+    kept = found if of.positionwise else [beams[:LISTED] for beams in found]
+    return tables(cases, kept, trie, item_ids, replies)
 
 
 def trie_of(step: "GeneratorStep", model: "BeamSearcher", of: Model) -> "Trie":

@@ -38,6 +38,8 @@ def part_of(step: "GeneratorStep", model: recommending.Model) -> "GeneratorStep"
     direct = model.mode == recommending.DIRECT
     if direct:  # which writes nothing before its list
         options = {name: options[name] for name in ("beams", "length_penalty")}
+    if model.positionwise:
+        options["kept"] = "all beams"
     return step.part(
         staleness.list_inputs(model.adapter),
         [a.ranked(model.name, split), a.written(model.name, split)],

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reason4rec.evaluation.figures import COLOURS, GREY, STYLE, WIDTH
+from reason4rec.systems.twice_rec.rewards import NAMES_TARGET
 
 SMOOTHED = 5  # steps of a mean, since each step has other prompts
 COLOUR_OF = {"mended": COLOURS["ours"], "faithful": COLOURS["variant of ours"], "match": COLOURS["trees"]}
@@ -22,7 +23,7 @@ def hits_and_popularity(result: dict, dataset: str) -> Figure:
     left, right = figure.subplots(1, 2)
     for reward in settings["rewards"]:
         runs = [one for one in result["by_step"] if one["reward"] == reward]
-        _path(left, reward, *(_mean_of(runs, name) for name in ("popularity", "item_match")))
+        _path(left, reward, *(_mean_of(runs, name) for name in ("popularity", NAMES_TARGET)))
     left.set_title("Draws on training cases, first (hollow) to last step", loc="left")
     left.set(xlabel="popularity of the named item (0.5: chance)", ylabel="share of draws that name the target")
     _ends(right, result)

@@ -10,7 +10,7 @@ import numpy as np
 
 from reason4rec.systems.twice_rec.catalogue import Catalogue, Item
 from reason4rec.systems.twice_rec.prompts import answer
-from reason4rec.systems.twice_rec.rewards import MATCH, Evidence
+from reason4rec.systems.twice_rec.rewards import Evidence
 from reason4rec.training.rollouts import Part, Rollout, scores_of, total
 
 GOLD, RANDOM = "the true next item", "a candidate at random"
@@ -20,6 +20,7 @@ RIGHT_ID = "right id, title of the most popular item"
 RIGHT_TITLE = "right title, id of another candidate"
 OUTSIDE = "an item outside the list"
 FORM, TAGS, EMPTY = "the form with a made-up item", "the tags alone", "an empty text"
+MORE = "more_when_wrong"
 RATIONALE = "This goes well with the items that the user took before."
 
 
@@ -56,30 +57,45 @@ def policies(evidence: Evidence, popularity: Mapping[str, int], seed: int) -> di
 
 
 def scored(rewards: Mapping[str, Sequence[Part]], written: Mapping[str, Sequence[str]]) -> list[dict]:
-    """A row for each policy: its name, `n`, and its mean under each reward, by the reward's name."""
-    rows = []
+    """A row for each policy: its name, `n`, and its mean under each reward, by the reward's name.
+
+    That of the most popular candidate also has, by reward, by how much it is paid more than one at random on the cases
+    where both are wrong, and the standard error: `more_when_wrong`, if there are two such cases.
+    """
+    paid = {}
     for policy, texts in written.items():
         rollouts = [Rollout({"number": number}, text, (), True) for number, text in enumerate(texts)]
-        means = {
-            name: round(float(np.mean(total(parts, scores_of(parts, rollouts)))), 4) for name, parts in rewards.items()
-        }
-        rows.append({"policy": policy, "n": len(texts)} | means)
+        paid[policy] = {name: np.asarray(total(parts, scores_of(parts, rollouts))) for name, parts in rewards.items()}
+    rows = [
+        {"policy": policy, "n": len(written[policy])}
+        | {name: round(float(np.mean(one)), 4) for name, one in of.items()}
+        for policy, of in paid.items()
+    ]
+    chosen = zip(written[RANDOM], written[POPULAR_CANDIDATE], written[GOLD])
+    wrong = [k for k, (drawn, popular, target) in enumerate(chosen) if target not in (drawn, popular)]
+    if len(wrong) > 1:
+        more = {name: (paid[POPULAR_CANDIDATE][name] - paid[RANDOM][name])[wrong] for name in rewards}
+        means = {name: [float(of.mean()), float(of.std(ddof=1) / len(of) ** 0.5)] for name, of in more.items()}
+        next(row for row in rows if row["policy"] == POPULAR_CANDIDATE)[MORE] = means
     return rows
 
 
 def cheats(rows: Sequence[Mapping], reward: str) -> list[str]:
     """The policies that a reward pays as much as candidates at random or more, but for those that are no cheats.
 
-    A reward of the match alone pays popular candidates for being right more often, and for nothing else.
+    Popular candidates are right more often, and may be paid for it. They are a cheat where the reward pays them more
+    than others when neither is right, by more than two standard errors.
     """
-    least = next(row[reward] for row in rows if row["policy"] == RANDOM)
-    honest = {GOLD, RANDOM} | ({POPULAR_CANDIDATE} if reward == MATCH else set())
-    return [row["policy"] for row in rows if row[reward] >= least and row["policy"] not in honest]
+    of = {row["policy"]: row for row in rows}
+    least = of[RANDOM][reward]
+    found = [name for name, row in of.items() if row[reward] >= least and name not in (GOLD, RANDOM, POPULAR_CANDIDATE)]
+    more, error = of[POPULAR_CANDIDATE].get(MORE, {}).get(reward, (0.0, 0.0))
+    return [POPULAR_CANDIDATE, *found] if more > 2 * error else found
 
 
 def as_text(rows: Sequence[Mapping]) -> str:
     """The table for a terminal."""
-    names = [name for name in rows[0] if name not in ("policy", "n")]
+    names = [name for name in rows[0] if name not in ("policy", "n", MORE)]
     width = max(len(row["policy"]) for row in rows)
     columns = [max(8, len(name)) for name in names]
     lines = [f"{'policy':<{width}}  " + "  ".join(f"{name:>{size}}" for name, size in zip(names, columns))]

@@ -49,8 +49,8 @@ def publish(folder: Path, adapters: Path, name: str, minutes: float | None) -> N
     InputError without any evaluation, and where one of the files is out of date.
     """
     there = [one for one in (METRICS, QUALITY, COMPARISON) if (folder / one.path).exists()]
-    published.check(PIPELINE, folder, adapters, there)
     card = adapters / SASREC.path / CARD
+    published.check(PIPELINE, folder, adapters, there + ([SASREC] if card.exists() else []))
     found = [folder / one.path for one in there] + ([card] if card.exists() else [])
     if not found:
         raise PIPELINE.missing(folder / METRICS.path, METRICS)

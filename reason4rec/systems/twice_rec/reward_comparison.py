@@ -23,13 +23,14 @@ from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import evaluation, ranking_runs, recommending, rl_train
 from reason4rec.systems.twice_rec.options import Cases, Comparison, Evaluation, Models, Prompts, Reward
 from reason4rec.systems.twice_rec.prompts import RATIONALE_FIRST
+from reason4rec.systems.twice_rec.rewards import NAMES_TARGET
 
 if TYPE_CHECKING:
     from reason4rec.systems.twice_rec.step import RecommenderStep
 
 SUPERVISED, MATCH = "recommender", "match"
 FOLDER = "rewards"  # of the policies among the adapters, and of their ranks
-CURVES = ("item_match", rl_train.POPULARITY)
+CURVES = (NAMES_TARGET, rl_train.POPULARITY)
 
 
 def runs(step: "RecommenderStep") -> list[tuple[str, int]]:
@@ -168,7 +169,7 @@ def as_text(result: dict) -> str:
         + markdown.table(["model", "popularity", "95% interval"], rows)
     )
     if watched:
-        header = ["reward", "seed", "hits of greedy replies", "their popularity"]
+        header = ["reward", "seed", "greedy replies that name the target", "their popularity"]
         parts.append(
             "On the watched validation cases, before and at the last step:\n" + markdown.table(header, watched)
         )

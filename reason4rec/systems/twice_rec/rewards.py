@@ -23,7 +23,9 @@ LAMBDA, TAU = 3.0, 0.3  # released code; the paper's best lambda
 GUIDED_WEIGHT = 4.0  # released code; all other parts weigh 1
 OLD_TAG = "sales"  # allowed by the released code, written by nobody
 COUNTED_TAGS = (TITLE, ITEM_ID, THINK)
-WRONG = ("outside_the_list", "title_of_another")  # parts that weigh nothing: what is wrong with a recommendation
+# Parts that weigh nothing and mean the same under each reward: what a recommendation names.
+NAMES_TARGET = "names_target"
+WATCHED = (NAMES_TARGET, "outside_the_list", "title_of_another")
 
 Scores = Callable[[Sequence[Rollout]], np.ndarray]
 Logits = Callable[[Sequence[int], Sequence[str]], Sequence[float]]
@@ -97,7 +99,7 @@ def weights_of(reward: str) -> dict[str, float]:
     if reward not in weights:
         raise InputError(f"reward {reward}: there are {', '.join(weights)}")
     guided = {} if reward == MATCH else {"collaborative_guided": GUIDED_WEIGHT}
-    return guided | weights[reward] | dict.fromkeys(WRONG, 0.0)
+    return guided | weights[reward] | dict.fromkeys(WATCHED, 0.0)
 
 
 def parts_of(
@@ -120,7 +122,7 @@ def parts_of(
         scores = _faithful(evidence, lambda_, TAU if tau is None else tau)
     else:
         scores = _mended(evidence, confidence, lambda_, tau)
-    scores |= {WRONG[0]: partial(_outside, evidence), WRONG[1]: partial(_of_another, evidence)}
+    scores |= dict(zip(WATCHED, (partial(one, evidence) for one in (_names_target, _outside, _of_another))))
     return [Part(name, weight, scores[name]) for name, weight in weights.items()]
 
 
@@ -150,6 +152,12 @@ def only_expected_tags(text: str) -> float:
     """1 where no other tag stands in a text; an empty one has 1. Source: released code."""
     expected = {mark for tag in (*COUNTED_TAGS, OLD_TAG) for mark in (f"<{tag}>", f"</{tag}>")}
     return float(expected.issuperset(ANY_TAG.findall(text)))
+
+
+def _names_target(evidence: Evidence, rollouts: Sequence[Rollout]) -> np.ndarray:
+    """1 where the id that a rollout names is the target, under any title."""
+    targets = (evidence.cases[one.row["number"]].target.item_id for one in rollouts)
+    return np.array([read(one.text).item_id == target for one, target in zip(rollouts, targets)], dtype=float)
 
 
 def _outside(evidence: Evidence, rollouts: Sequence[Rollout]) -> np.ndarray:

@@ -271,29 +271,50 @@ def test_a_teacher_that_was_cut_off_is_asked_for_the_rest_alone(made, tmp_path):
 # Leaks
 
 
+RUN_OF_IDS = re.compile(r"(?:<\|[a-z]_\d+\|>)+")
+
+
+def learnable(step):
+    """Each history that may be shown, with the item that may follow it: of sequences without their last two items."""
+    found = set()
+    for _, of_user in step.read(SEQUENCES).sort_values("position").groupby("user_id"):
+        ids = [step.id_texts[item] for item in of_user["item_id"]][:-2]
+        found |= {(tuple(ids[max(0, place - 20) : place]), ids[place]) for place in range(1, len(ids))}
+    return found
+
+
+def leak(row, pairs):
+    """Whether a row shows a history, or an item after one, that its user did not have in the training part."""
+    question, answer = (RUN_OF_IDS.findall(message["content"]) for message in row["messages"])
+    if len(question) < 2:
+        return False
+    return not any(shown == tuple(question) and (not answer or answer[-1] == then) for shown, then in pairs)
+
+
 def test_no_row_and_no_prompt_of_a_training_shows_what_its_user_chose_later(made):
     step, rl = gream_run.step_of("G/6", made), gream_run.step_of("G/8", made)
-    ids = step.id_texts
+    pairs = learnable(step)
     asked = rl_train.train_targets(rl)
     prompts = rl.next_item([history for history, _ in asked], "reasoned")
-    targets = {past.user_id: [event.item_id for event in past.events] for past in step.pasts}
-    allowed = [
-        {tuple(ids[item] for item in items[max(0, k - 20) : k]) for k in range(1, len(items))}
-        for items in targets.values()
-    ]
-    allowed = set().union(*allowed)
-    run_of = re.compile(r"(?:<\|[a-z]_\d+\|>)+")
-    assert len(prompts) == sum(max(0, len(items) - 4) for items in targets.values())
-    for prompt, (history, _) in zip(prompts, asked):
-        shown = tuple(run_of.findall(prompt.text))
-        assert shown == tuple(ids[event.item_id] for event in history) and shown in allowed
-    histories = 0
-    for row in step.read(a.INSTRUCT_ROWS):
-        shown = tuple(run_of.findall(row["messages"][0]["content"]))
-        if len(shown) > 1:
-            assert shown in allowed
-            histories += 1
-    assert histories > 100
+    parts = step.read(SEQUENCES).groupby("user_id").size() - 2
+    assert len(prompts) == sum(max(0, n - 4) for n in parts)
+    for prompt, (history, target) in zip(prompts, asked):
+        shown = tuple(RUN_OF_IDS.findall(prompt.text))
+        assert shown == tuple(step.id_texts[event.item_id] for event in history)
+        assert (shown, step.id_texts[target]) in pairs
+    rows = step.read(a.INSTRUCT_ROWS)
+    of_histories = [row for row in rows if len(RUN_OF_IDS.findall(row["messages"][0]["content"])) > 1]
+    assert len(of_histories) > 100 and not any(leak(row, pairs) for row in rows)
+
+
+def test_a_row_that_shows_a_target_of_the_validation_or_the_test_would_be_caught(made):
+    step = gream_run.step_of("G/6", made)
+    pairs, shown = learnable(step), step.read(SEQUENCES).sort_values("position")
+    for _, of_user in list(shown.groupby("user_id"))[:10]:
+        ids = [step.id_texts[item] for item in of_user["item_id"]]
+        for end in (len(ids) - 1, len(ids)):
+            asked = f"The user took {', '.join(ids[max(0, end - 21) : end - 1])}. Which item is next?"
+            assert leak({"messages": [{"content": asked}, {"content": ids[end - 1]}]}, pairs)
 
 
 # Bad input

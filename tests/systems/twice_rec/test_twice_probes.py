@@ -41,6 +41,15 @@ def test_the_released_reward_prefers_a_cheat_even_to_the_truth(table):
     assert means[probes.EMPTY] > 0
 
 
+def test_popular_candidates_are_no_cheat_for_being_right_more_often():
+    """The mended reward was warned of on uniform lists, where the most popular candidate is right more often."""
+    paid = {probes.GOLD: 9.0, probes.RANDOM: 4.1, probes.POPULAR_CANDIDATE: 5.2, probes.EMPTY: 0.0}
+    rows = [{"policy": name, "n": 64, "mended": mean} for name, mean in paid.items()]
+    for more, found in (([0.05, 0.1], []), ([0.5, 0.1], [probes.POPULAR_CANDIDATE])):
+        rows[2]["more_when_wrong"] = {"mended": more}
+        assert probes.cheats(rows, "mended") == found
+
+
 def test_a_softmax_among_the_candidates_still_pays_popularity_and_nothing_else(table):
     assert set(probes.cheats(table, "mended, list_softmax")) <= {probes.POPULAR_CANDIDATE}
 

@@ -163,6 +163,13 @@ def test_a_right_answer_in_a_bad_form_keeps_its_match():
     assert (found["item_match"], found["well_formed"], found["total"]) == (1.0, 0.0, 5.0)
 
 
+@pytest.mark.parametrize("reward", [FAITHFUL, MENDED, MATCH])
+def test_a_share_of_hits_meant_another_thing_under_each_reward(reward):
+    """`item_match` asks for the target's own title in two of them; what is drawn for a figure must be one thing."""
+    assert scores(reward, said("B4", "no such title"))["names_target"] == 1.0
+    assert scores(reward, said("B1"))["names_target"] == scores(reward, "")["names_target"] == 0.0
+
+
 def test_match_does_without_the_filter():
     assert scores(MATCH, said("B4"))["total"] == 6.0
     assert scores(MATCH, said("B1"))["total"] == 2.0
