@@ -22,7 +22,6 @@ from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES
 from reason4rec.systems.reason4rec import ablations
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, PREDICTIONS, TEST_RATINGS, predictions_of
 from reason4rec.systems.reason4rec.options import Ablations
-from reason4rec.systems.reason4rec.predictions import VARIANTS
 
 
 def run(step: utils.ExpertStep) -> None:
@@ -35,8 +34,8 @@ def run(step: utils.ExpertStep) -> None:
     finished = ablations.finished(step, [variant.name for variant in variants])
     made = {variant.name: ablations.folder_of(step.folder, variant) for variant in finished}
     outputs = {name: predictions_of(name, step.on(PREDICTIONS)) for name in made}
-    reads = [predicted, *(own / predicted.path for own in made.values())]
-    table = step.part(reads, [*outputs.values(), result], {VARIANTS: list(made)})
+    reads = [predicted, *(own / predicted.path for own in made.values()), *ablations.adapters_of(finished)]
+    table = step.part(reads, [*outputs.values(), result], {"variants": list(made)})
     if table.done():
         return
     for name, own in made.items():

@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from reason4rec.run.safe_pickle import SafeUnpickler
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FRESH = 2 * 10**9  # nanoseconds in which a file may be written to again without another time of change
 
 
 @dataclass(frozen=True)
@@ -228,9 +232,24 @@ def write_json_lines(path: Path, records: list[dict]) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file, or of the names and contents of the files directly in a folder."""
+    """The sha256 of a file, or of the names and contents of the files directly in a folder.
+
+    That of a file that has not been written to for a while is remembered: what is asked for again may be gigabytes.
+    """
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        stat = path.stat()
+        if time.time_ns() - stat.st_mtime_ns < FRESH:
+            return _sha256(path)
+        return _remembered(path.absolute(), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
     files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
     return hashlib.sha256("".join(f"{p.name}:{sha256(p)}\n" for p in files).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered(path: Path, *_: int) -> str:
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

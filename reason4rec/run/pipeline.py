@@ -32,8 +32,8 @@ class StepSpec:
     `name` is that of `--from` and `--to`; `script` is its path in the project. `reads` must be there, `reads_if_there`
     need not; `reads_with` and `writes_with` give what it reads and writes with the options that it has; what it writes
     with others alone is in `elsewhere`, with the words for it. `also_writes` are folders in which it
-    writes files whose names depend on its options. `may_change` are inputs that a later step can make anew from its
-    outputs, which puts these not out of date. `defaults` are those of its options that differ from the group's.
+    writes files whose names depend on its options. `may_change` are inputs that later steps can make anew from its
+    outputs, which does not put these out of date. `defaults` are those of its options that differ from the group's.
     `settings` gives what else decides its outputs, by the names in their records; those that not every version of this
     project records are in `optional`. `uses` gives the groups of options that decide something, where not
     all do. `runs` says whether a run of all steps has it, and `not_handed_on` which of its
@@ -176,9 +176,25 @@ class Pipeline:
         words = f" {producer.elsewhere[artifact]}" if artifact in producer.elsewhere else ""
         return f"{producer.script}{words}"
 
-    def again(self, artifact: Artifact) -> str:
-        """What is said where a file that some step writes is out of date: what to run."""
-        return f"run {self.script_of(artifact)} again"
+    def again(self, artifact: Artifact, made_from: Mapping[str, Mapping] | None = None) -> str:
+        """What is said where a file that some step writes is out of date: what to run.
+
+        Of several steps that write it, it is the one in what its record says it was `made_from`.
+        """
+        name = (made_from or {}).get("by", {}).get("step", "")
+        maker = next((step for step in self.steps if step.name == name), None)
+        if maker is None or maker is self.producer(artifact):
+            return f"run {self.script_of(artifact)} again"
+        return f"run {maker.script} again"
+
+    def writes(self, artifact: Artifact, made_from: Mapping[str, Mapping]) -> bool:
+        """Whether a file is where the step of its record writes it; else a person moved it there."""
+        name = made_from.get("by", {}).get("step", "")
+        maker = next((step for step in self.steps if step.name == name), None)
+        if maker is None:
+            return True
+        parts = (*maker.writes, *maker.also_writes, *maker.elsewhere)
+        return any(artifact.path == one.path or artifact.path.startswith(f"{one.path}/") for one in parts)
 
     def groups(self, step: StepSpec) -> tuple[type[Options], ...]:
         """The groups of options of a step, the common ones first."""

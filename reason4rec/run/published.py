@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from reason4rec.errors import InputError
@@ -36,7 +37,13 @@ def publish(found: Sequence[Path], folder: Path, minutes: float | None) -> None:
 def check(pipeline: Pipeline, folder: Path, adapters: Path, found: Sequence[Artifact]) -> None:
     """InputError where one of a dataset's results is out of date, which says what to run."""
     for one in found:
-        staleness.check(pipeline, lambda artifact: artifact.within(adapters if artifact.adapter else folder), one)
+        path_of = partial(_path_of, folder, adapters)
+        if why := staleness.why_old(pipeline, path_of, one):
+            raise InputError(f"{path_of(one)} is out of date: it {why}")
+
+
+def _path_of(folder: Path, adapters: Path, artifact: Artifact) -> Path:
+    return artifact.within(adapters if artifact.adapter else folder)
 
 
 def read(path: Path) -> list | dict:

@@ -114,17 +114,19 @@ def status(
     overwrite: bool = False,
     renamed: Mapping[str, str] | None = None,
     optional: Sequence[str] = (),
+    free: Sequence[str] = (),
 ) -> Status:
     """How the outputs of a step stand against what they would be made from now; the provenance is asked for if needed.
 
     Settings that earlier versions recorded under another name are `renamed`; those that not every version records are
-    `optional`, and are compared only where both have them. InputError where only some outputs were put there by hand.
+    `optional`, and are compared only where both have them; inputs that are `free` may have changed. InputError where
+    only some outputs were put there by hand.
     """
     found = {path: sha256(path) for path in outputs if path.exists()}
     if not overwrite and (manual := _manual(outputs, found)):
         return Status(True, manual=manual, exists=True)
     now = provenance()
-    changed = _changed(outputs, found, now, renamed or {}, optional)
+    changed = _changed(outputs, found, now, renamed or {}, optional, free)
     if not changed and not overwrite:
         return Status(True, exists=True)
     return Status(False, changed if found else "", exists=bool(found))
@@ -159,6 +161,7 @@ def _changed(
     now: Provenance,
     renamed: Mapping[str, str],
     optional: Sequence[str],
+    free: Sequence[str],
 ) -> str:
     """What differs from the time when the outputs were made; empty if nothing does."""
     for path in outputs:
@@ -167,7 +170,7 @@ def _changed(
             return f"{path} is missing or unfinished"
         for part in ("inputs", "settings"):
             then = {renamed.get(name, name): value for name, value in record["made_from"][part].items()}
-            for name in sorted(then.keys() | now[part].keys()):
+            for name in sorted((then.keys() | now[part].keys()) - set(free)):
                 both = name in then and name in now[part]
                 if then.get(name) != now[part].get(name) and (both or name not in optional):
                     return f"{name} changed"

@@ -1,7 +1,7 @@
 """What is out of date: a file whose inputs have changed since it was made, or what it was made from.
 
 Steps are run by hand too, in any order, so that a file can be there whose inputs are no longer those that it was made
-with. What was put there by hand has no record, and is taken as it is.
+with. What was put there by hand has no record that fits it, and is taken as it is.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,8 @@ def why_old(pipeline: Pipeline, path_of: PathOf, made: Artifact) -> str:
     if changed is None:
         return ""
     old, name = changed
-    why = f"was made with another {name} than the one that is there; {pipeline.again(old)}"
+    made_from = record_of(path_of(old))["made_from"]
+    why = f"was made with another {name} than the one that is there; {pipeline.again(old, made_from)}"
     return why if old == made else f"goes back to {old.path}, which {why}"
 
 
@@ -36,6 +37,28 @@ def check(pipeline: Pipeline, path_of: PathOf, made: Artifact) -> None:
         raise InputError(f"{made.path} is out of date: it {why}, or remove its {record} to take it as it is")
 
 
+def record_of(path: Path) -> dict | None:
+    """The record of a file or a folder, if it fits: else a person put the file there."""
+    record = records.read_record(path) if path.exists() else None
+    return record if record and record["sha256"] == files.sha256(path) else None
+
+
+def free_to_change(pipeline: Pipeline, path_of: PathOf, made: Artifact) -> list[str]:
+    """The inputs of a file, by name, that may be others than those it was made with: they were made anew from it."""
+    maker = pipeline.producer(made)
+    inputs = maker.may_change if maker else ()
+    return [one.path for one in inputs if _goes_back_to(pipeline, path_of, one, made, set())]
+
+
+def _goes_back_to(pipeline: Pipeline, path_of: PathOf, made: Artifact, source: Artifact, seen: set[Artifact]) -> bool:
+    seen.add(made)
+    record = record_of(path_of(made))
+    inputs = [pipeline.artifact(name) for name in record["made_from"]["inputs"]] if record else []
+    return source in inputs or any(
+        _goes_back_to(pipeline, path_of, one, source, seen) for one in inputs if one and one not in seen
+    )
+
+
 def _changed(
     pipeline: Pipeline, path_of: PathOf, made: Artifact, known: dict[Artifact, tuple[Artifact, str] | None]
 ) -> tuple[Artifact, str] | None:
@@ -43,13 +66,13 @@ def _changed(
     if made in known:
         return known[made]
     known[made] = None
-    path, producer = path_of(made), pipeline.producer(made)
-    record = records.read_record(path) if producer and path.exists() else None
-    if record is None or record["sha256"] != files.sha256(path):
+    record = record_of(path_of(made)) if pipeline.producer(made) else None
+    if record is None or not pipeline.writes(made, record["made_from"]):
         return None
+    free = free_to_change(pipeline, path_of, made)
     for name, then in record["made_from"]["inputs"].items():
         one = pipeline.artifact(name)
-        if one is None or one in producer.may_change or not path_of(one).exists():
+        if one is None or name in free or not path_of(one).exists():
             continue
         changed = _changed(pipeline, path_of, one, known)
         if changed is None and files.sha256(path_of(one)) != then:

@@ -143,7 +143,8 @@ class Step:
         settings = self.recorded() | dict(self.spec.settings(self) if self._settings is None else self._settings)
         names = options.names_of(self.used) | {"seed", "limit"}
         origins = {name: where for name, where in self.options.origins.items() if name in names and where != "default"}
-        return {"inputs": inputs, "settings": json.loads(json.dumps(settings)), "origins": origins}
+        settings = json.loads(json.dumps(settings))
+        return {"inputs": inputs, "settings": settings, "origins": origins, "by": {"step": self.spec.name}}
 
     def recorded(self) -> dict[str, object]:
         """The settings that the options and the facts of the dataset give."""
@@ -160,9 +161,10 @@ class Step:
 
     def status(self) -> Status:
         """How the outputs stand: nothing is written and nothing locked for it."""
-        return records.status(
-            self.outputs, lambda: self.provenance, self.common.overwrite, _old_names(self.spec), self.spec.optional
-        )
+        written = self.spec.writes_with(self) if self.spec.may_change else ()
+        free = [name for one in written for name in staleness.free_to_change(self.pipeline, self.path, one)]
+        old_names, optional = _old_names(self.spec), self.spec.optional
+        return records.status(self.outputs, lambda: self.provenance, self.common.overwrite, old_names, optional, free)
 
     def done(self) -> bool:
         """Whether nothing is to be done, which is printed: the outputs are complete, or a person put them there.
@@ -239,6 +241,8 @@ def _name(step: Step, item: Artifact | Path) -> str:
         return item.path
     if item.is_relative_to(step.folder):
         return str(item.relative_to(step.folder))
+    if step.pipeline.artifact(item.name):  # which is a file of the dataset, and this is another one
+        return os.path.relpath(item, step.folder)
     alike = [other for other in step.reads if isinstance(other, Path) and other.name == item.name]
     return item.name if len(alike) == 1 else str(item)
 

@@ -322,6 +322,11 @@ def _changed_since(variant: Variant, step: ExpertStep) -> str:
     return ""
 
 
+def adapters_of(variants: Iterable[Variant]) -> list[Artifact]:
+    """The adapters of the run that variants are about, and the run itself is not: that of step 2/8."""
+    return [files.adapter(name) for name in dict.fromkeys(one.options.get("reasoner") for one in variants) if name]
+
+
 def folder_of(folder: Path, variant: Variant) -> Path:
     """The folder of a variant in that of a run."""
     return folder / FOLDER / variant.name

@@ -9,15 +9,12 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
 from reason4rec.evaluation.ratings import SIMPLE
 from reason4rec.run.files import Artifact, note
-from reason4rec.run.records import read_record
 from reason4rec.run.staleness import why_old
 from reason4rec.systems.reason4rec.artifacts import PREDICTIONS, TEST_RATINGS, predictions_of
 from reason4rec.systems.reason4rec.options import Evaluation
 
 if TYPE_CHECKING:
     from reason4rec.systems.reason4rec.step import ExpertStep
-
-VARIANTS = "variants"  # what the records of predictions of 3/6 have among their settings
 
 
 def files_of(step: "ExpertStep") -> dict[str, Artifact]:
@@ -31,10 +28,7 @@ def current(step: "ExpertStep", found: Mapping[str, Artifact]) -> dict[str, Arti
     kept = {}
     for name, file in found.items():
         if why := why_old(step.pipeline, step.path, file):
-            record = read_record(step.path(file))
-            of_variant = record is not None and VARIANTS in record["made_from"]["settings"]
-            again = f"of an older run; run {step.pipeline['3/6'].script} again"
-            note(step.path(file), f"left out: it {f'is {again}' if of_variant else why}")
+            note(step.path(file), f"left out: it {why}")
         else:
             kept[name] = file
     return kept

@@ -21,6 +21,7 @@ from reason4rec.run import records
 from reason4rec.run.files import Artifact, sha256
 from reason4rec.run.options import Resolved
 from reason4rec.run.project import find
+from reason4rec.run.staleness import record_of
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import facts, prompts
 from reason4rec.systems.reason4rec.artifacts import (
@@ -31,6 +32,7 @@ from reason4rec.systems.reason4rec.artifacts import (
     REASONER_ROWS,
     REWARD_ROWS,
     SUMMARIES,
+    SUMMARIZER_ROWS,
     TEACHER_REASONS,
     TEACHER_SUMMARIES,
     TEST_RATINGS,
@@ -61,6 +63,10 @@ SHOW_HISTORIES = frozenset(
     )
 )
 """What was made of histories in prompts, so that what reads it has to show the same."""
+
+
+OF_SUMMARIES = frozenset((TEACHER_SUMMARIES, SUMMARIZER_ROWS))
+"""What was made of reviews in prompts that show no history."""
 
 
 def dataset_of(options: Resolved) -> Dataset:
@@ -101,19 +107,23 @@ class ExpertStep(ModelStep):
     def check_inputs(self) -> None:
         """InputError unless the inputs are made from what is there, and show histories and prompts as this step does.
 
-        What an adapter has learned is in the rows that it was trained on.
+        What an adapter has learned is in the rows that it was trained on, as long as they are there.
         """
         super().check_inputs()
         for item in self.reads:
-            if isinstance(item, Artifact):
-                maker = self.pipeline.producer(item) if item.adapter else None
-                for one in (item, *(maker.reads if maker else ())):
-                    if one in SHOW_HISTORIES:
-                        self.check_as_made(one)
+            if not isinstance(item, Artifact):
+                continue
+            learned = record_of(self.path(item)) if item.adapter else None
+            rows = [self.pipeline.artifact(name) for name in learned["made_from"]["inputs"]] if learned else []
+            for one in (item, *rows):
+                if one in SHOW_HISTORIES:
+                    self.check_as_made(one)
+                elif one in OF_SUMMARIES:
+                    self.check_as_made(one, ("prompts",))
 
     def check_as_made(self, made: Artifact, names: Sequence[str] = AS_MADE) -> None:
         """InputError where a file was made with another value of one of these options than this step has."""
-        record = records.read_record(self.path(made))
+        record = record_of(self.path(made))
         then, now = record["made_from"]["settings"] if record else {}, self.recorded()
         for name in names:
             # Without templates in it, a record is of a version that had only those that are shipped.
@@ -121,7 +131,9 @@ class ExpertStep(ModelStep):
                 what = f"--{name} {then[name]}: pass the same here"
                 if name == "prompts":
                     what = f"other prompt templates than {self.templates}: give their folder as --prompts"
-                raise InputError(f"{self.path(made)} was made with {what}, or {self.pipeline.again(made)}")
+                raise InputError(
+                    f"{self.path(made)} was made with {what}, or {self.pipeline.again(made, record['made_from'])}"
+                )
 
     def histories(self, targets: pd.DataFrame) -> list[History]:
         """The histories of targets as the experts see them: summaries of earlier training reviews."""

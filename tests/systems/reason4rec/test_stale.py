@@ -9,11 +9,10 @@ from reason4rec.data import schema
 from reason4rec.data.schema import KEYS, PREDICTION, TEST, VALID
 from reason4rec.errors import InputError
 from reason4rec.run import files, records
-from reason4rec.run.staleness import why_old
+from reason4rec.run.staleness import free_to_change, why_old
 from reason4rec.systems.reason4rec import artifacts as a
 from reason4rec.systems.reason4rec import diagnosis, predictions, report
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
-from reason4rec.systems.reason4rec.predictions import VARIANTS
 
 SETTINGS = '{"base_model": "none", "base_sha256": "none", "max_length": 64}'
 ON_VALID = ("--split", "valid")
@@ -23,7 +22,7 @@ def put(root, name, content, *words):
     """Puts what a step writes, with a record of the inputs that are there now, whatever it is worth."""
     step = step_of(name, root, *words)
     inputs = {one.path: files.sha256(step.path(one)) for one in step.reads}
-    made_from = {"inputs": inputs, "settings": step.recorded()}
+    made_from = {"inputs": inputs, "settings": step.recorded(), "by": {"step": name}}
     for artifact, path in zip(step.spec.writes_with(step), step.outputs):
         if artifact.adapter:
             shutil.rmtree(path, ignore_errors=True)
@@ -141,6 +140,66 @@ def test_other_templates_or_another_mode_were_taken_without_a_word(root, tmp_pat
     assert "was made with --predictor_mode reasoned" in refusal("3/3", root, "--predictor_mode", "direct")
 
 
+def test_a_policy_of_another_predictor_is_trained_anew_and_one_that_the_predictor_learned_from_is_not(root):
+    put(root, "2/8", "first")
+    step = step_of("2/8", root)
+    free = free_to_change(PIPELINE, step.path, a.REASONER_RL)
+    assert free == [] and why_old(PIPELINE, step.path, a.REASONER_RL) == ""
+    put(root, "3/2", "second")
+    assert "was made with another Predictor" in why_old(PIPELINE, step.path, a.REASONER_RL)
+    put(root, "2/8", "second")
+    put(root, "3/1", "third", "--reasoner", "Reasoner_rl")
+    put(root, "3/2", "third")
+    assert free_to_change(PIPELINE, step.path, a.REASONER_RL) == ["Predictor"]
+    assert why_old(PIPELINE, step.path, a.REASONER_RL) == why_old(PIPELINE, step.path, a.PREDICTOR) == ""
+
+
+def test_the_rows_of_another_predictor_say_nothing_of_one_that_was_put_there_by_hand(root):
+    record = records.record_path(step_of("3/3", root).path(a.PREDICTOR))
+    record.unlink()
+    put(root, "2/7", "first", "--history_length", "3")
+    step_of("3/3", root, "--history_length", "3").check_inputs()
+
+
+def test_a_file_put_over_one_of_a_trial_was_refused_for_the_record_that_the_trial_left(root):
+    step = step_of("2/5", root, "--history_length", "3")
+    rows = files.read_pickle(step.path(a.TEACHER_REASONS))
+    files.write_pickle(step.path(a.TEACHER_REASONS), rows[1:])
+    step.check_inputs()
+
+
+def test_ratings_of_another_seed_that_were_moved_among_the_predictions_are_taken(root):
+    step = step_of("3/4", root)
+    source, path = step.path(a.TEST_RATINGS), step.path(a.predictions_of("Reason4Rec@43"))
+    path.parent.mkdir(exist_ok=True)
+    for of in (lambda one: one, records.record_path):
+        shutil.move(of(source), of(path))
+    put(root, "3/2", "second")
+    put(root, "3/3", "second")
+    assert len(predictions.files_of(step_of("3/4", root))) == 2
+
+
+def test_a_file_of_the_same_name_elsewhere_passed_for_that_of_the_dataset(root, tmp_path):
+    other = tmp_path / "Second" / a.TEACHER_SUMMARIES.path
+    rows = schema.read(step_of("1/5", root).folder, TEST).assign(**{a.TEACHER_SUMMARY: "a"})
+    for place in (other, step_of("1/5", root).path(a.TEACHER_SUMMARIES)):
+        files.write_pickle(place, rows if place is other else rows[1:])
+    part = step_of("1/5", root).part([other], [a.SUMMARY_QUALITY], {})
+    part.write(a.SUMMARY_QUALITY, {"table": []})
+    assert why_old(PIPELINE, part.path, a.SUMMARY_QUALITY) == ""
+
+
+def test_other_templates_than_those_of_the_summarizer_were_taken_without_a_word(root, tmp_path):
+    for name in ("1/1", "1/2", "1/3"):
+        put(root, name, "first")
+    shutil.copytree(step_of("1/4", root).templates, tmp_path / "own")
+    with (tmp_path / "own" / "summarizer.txt").open("a") as file:
+        file.write("Be brief.")
+    step_of("1/4", root).check_inputs()
+    for name in ("1/2", "1/4"):
+        assert "give their folder as --prompts" in refusal(name, root, "--prompts", tmp_path / "own")
+
+
 def test_results_of_an_older_table_were_published(root, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "FOLDER", tmp_path / "published")
     done = run_script("3_Predictor/4_evaluate.py", *places(root))
@@ -158,7 +217,7 @@ def test_a_variant_of_an_older_run_stood_in_the_table(root, capsys):
     rows = schema.read(step.folder, TEST)[[*KEYS, "ratings"]].assign(**{PREDICTION: 3.0})
     inputs = {a.TEST_RATINGS.path: files.sha256(step.path(a.TEST_RATINGS))}
     path = step.path(a.predictions_of("tau_0.2"))
-    records.write_recorded(path, rows, {"inputs": inputs, "settings": {VARIANTS: ["tau_0.2"]}})
+    records.write_recorded(path, rows, {"inputs": inputs, "settings": {}, "by": {"step": "3/6"}})
     assert "tau 0.2" in predictions.files_of(step_of("3/4", root))
     put(root, "3/3", "second")
     assert "tau 0.2" not in predictions.files_of(step_of("3/4", root))

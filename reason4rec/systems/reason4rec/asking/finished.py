@@ -6,7 +6,7 @@ from dataclasses import fields
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Writing
 from reason4rec.run import options as run_options
-from reason4rec.run import records
+from reason4rec.run import records, staleness
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import names_of, unknown_option
 from reason4rec.systems.reason4rec.artifacts import REASONER, SUMMARIES, TEST_RATINGS, TEST_REASONS
@@ -35,6 +35,7 @@ def step_of_finished_run(dataset: str, given: Mapping[str, object]) -> ExpertSte
     changing = {one.name for group in RATES.options for one in fields(group) if one.metadata["changes_output"]}
     of_run = {name: settings[name] for name in changing & settings.keys() - {"prompts", "split"}}
     step = _step(groups, of_run | asked)
+    staleness.check(PIPELINE, step.path, TEST_RATINGS)
     step.check_as_made(TEST_RATINGS, ("prompts",))
     return step
 
