@@ -156,7 +156,8 @@ class DrawServer:
             try:
                 self._client.post("/unload_lora_adapter", body={"lora_name": name}, cast_to=str)
             except openai.APIError as error:
-                raise self._trouble(error) from None
+                # It takes room there, and changes nothing that is learned.
+                print(f"note: {name} stays loaded: {self._trouble(error)}", flush=True)
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _trouble(self, error: Exception) -> InputError:

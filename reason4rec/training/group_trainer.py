@@ -1,5 +1,6 @@
 """trl's GRPO trainer with rewards and advantages that are plain functions, and prompts that are token ids already."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +103,7 @@ class GroupTrainer(GRPOTrainer):
         ended = bool(len(ids)) and ids[-1] in self.eos_token_ids
         kept = ids[:-1] if ended else ids
         # trl would hide them from a reward.
-        special = not set(self._tokenizer.all_special_ids).isdisjoint(kept)
+        special = not hidden_ids(self._tokenizer).isdisjoint(kept)
         text = self._tokenizer.decode(kept, skip_special_tokens=True)
         return Rollout(row, text.strip(), tuple(ids), ended, special)
 
@@ -129,6 +130,13 @@ class GroupTrainer(GRPOTrainer):
             return rewards
         place = [part.name for part in self.parts].index(self.policy.spread_of)
         return self._scores[:, place].reshape(rewards.shape)
+
+
+@functools.cache
+def hidden_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """The token ids that a decoded text is without: also those of special tokens that have no name in the tokenizer."""
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(tokenizer.all_special_ids).union(number for number, token in added if token.special)
 
 
 def config_of(

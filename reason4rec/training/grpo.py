@@ -171,8 +171,6 @@ def save_policy(
     execution: dict[str, object],
 ) -> dict[str, float]:
     """Writes the weights that are to be kept to `out`, removes the training's folder, and tells the rewards."""
-    if trainer.server is not None:
-        trainer.server.close()
     curve = curve_of(trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
     found = kept_of(trainer, validation, folder)
@@ -181,6 +179,8 @@ def save_policy(
         model.delete_adapter("ref")
     save(model, weights, trainer.processing_class, out, provenance, execution, curve)
     shutil.rmtree(folder)
+    if trainer.server is not None:
+        trainer.server.close()
     return ends_of(curve) | found
 
 

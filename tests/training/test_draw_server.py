@@ -165,6 +165,27 @@ def test_a_training_with_a_server_that_is_cut_off_ends_as_an_unbroken_one(drawn,
         assert (out / name).read_bytes() == (drawn[0] / name).read_bytes()
 
 
+def test_a_finished_training_was_lost_where_the_server_did_not_let_go_of_the_policy(
+    drawn,
+    start,  # noqa: F811
+    tmp_path,
+    capsys,
+):
+    out = tmp_path / "Policy"
+    with serving_policies(start) as (server, address):
+        server.loaded = Forgets()
+        train(start, out, address)
+    assert "stays loaded" in capsys.readouterr().out
+    assert (out / "adapter_model.safetensors").read_bytes() == (drawn[0] / "adapter_model.safetensors").read_bytes()
+
+
+class Forgets(dict):
+    """What a server has loaded that knows no name when it is asked to let go of one."""
+
+    def pop(self, *_):
+        return None
+
+
 @pytest.mark.parametrize(
     ("mood", "said"),
     [

@@ -221,15 +221,19 @@ def test_what_was_seen_before_the_training_decides_nothing(start, tmp_path):
 
 def test_special_tokens_were_hidden_from_the_reward(base):
     tokenizer = load_tokenizer(base)
-    end, other = tokenizer.eos_token_id, tokenizer.all_special_ids[0]
-    ids = [*tokenizer("fine", add_special_tokens=False)["input_ids"], other, end]
+    end = tokenizer.eos_token_id
     policy = SimpleNamespace(eos_token_ids=[end], _tokenizer=tokenizer)
-    rollout = GroupTrainer.rollout(policy, ROWS[3], ids)
-    assert rollout.ended
-    assert rollout.row == {"number": 3}
-    assert rollout.ids == tuple(ids)
-    assert rollout.text == "fine"
-    assert rollout.special
+    # Some of them have no name in the tokenizer, and are hidden all the same.
+    hidden = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special and number != end]
+    assert set(hidden) - set(tokenizer.all_special_ids)
+    for other in hidden:
+        ids = [*tokenizer("fine", add_special_tokens=False)["input_ids"], other, end]
+        rollout = GroupTrainer.rollout(policy, ROWS[3], ids)
+        assert rollout.ended
+        assert rollout.row == {"number": 3}
+        assert rollout.ids == tuple(ids)
+        assert rollout.text == "fine"
+        assert rollout.special
     plain = GroupTrainer.rollout(policy, ROWS[0], ids[:-2])
     assert not plain.ended
     assert not plain.special

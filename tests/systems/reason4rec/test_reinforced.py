@@ -75,7 +75,7 @@ def parts(reward="gain", ratings=(5.0, 1.0), **weights):
     histories, titles = [HISTORY, HISTORY], ["Loud Drums", "Other"]
     faithful = faithful_to(histories, titles, KNOWN)
     options = Reward(reward=reward, **weights)
-    return parts_of(options, Listening(), question, np.array(ratings), histories, faithful)
+    return parts_of(options, Listening(), question, np.array(ratings), histories, titles, faithful)
 
 
 def written(text, number=0, ended=True):
@@ -128,13 +128,33 @@ def test_a_way_to_cheat_costs(text, part):
     + ["rating４", "☆☆☆☆", "★★", "80%", "Rating - IV", "****", "4.0"],
 )
 def test_a_rating_in_any_code_went_unpunished(code):
-    assert states_a_rating(f"The user will like it: {code}", HISTORY)
+    assert states_a_rating(f"The user will like it: {code}", "Loud Drums", HISTORY)
 
 
 def test_numbers_that_stand_in_the_histories_state_no_rating():
     history = History((), (Entry("Four Songs", 4.0, "Positive Aspects: 2 discs"),), None, 4.0, 0, 1)
-    assert not states_a_rating("Four songs on 2 discs: no one will be let down, in 1986 or in 2014.", history)
-    assert states_a_rating("Three songs on 2 discs.", history)
+    assert not states_a_rating("Four Songs on 2 discs: no one will be let down, in 1986 or in 2014.", "Other", history)
+    assert states_a_rating("Three songs on 2 discs.", "Other", history)
+
+
+def test_names_and_quantities_that_are_given_cost_a_star():
+    """A title of the target, Roman numerals, a percentage of the histories, a thousand."""
+    shown = "Positive Aspects: 2 discs, 100% cotton, World War II songs"
+    history = History((), (Entry("Led Zeppelin IV", 4.0, shown),), None, 4.0, 0, 1)
+    for honest in (
+        "Vol. 2 has the 2 discs that this user wants.",
+        "As on Led Zeppelin IV, the user will like World War II songs.",
+        "It is 100% cotton, as this user wants.",
+        "One of 1,000 users would send it back.",
+    ):
+        assert not states_a_rating(honest, "Vol. 2", history)
+
+
+def test_a_digit_of_the_histories_let_a_bare_rating_pass():
+    history = History((), (Entry("Live", 4.0, "Positive Aspects: 4 songs"),), None, 4.0, 0, 1)
+    assert not states_a_rating("The user will like the 4 songs.", "Other", history)
+    for rated in ("A strong 4.", "The user will like it: 4", "Expect 4 points.", "It gets 90% from the user."):
+        assert states_a_rating(rated, "Other", history)
 
 
 def test_special_tokens_are_an_end_of_nothing():
@@ -220,6 +240,18 @@ def test_a_policy_that_the_reward_prefers_to_honest_reasons_is_named():
     cheating = probes.cheats(probes.scored(naive, probes.policies([5.0, 1.0], [HISTORY, HISTORY], own), [0, 1]))
     assert "another target's" in cheating
     assert "another target's" in probes.as_text(found)
+
+
+def test_own_reasons_that_had_to_be_stopped_were_scored_as_if_they_had_ended():
+    own = ["a great one of its kind", "a bad one of its kind"]
+    written = probes.policies([5.0, 1.0], [HISTORY, HISTORY], own)
+    ended, stopped = (probes.scored(parts(), written, [0, 1], share) for share in (0.0, 0.5))
+    assert stopped[0]["endless"] == 0.5 and stopped[0]["reward"] == ended[0]["reward"] - 0.5 * 0.5
+    assert stopped[1:] == ended[1:]
+
+
+def test_of_a_single_target_the_reason_of_another_one_was_its_own():
+    assert "another target's" not in probes.policies([5.0], [HISTORY], ["a great one of its kind"])
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,10 @@ VERDICTS = (
 def policies(ratings: Sequence[float], histories: Sequence[History], own: Sequence[str]) -> dict[str, list[str]]:
     """The reasons of each hand-written policy for the targets, and the Reasoner's `own`, by the policy's name."""
     stars = nearest_star(np.asarray(ratings)).tolist()
+    others = {"another target's": [*own[1:], *own[:1]]} if len(own) > 1 else {}
     return {
         OWN: list(own),
-        "another target's": [*own[1:], *own[:1]],
+        **others,
         "always the same": [ALWAYS] * len(own),
         ORACLE: [VERDICTS[star - 1] for star in stars],
         "states the true rating": [f"The user will rate it {star} out of 5." for star in stars],
@@ -35,15 +36,22 @@ def policies(ratings: Sequence[float], histories: Sequence[History], own: Sequen
     }
 
 
-def scored(parts: Sequence[Part], written: Mapping[str, Sequence[str]], numbers: Sequence[int]) -> list[dict]:
-    """A row for each policy: its name, `n`, the mean `reward`, and the mean of each part without its weight."""
+def scored(
+    parts: Sequence[Part], written: Mapping[str, Sequence[str]], numbers: Sequence[int], endless: float = 0.0
+) -> list[dict]:
+    """A row for each policy: its name, `n`, the mean `reward`, and the mean of each part without its weight.
+
+    `endless` is the share of the Reasoner's own reasons that had to be stopped, which their texts no longer show.
+    """
     rows = []
     for name, reasons in written.items():
         rollouts = [Rollout({"number": number}, reason, (), True) for number, reason in zip(numbers, reasons)]
-        scores = scores_of(parts, rollouts)
-        means = dict(zip((part.name for part in parts), scores.mean(axis=0).round(4).tolist()))
-        rows.append({"policy": name, "n": len(rollouts), "reward": round(float(np.mean(total(parts, scores))), 4)})
-        rows[-1] |= means
+        means = scores_of(parts, rollouts).mean(axis=0)
+        if name == OWN:
+            means = np.array([endless if part.name == "endless" else mean for part, mean in zip(parts, means)])
+        reward = round(float(total(parts, means[None])[0]), 4)
+        of_parts = dict(zip((part.name for part in parts), means.round(4).tolist()))
+        rows.append({"policy": name, "n": len(rollouts), "reward": reward} | of_parts)
     return rows
 
 

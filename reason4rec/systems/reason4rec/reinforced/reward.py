@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
 
 FEWEST_WORDS = 3
 COPIED_WORDS = 6  # side by side: keywords that a reason names are shorter
-SIGNS = re.compile(r"[★☆⭐✩✮]|\*{3,}|\d\s*%|\brat(?:e[sd]?|ings?)\W*[1-5]|\b(?:i{2,3}|iv)\b", re.IGNORECASE)
+SIGNS = re.compile(r"[★☆⭐✩✮]|\*{3,}|\brat(?:e[sd]?|ings?)\W*[1-5]", re.IGNORECASE)
 LATER = "faithful"  # a part that earlier versions did not have
-NUMBERS = re.compile(r"(?<![\w.,])(?:[1-5](?:\.\d)?|two|three|four|five)(?![\w])")  # "one" is a word of any text
+# What else can be read as a rating. "One" is a word of any text, and "I" too.
+NUMBERS = re.compile(r"(?<![\w.,])(?:\d+\s*%|(?:[1-5](?:\.\d)?|two|three|four|five|i{2,3}|iv)(?!\w|[.,]\d))")
+TOKENS = re.compile(r"\w+|%")
 
 Question = Callable[[int, str | None], Prompt]
 """The Predictor's prompt for a target, by its number, with a reason or without one."""
@@ -74,9 +77,12 @@ def parts_of(
     question: Question,
     ratings: np.ndarray,
     histories: Sequence[History],
+    titles: Sequence[str],
     faithful: Callable[[Sequence[Rollout]], Sequence[float]],
 ) -> list[Part]:
-    """The parts of the reward for targets with these true ratings and histories; `faithful` is that of `faithful_to`.
+    """The parts of the reward for targets with these true ratings, histories and titles.
+
+    `faithful` is that of `faithful_to`.
 
     A rollout's row has the `number` of its target.
     """
@@ -84,7 +90,8 @@ def parts_of(
     scores: Mapping[str, Callable] = {
         options.reward: first,
         "stated": lambda rollouts: [
-            float(states_a_rating(reason_in(one), histories[one.row["number"]])) for one in rollouts
+            float(states_a_rating(reason_in(one), titles[one.row["number"]], histories[one.row["number"]]))
+            for one in rollouts
         ],
         "empty": lambda rollouts: [float(len(words(reason_in(one))) < FEWEST_WORDS) for one in rollouts],
         "endless": lambda rollouts: [float(is_endless(one)) for one in rollouts],
@@ -100,13 +107,26 @@ def reason_in(rollout: Rollout) -> str:
     return answer_of(text)
 
 
-def states_a_rating(reason: str, history: History) -> bool:
-    """Whether a reason states a rating: in words that ratings are given in, or by a number that its histories lack."""
-    text = unicodedata.normalize("NFKC", reason)
-    shown = " ".join(f"{entry.title} {entry.text}" for entry in (*history.user, *history.item)).lower()
-    if RATING.search(text) or RATING_PREFIX.strip(" :").lower() in text.lower() or SIGNS.search(text):
+def states_a_rating(reason: str, title: str, history: History) -> bool:
+    """Whether a reason states a rating: in words that ratings are given in, or by a number of its own.
+
+    A number counts as shown where it stands in the histories beside a word that it stands beside in the reason. Titles
+    are given, and may hold numbers.
+    """
+    text = without_titles(unicodedata.normalize("NFKC", reason), title, history).lower()
+    if RATING.search(text) or RATING_PREFIX.strip(" :").lower() in text or SIGNS.search(text):
         return True
-    return any(not re.search(rf"\b{one}\b", shown) for one in NUMBERS.findall(text.lower()))
+    shown = [TOKENS.findall(entry.text.lower()) for entry in (*history.user, *history.item)]
+    beside = {pair for words_of in shown for pair in pairwise(words_of)}
+    return any(not _is_shown(text, found, beside) for found in NUMBERS.finditer(text))
+
+
+def _is_shown(text: str, number: re.Match[str], beside: Collection[tuple[str, str]]) -> bool:
+    """Whether one of the pairs of a number and the word before or after it, or of its own parts, is among others."""
+    own = TOKENS.findall(number[0])
+    before, after = TOKENS.findall(text[: number.start()])[-1:], TOKENS.findall(text[number.end() :])[:1]
+    inside = all(pair in beside for pair in pairwise(own))
+    return inside and any(pair in beside for pair in (*zip(before, own[:1]), *zip(own[-1:], after)))
 
 
 def error(predictor: "LanguageModel", question: Question, ratings: np.ndarray) -> Callable[[Sequence[Rollout]], list]:

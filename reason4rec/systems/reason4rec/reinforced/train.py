@@ -104,7 +104,7 @@ def validation_of(
     histories = step.histories(rows)
     asked, question = prompts_of(step, rows, histories)
     ratings, faithful = rows["ratings"].to_numpy(dtype=float), faithful_to(histories, rows["title"].tolist(), known)
-    parts = parts_of(step[Reward], predictor, question, ratings, histories, faithful)
+    parts = parts_of(step[Reward], predictor, question, ratings, histories, rows["title"].tolist(), faithful)
     numbers = [{"number": number} for number in range(len(rows))]
     return grpo.Validation(asked, numbers, parts, options.watch_every, options.keep)
 
@@ -138,7 +138,7 @@ def task_of(step: ExpertStep, is_main: bool) -> tuple[grpo.Task, Mapping[str, ob
     predictor = replace(step.language_model("Predictor"), cache=None)
     known = vocabulary(step.read(SUMMARIES), step.common.seed, quiet=not is_main)
     faithful = faithful_to(histories, rows["title"].tolist(), known)
-    parts = parts_of(step[Reward], predictor, question, ratings, histories, faithful)
+    parts = parts_of(step[Reward], predictor, question, ratings, histories, rows["title"].tolist(), faithful)
     # Computed anew after a kill, perhaps with other last digits: nothing depends on it.
     seen = {"probes": probe(step, parts, ratings, histories, asked)} if is_main else {}
     numbers = [{"number": number} for number in range(len(rows))]
@@ -148,11 +148,13 @@ def task_of(step: ExpertStep, is_main: bool) -> tuple[grpo.Task, Mapping[str, ob
 def probe(step: ExpertStep, parts: Sequence, ratings: np.ndarray, histories: Sequence, asked: Sequence) -> list[dict]:
     """The rewards of hand-written policies on the first targets, which are printed, with a warning where one cheats."""
     some = range(min(PROBED, len(asked)))
-    own = step.language_model("Reasoner").generate(
+    reasoner = step.language_model("Reasoner")
+    own = reasoner.generate(
         [asked[k] for k in some], max_new_tokens=step[Reinforcement].completion_tokens, what="own reasons"
     )
     written = probes.policies(ratings[list(some)], [histories[k] for k in some], own)
-    found = probes.scored(parts, written, list(some))
+    # A reply that had to be stopped comes back as if it had ended.
+    found = probes.scored(parts, written, list(some), reasoner.stopped.total() / len(own))
     print(probes.as_text(found), flush=True)
     for name in probes.cheats(found):
         print(f"warning: the reward of reasons like {name!r} is higher than that of the Reasoner's own", flush=True)
