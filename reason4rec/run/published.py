@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,15 +19,20 @@ from reason4rec.run.records import read_record, versions
 RUN = "run.json"
 
 
-def publish(found: Sequence[Path], folder: Path, minutes: float | None) -> None:
+def publish(
+    found: Sequence[Path], folder: Path, minutes: float | None, derived: Mapping[str, object] | None = None
+) -> None:
     """Copies result files to a folder; `run.json` there has date, commit, versions, and what the first was made from.
 
-    The record is that of the file, or of the folder that a step wrote it in.
+    The record is that of the file, or of the folder that a step wrote it in. `derived` are files more, by name, of
+    contents that stand in no file of their own.
     """
     commit = _commit()  # before results that are published again make the code look changed
     folder.mkdir(parents=True, exist_ok=True)
     for path in found:
         shutil.copyfile(path, folder / path.name)
+    for name, content in (derived or {}).items():
+        write_text(folder / name, json.dumps(content, indent=1) + "\n")
     record = read_record(found[0]) or read_record(found[0].parent)
     made_from = {"sha256": record["made_from"]["inputs"], "settings": record["made_from"]["settings"]} if record else {}
     about = {"date": str(datetime.date.today()), "commit": commit, "gpu": _gpu(), "minutes": minutes}

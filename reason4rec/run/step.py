@@ -161,10 +161,9 @@ class Step:
 
     def status(self) -> Status:
         """How the outputs stand: nothing is written and nothing locked for it."""
-        written = self.spec.writes_with(self) if self.spec.may_change else ()
-        free = [name for one in written for name in staleness.free_to_change(self.pipeline, self.path, one)]
-        old_names, optional = _old_names(self.spec), self.spec.optional
-        return records.status(self.outputs, lambda: self.provenance, self.common.overwrite, old_names, optional, free)
+        old_names, free = _old_names(self.spec), _free_to_change(self)
+        overwrite, optional = self.common.overwrite, self.spec.optional
+        return records.status(self.outputs, lambda: self.provenance, overwrite, old_names, optional, free)
 
     def done(self) -> bool:
         """Whether nothing is to be done, which is printed: the outputs are complete, or a person put them there.
@@ -234,6 +233,11 @@ class Step:
 def _old_names(spec: StepSpec) -> dict[str, str]:
     pairs = ((one, old) for group in spec.options for one in fields(group) for old in one.metadata["old_names"])
     return {old: one.name for one, old in pairs}
+
+
+def _free_to_change(step: Step) -> list[str]:
+    written = step.spec.writes_with(step) if step.spec.may_change else ()
+    return [name for one in written for name in staleness.free_to_change(step.pipeline, step.path, one)]
 
 
 def _name(step: Step, item: Artifact | Path) -> str:

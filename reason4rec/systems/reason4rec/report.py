@@ -11,6 +11,7 @@ No number is typed into those tables: what nobody has run says so. `NAME` is `re
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 
 from reason4rec.evaluation import ratings
@@ -26,9 +27,11 @@ from reason4rec.systems.reason4rec.artifacts import (
     EFFORTS,
     METRICS,
     REASON_QUALITY,
+    REASONER_RL,
     SUMMARY_QUALITY,
 )
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
+from reason4rec.systems.reason4rec.reinforced import shown
 
 FOLDER = ROOT / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -71,8 +74,10 @@ def publish(folder: Path, adapters: Path, name: str, minutes: float | None) -> N
         raise PIPELINE.missing(folder / METRICS.path, METRICS)
     if METRICS in found:
         ratings.read(folder / METRICS.path)
-    published.check(PIPELINE, folder, adapters, found)
-    published.publish([folder / one.path for one in found], FOLDER / name, minutes)
+    trained = shown.of_training(adapters)
+    published.check(PIPELINE, folder, adapters, [*found, REASONER_RL] if trained else found)
+    derived = {shown.FILE: trained} if trained else {}
+    published.publish([folder / one.path for one in found], FOLDER / name, minutes, derived)
 
 
 def with_tables(text: str) -> str:
@@ -82,10 +87,19 @@ def with_tables(text: str) -> str:
 
 
 def table(name: str) -> str:
-    """A table: `reported`, the models of a published `DATASET`, or its `_ablations`, `_diagnosis` or `_summaries`."""
+    """A table: `reported`, the models of a published `DATASET`, or what its ending names.
+
+    The endings are `_ablations`, `_diagnosis` and `_summaries`; of step 2/8 `_probes` and `_watched`.
+    """
     if name == "reported":
         return reported()
-    for ending, write in (("_ablations", ablations), ("_diagnosis", diagnosed), ("_summaries", summaries)):
+    for ending, write in (
+        ("_ablations", ablations),
+        ("_diagnosis", diagnosed),
+        ("_summaries", summaries),
+        ("_probes", partial(trained, "probes")),
+        ("_watched", partial(trained, "watched")),
+    ):
         if name.endswith(ending):
             return write(name.removesuffix(ending))
     return models(name)
@@ -187,6 +201,11 @@ def summaries(dataset: str) -> str:
             [row["texts"], row["score"].replace("_", " "), row["against"] or "-", f"{row['n']:,}", value, chance]
         )
     return markdown.table(["summaries", "score", "against", "n", "value", "by chance"], lines)
+
+
+def trained(of: str, dataset: str) -> str:
+    """A table of the training of step 2/8 of a published run."""
+    return shown.as_table(published.read(FOLDER / dataset / shown.FILE), of)
 
 
 def _measured(dataset: str) -> list | None:

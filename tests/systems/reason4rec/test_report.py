@@ -7,7 +7,7 @@ import pytest
 from helpers import put_toy_dataset, run_script
 
 from reason4rec.errors import InputError
-from reason4rec.run import records
+from reason4rec.run import files, records
 from reason4rec.run.files import write_text
 from reason4rec.systems.reason4rec import report
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, METRICS, SUMMARY_QUALITY
@@ -24,7 +24,7 @@ def test_readmes_tables_are_those_of_the_published_results():
 
 def test_readme_has_a_table_of_every_published_dataset():
     named = {
-        name.removesuffix("_ablations").removesuffix("_diagnosis").removesuffix("_summaries")
+        re.sub("_(ablations|diagnosis|summaries|probes|watched)$", "", name)
         for _, name, _ in report.MARKS.findall("".join(PAGES))
     }
     assert named == {"reported", *(path.parent.name for path in report.FOLDER.glob("*/run.json"))}
@@ -126,5 +126,22 @@ def test_an_interval_that_rows_of_one_user_lack_ended_the_tables_in_a_traceback(
 
 def test_publishing_copies_the_results_with_date_commit_and_versions(published):
     about = json.loads((published / "Music_data" / "run.json").read_text())
-    assert set(about) == {"date", "commit", "gpu", "minutes", "versions", "sha256"}
+    assert set(about) == {"date", "commit", "gpu", "minutes", "versions", "sha256", "settings"}
     assert about["versions"] == records.versions()
+
+
+def test_what_a_training_by_a_reward_showed_is_published(published, tmp_path):
+    path = tmp_path / "checkpoints" / "Reasoner_rl"
+    watched = {"watched/reward": 0.25, "watched/gain": 0.3, "watched/stated": 0.05}
+    curve = [{"step": 0} | watched, {"step": 1, "reward": 0.1, "kl": 0.0, "groups/equal": 0.5, "grad_norm": 1.0}]
+    write_text(path / "loss_curve.json", json.dumps(curve))
+    probes = [{"policy": "empty", "n": 64, "reward": -1.0, "gain": 0.0, "stated": 0.0}]
+    made_from = {"inputs": {}, "settings": {"seed": 42}, "probes": probes, "execution": {"draw_at": "http://a"}}
+    records.write_record(path, made_from, files.sha256(path))
+    folder = next((tmp_path / "data").iterdir())
+    report.publish(folder, tmp_path / "checkpoints", "Trained", None)
+    found = json.loads((report.FOLDER / "Trained" / "reasoner_rl.json").read_text())
+    assert found["settings"] == {"seed": 42} and "execution" not in found
+    assert found["drawn"] == [{"step": 1, "reward": 0.1, "groups_equal": 0.5, "kl": 0.0}]
+    assert report.table("Trained_probes").splitlines()[2] == "| empty | 64 | -1.000 | 0.000 | 0.000 |"
+    assert report.table("Trained_watched").splitlines()[2] == "| 0 | 0.250 | 0.300 | 0.050 |"
