@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from reason4rec.errors import InputError
 from reason4rec.front.finished import finished_runs
-from reason4rec.run.step import guarded
+from reason4rec.run.commands import guarded
 
 
 class Command(NamedTuple):

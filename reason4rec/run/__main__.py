@@ -16,10 +16,11 @@ from dataclasses import dataclass, fields
 
 from reason4rec.errors import InputError
 from reason4rec.run import options
+from reason4rec.run.commands import guarded, run_command
 from reason4rec.run.options import Options, Parser, Resolved, names_of, option
 from reason4rec.run.pipeline import Pipeline, StepSpec, load
 from reason4rec.run.project import check_clone
-from reason4rec.run.step import Common, guarded, read_config, run_command
+from reason4rec.run.step import Common, read_config
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,12 @@ def why_old(pipeline: Pipeline, path_of: PathOf, made: Artifact) -> str:
     return why if old == made else f"goes back to {old.path}, which {why}"
 
 
-def check(pipeline: Pipeline, path_of: PathOf, made: Artifact) -> None:
-    """InputError where a file is out of date, which says what to run, or how to take it as it is."""
-    if why := why_old(pipeline, path_of, made):
-        record = records.record_path(path_of(made)).name
-        raise InputError(f"{made.path} is out of date: it {why}, or remove its {record} to take it as it is")
+def check(pipeline: Pipeline, path_of: PathOf, *read: Artifact | Path) -> None:
+    """InputError where an artifact is out of date, which says what to run, or how to take it as it is."""
+    for made in read:
+        if isinstance(made, Artifact) and (why := why_old(pipeline, path_of, made)):
+            record = records.record_path(path_of(made)).name
+            raise InputError(f"{made.path} is out of date: it {why}, or remove its {record} to take it as it is")
 
 
 def record_of(path: Path) -> dict | None:

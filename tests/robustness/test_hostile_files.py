@@ -25,7 +25,7 @@ from reason4rec.errors import InputError
 from reason4rec.evaluation import ratings
 from reason4rec.llm import adapters
 from reason4rec.llm.cache import ResponseCache
-from reason4rec.run import files, records, step
+from reason4rec.run import commands, files, records
 from reason4rec.systems.gream import artifacts as of_gream
 from reason4rec.systems.gream import semantic_ids, tables
 from reason4rec.systems.reason4rec import facts
@@ -341,7 +341,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys, monkeypa
         raise InputError("a\x1b[2J\x07b\n\u202ec: é")
 
     with pytest.raises(SystemExit) as end:
-        step.guarded(run)
+        commands.guarded(run)
     assert end.value.code == 2
     assert capsys.readouterr().err.strip() == "error: a\\x1b[2J\\x07b \\u202ec: é"
 

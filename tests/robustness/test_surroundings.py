@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT, complaint, interruptible, put_toy_dataset, run_script, step_of
 
 from reason4rec.errors import InputError
-from reason4rec.run.step import guarded
+from reason4rec.run.commands import guarded
 
 SCRIPTS = ["0_Data/2_preprocess.py", "2_Reasoner/1_sample_train_data.py", "3_Predictor/7_reason_quality.py"]
 
@@ -111,7 +111,7 @@ def test_a_step_that_needs_time_to_end_was_killed_a_quarter_second_after_an_inte
         f"except KeyboardInterrupt:\n    time.sleep(1); pathlib.Path({str(done)!r}).touch()"
     )
     call = f"run_command([sys.executable, '-c', {step!r}], os.environ)"
-    program = f"import os, sys; from reason4rec.run.step import run_command; {call}"
+    program = f"import os, sys; from reason4rec.run.commands import run_command; {call}"
     options = {"cwd": ROOT, "preexec_fn": interruptible, "start_new_session": True, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([sys.executable, "-c", program], **options)
     deadline = time.monotonic() + 30

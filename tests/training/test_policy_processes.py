@@ -99,7 +99,7 @@ def in_two(start, root):  # noqa: F811
     """What each of two processes does: given completions, draws of its own, the same cut off, and an error in one."""
     from accelerate import PartialState
 
-    from reason4rec.run.step import guarded
+    from reason4rec.run.commands import guarded
     from reason4rec.training import processes
 
     calls = []

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Self
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
 from reason4rec.run import records
+from reason4rec.run.commands import guarded
 from reason4rec.run.options import Options, Parser, option, resolve, with_facts
-from reason4rec.run.step import Place, guarded
+from reason4rec.run.step import Place
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import recommending, recommending_runs, replies, staleness
 from reason4rec.systems.gream.options import Models, Questions, Restating

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reason4rec.run import markdown, published
+from reason4rec.run.commands import guarded
 from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, check_clone, own
-from reason4rec.run.step import guarded
 from reason4rec.systems.gream import evaluation, id_card
 from reason4rec.systems.gream.artifacts import COMPARISON, ID_CARD, METRICS
 from reason4rec.systems.gream.pipeline import PIPELINE

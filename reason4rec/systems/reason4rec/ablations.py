@@ -24,10 +24,11 @@ from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.cache import PATH as CACHE
 from reason4rec.llm.options import SERVERS
 from reason4rec.run import files, options, records, staleness
+from reason4rec.run.commands import run_command
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Resolved, names_of
 from reason4rec.run.pipeline import Pipeline, StepSpec
-from reason4rec.run.step import Common, run_command, step_of
+from reason4rec.run.step import Common, step_of
 from reason4rec.systems.reason4rec import facts
 from reason4rec.systems.reason4rec.artifacts import (
     NOT_SUMMARISED,

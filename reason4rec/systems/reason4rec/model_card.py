@@ -26,10 +26,11 @@ from reason4rec.llm.adapters import ADAPTER_WEIGHTS
 from reason4rec.llm.known_bases import IN_PACKAGES
 from reason4rec.llm.options import RULES
 from reason4rec.run import files, markdown, records
+from reason4rec.run.commands import guarded
 from reason4rec.run.files import Artifact
 from reason4rec.run.options import Parser, option, resolve
 from reason4rec.run.project import find
-from reason4rec.run.step import Place, guarded
+from reason4rec.run.step import Place
 from reason4rec.systems.reason4rec import artifacts, facts
 from reason4rec.systems.reason4rec.experts import EXPERTS
 from reason4rec.systems.reason4rec.pipeline import PIPELINE

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from reason4rec.evaluation import ratings
 from reason4rec.run import markdown, published
+from reason4rec.run.commands import guarded
 from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, check_clone, own
-from reason4rec.run.step import guarded
 from reason4rec.systems.reason4rec import diagnosis
 from reason4rec.systems.reason4rec.ablations import by_rule
 from reason4rec.systems.reason4rec.artifacts import (

@@ -19,8 +19,9 @@ from reason4rec.data.sequences import Case, Event
 from reason4rec.errors import InputError
 from reason4rec.llm.options import Model
 from reason4rec.run import records
+from reason4rec.run.commands import guarded
 from reason4rec.run.options import Options, Parser, Resolved, option, resolve, with_facts
-from reason4rec.run.step import Place, guarded
+from reason4rec.run.step import Place
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import ranking_runs, recommending, replies
 from reason4rec.systems.twice_rec.options import Models, Prompts

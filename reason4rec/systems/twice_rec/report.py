@@ -15,9 +15,9 @@ import re
 from pathlib import Path
 
 from reason4rec.run import markdown, published
+from reason4rec.run.commands import guarded
 from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, check_clone, own
-from reason4rec.run.step import guarded
 from reason4rec.systems.twice_rec.artifacts import COMPARISON, METRICS, QUALITY, SASREC
 from reason4rec.systems.twice_rec.evaluation import PROTOCOL
 from reason4rec.systems.twice_rec.pipeline import PIPELINE

@@ -16,9 +16,9 @@ from test_kill import CountingServer, Fuse, the_forks
 from reason4rec.llm.options import RULE_TEACHER
 from reason4rec.llm.tokens import load_tokenizer, plain_ids
 from reason4rec.run import files, records
+from reason4rec.run.commands import guarded
 from reason4rec.run.pipeline import of_script
 from reason4rec.run.project import ROOT
-from reason4rec.run.step import guarded
 from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream import asking, recommending, rl_train
 from reason4rec.systems.gream.full_ranking import SHRINKS

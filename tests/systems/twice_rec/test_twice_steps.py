@@ -20,7 +20,7 @@ from reason4rec.data.sequences import ITEM_COLUMNS, SEQUENCE_COLUMNS
 from reason4rec.errors import InputError
 from reason4rec.llm.options import RULE_TEACHER
 from reason4rec.run import files, records
-from reason4rec.run.step import guarded
+from reason4rec.run.commands import guarded
 from reason4rec.systems.twice_rec import artifacts as a
 from reason4rec.systems.twice_rec import asking, distillation, instruct_rows, ranking_runs, rl_train
 from reason4rec.systems.twice_rec.pipeline import PIPELINE
