@@ -55,7 +55,8 @@ def placed(finished, name):
 
 def put_record(path, inputs=None, **settings):
     """Puts a record beside a file that is there or not, as if a step had made it with these settings."""
-    record = {"sha256": "", "made_from": {"inputs": inputs or {}, "settings": settings}}
+    content = files.sha256(path) if path.exists() else ""
+    record = {"sha256": content, "made_from": {"inputs": inputs or {}, "settings": settings}}
     files.write_text(records.record_path(path), json.dumps(record))
 
 
