@@ -13,7 +13,7 @@ from reason4rec.data import schema
 from reason4rec.demo import rules
 from reason4rec.errors import InputError
 from reason4rec.llm.prompt import Prompt, training_row
-from reason4rec.run import files
+from reason4rec.run import files, records
 from reason4rec.systems.reason4rec import artifacts, summary_quality
 from reason4rec.systems.reason4rec.artifacts import TEACHER_SUMMARY
 
@@ -134,4 +134,5 @@ def test_the_script_scores_the_expert_its_base_and_further_texts(tmp_path, base)
     step = step_of("1/2", tmp_path)
     learned = [training_row(prompt, "x") for prompt in step.summary_prompts(train[aside])]
     files.write_pickle(folder / artifacts.SUMMARIZER_ROWS.path, learned)
+    records.record_path(step.path(artifacts.SUMMARIZER)).unlink()  # else it would be out of date
     assert "the Summarizer learned them" in complaint(run_script(SCRIPT, *roots, "--limit", 6, "--overwrite"))
