@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils
 from reason4rec.data import schema
 from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES
-from reason4rec.systems.reason4rec import ablations
+from reason4rec.systems.reason4rec import ablations, variant_table
 from reason4rec.systems.reason4rec.artifacts import ABLATIONS, PREDICTIONS, TEST_RATINGS, predictions_of
 from reason4rec.systems.reason4rec.options import Ablations
 
@@ -41,9 +41,9 @@ def run(step: utils.ExpertStep) -> None:
     for name, own in made.items():
         frame = schema.read(own, predicted)
         table.write(outputs[name], frame[[*KEYS, "ratings", PREDICTION, *PROBABILITIES]])
-    rows = ablations.compared(step.folder, finished, step.common.seed, step.dataset.scale, predicted)
+    rows = variant_table.compared(step.folder, finished, step.common.seed, step.dataset.scale, predicted)
     table.write(result, rows)
-    print(ablations.as_text(rows))
+    print(variant_table.as_text(rows))
     table.summary(len(made), len(rows))
 
 

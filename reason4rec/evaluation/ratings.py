@@ -27,7 +27,7 @@ from reason4rec.data.schema import KEYS, PREDICTION, PROBABILITIES, check_frame
 from reason4rec.errors import InputError
 from reason4rec.evaluation import metrics, statistics
 from reason4rec.evaluation.tables import ALL_ROWS, MEDIAN
-from reason4rec.run.records import read_record
+from reason4rec.run.records import settings_of
 
 BINS = np.linspace(0.1, 0.9, 9)  # of the probability of the most probable rating
 HISTORY = {0: "0", 1: "1-4", 5: "5-9", 10: "10-19", 20: "20-49", 50: "50+"}  # fewest earlier reviews, name
@@ -86,8 +86,7 @@ def rows_in_all(test: pd.DataFrame, predictions: Sequence[pd.DataFrame]) -> np.n
 
 def made_with_limit(path: Path) -> bool:
     """Whether the record of a file says that it was made with `--limit`."""
-    record = read_record(path)
-    return bool(record and record["made_from"]["settings"].get("limit"))
+    return bool(settings_of(path).get("limit"))
 
 
 def by_model(frames: Mapping[str, pd.DataFrame], simple: Mapping[str, np.ndarray], ours: str) -> Runs:

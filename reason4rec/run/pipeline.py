@@ -115,15 +115,15 @@ class Pipeline:
             for artifact in (*step.writes, *step.also_writes, *step.elsewhere):
                 self._producers.setdefault(artifact, step)
         self.steps = _ordered(steps)
+        self._by_name = {step.name: step for step in self.steps}
 
     def __iter__(self) -> Iterator[StepSpec]:
         return iter(self.steps)
 
     def __getitem__(self, name: str) -> StepSpec:
         """The step of a name; InputError if there is none."""
-        for step in self.steps:
-            if step.name == name:
-                return step
+        if name in self._by_name:
+            return self._by_name[name]
         raise InputError(f"no step {name}: steps are {', '.join(step.name for step in self.steps)}")
 
     def of_script(self, path: Path) -> StepSpec:
@@ -145,13 +145,7 @@ class Pipeline:
         """The step that writes a file, or that writes files into the folder which it lies in."""
         if artifact in self._producers:
             return self._producers[artifact]
-        folders = (
-            step
-            for step in self.steps
-            for one in (*step.also_writes, *step.elsewhere)
-            if artifact.path.startswith(f"{one.path}/")
-        )
-        return next(folders, None)
+        return next((step for step in self.steps if _writes_into(step, artifact)), None)
 
     def artifact(self, name: str) -> Artifact | None:
         """The artifact that a record names, in the table or in a folder of it; None for any other file."""
@@ -181,20 +175,20 @@ class Pipeline:
 
         Of several steps that write it, it is the one in what its record says it was `made_from`.
         """
-        name = (made_from or {}).get("by", {}).get("step", "")
-        maker = next((step for step in self.steps if step.name == name), None)
+        maker = self._maker(made_from or {})
         if maker is None or maker is self.producer(artifact):
             return f"run {self.script_of(artifact)} again"
         return f"run {maker.script} again"
 
     def writes(self, artifact: Artifact, made_from: Mapping[str, Mapping]) -> bool:
         """Whether a file is where the step of its record writes it; else a person moved it there."""
-        name = made_from.get("by", {}).get("step", "")
-        maker = next((step for step in self.steps if step.name == name), None)
-        if maker is None:
+        maker = self._maker(made_from)
+        if maker is None or _writes_into(maker, artifact):
             return True
-        parts = (*maker.writes, *maker.also_writes, *maker.elsewhere)
-        return any(artifact.path == one.path or artifact.path.startswith(f"{one.path}/") for one in parts)
+        return artifact.path in {one.path for one in (*maker.writes, *maker.elsewhere)}
+
+    def _maker(self, made_from: Mapping[str, Mapping]) -> StepSpec | None:
+        return self._by_name.get(made_from.get("by", {}).get("step", ""))
 
     def groups(self, step: StepSpec) -> tuple[type[Options], ...]:
         """The groups of options of a step, the common ones first."""
@@ -236,6 +230,11 @@ class Pipeline:
                 needed.add(step.name)
                 wanted |= set(step.reads) - set(there)
         return tuple(step for step in self.steps if step.name in needed)
+
+
+def _writes_into(step: StepSpec, artifact: Artifact) -> bool:
+    """Whether a file lies in a folder in which a step writes files."""
+    return any(artifact.path.startswith(f"{one.path}/") for one in (*step.also_writes, *step.elsewhere))
 
 
 def _ordered(steps: Sequence[StepSpec]) -> tuple[StepSpec, ...]:

@@ -41,8 +41,8 @@ def publish(
 
 def check(pipeline: Pipeline, folder: Path, adapters: Path, found: Sequence[Artifact]) -> None:
     """InputError where one of a dataset's results is out of date, which says what to run."""
+    path_of = partial(_path_of, folder, adapters)
     for one in found:
-        path_of = partial(_path_of, folder, adapters)
         if why := staleness.why_old(pipeline, path_of, one):
             raise InputError(f"{path_of(one)} is out of date: it {why}")
 

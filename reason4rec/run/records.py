@@ -47,6 +47,18 @@ def read_record(path: Path) -> dict | None:
         raise InputError(f"{record_path(path)}: not a record ({error}); remove it") from error
 
 
+def settings_of(path: Path) -> dict[str, object]:
+    """The settings that an output was made with, by its record; none where there is no record."""
+    record = read_record(path)
+    return record["made_from"]["settings"] if record else {}
+
+
+def record_of(path: Path) -> dict | None:
+    """The record of a file or a folder, if it fits: else a person put the file there."""
+    record = read_record(path) if path.exists() else None
+    return record if record and record["sha256"] == sha256(path) else None
+
+
 def write_record(path: Path, provenance: Provenance, content_sha256: str) -> None:
     """Writes the record of an output: its sha256, its provenance, and the versions."""
     record = {"sha256": content_sha256, "made_from": provenance, "versions": versions()}

@@ -11,7 +11,6 @@ from reason4rec.systems.gream import artifacts as a
 from reason4rec.systems.gream.prompts import DIRECT
 from reason4rec.systems.twice_rec import staleness
 from reason4rec.systems.twice_rec.artifacts import ITEMS, SASREC, SEQUENCES
-from reason4rec.systems.twice_rec.staleness import of_maker
 
 if TYPE_CHECKING:
     from reason4rec.systems.gream.step import GeneratorStep
@@ -55,7 +54,7 @@ def of_adapter(step: "GeneratorStep", name: str) -> str:
 
 def of_list(step: "GeneratorStep", listed: Artifact, name: str) -> str:
     """Why the list of an adapter is out of date, and what to run; empty where it is not, or was put there by hand."""
-    return of_maker(step, listed, name, of_adapter) or why_old(step.pipeline, step.path, listed)
+    return staleness.of_maker(step, listed, name, of_adapter) or why_old(step.pipeline, step.path, listed)
 
 
 def of_settings(step: "GeneratorStep", name: str, mode: str, split: str) -> str:

@@ -13,7 +13,7 @@ from reason4rec.errors import InputError
 from reason4rec.llm.adapters import adapter_settings
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.run.files import Artifact, adapter
-from reason4rec.run.records import read_record
+from reason4rec.run.records import read_record, settings_of
 from reason4rec.systems.gream import facts, prompts, staleness
 from reason4rec.systems.gream.artifacts import (
     BASE,
@@ -140,8 +140,7 @@ class GeneratorStep(RecommenderStep):
     @property
     def learned_to_reason(self) -> bool:
         """Whether the rows that are there have reasonings among them, by their record."""
-        record = read_record(self.path(INSTRUCT_ROWS))
-        return record["made_from"]["settings"].get("reasoned", True) if record else True
+        return settings_of(self.path(INSTRUCT_ROWS)).get("reasoned", True)
 
     def check_prompts(self) -> None:
         """InputError unless prompts can be made of the templates, and are such as the generator has learned."""

@@ -25,7 +25,7 @@ from reason4rec.llm.options import Servers
 from reason4rec.llm.prompt import OnDemand
 from reason4rec.run import markdown
 from reason4rec.run.files import Artifact
-from reason4rec.run.records import read_record
+from reason4rec.run.records import settings_of
 from reason4rec.systems.reason4rec import prompts
 from reason4rec.systems.reason4rec.artifacts import REASON, TEST_RATINGS, VALID_RATINGS
 from reason4rec.systems.reason4rec.baselines import choose
@@ -52,8 +52,9 @@ def rated_splits(step: "ExpertStep") -> list[Artifact]:
     Those of valid that are out of date are left out, with a note.
     """
     found = {artifact.path: artifact for artifact in SPLITS.values() if step.path(artifact).exists()}
-    kept = current(step, {path: artifact for path, artifact in found.items() if artifact is not TEST_RATINGS})
-    return [one for path, one in found.items() if path in kept or one is TEST_RATINGS] or [TEST_RATINGS]
+    test = found.pop(TEST_RATINGS.path, None)
+    kept = list(current(step, found).values())
+    return [*kept, TEST_RATINGS] if test or not kept else kept
 
 
 def rows_of(step: "ExpertStep") -> dict[str, pd.DataFrame]:
@@ -67,8 +68,7 @@ def rows_of(step: "ExpertStep") -> dict[str, pd.DataFrame]:
     for name, artifact in SPLITS.items():
         if artifact not in step.reads:
             continue
-        record = read_record(step.path(artifact))
-        mode = record["made_from"]["settings"].get("predictor_mode", "reasoned") if record else "reasoned"
+        mode = settings_of(step.path(artifact)).get("predictor_mode", "reasoned")
         if mode != "reasoned":
             raise InputError(f"{step.path(artifact)}: made with --predictor_mode {mode}, which reads no reason")
         rows = step.rows(artifact)

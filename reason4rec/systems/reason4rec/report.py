@@ -20,7 +20,6 @@ from reason4rec.run.commands import guarded
 from reason4rec.run.files import Artifact, folder_in, write_text
 from reason4rec.run.project import ROOT, check_clone, own
 from reason4rec.systems.reason4rec import diagnosis
-from reason4rec.systems.reason4rec.ablations import by_rule
 from reason4rec.systems.reason4rec.artifacts import (
     ABLATIONS,
     DIAGNOSIS,
@@ -32,6 +31,7 @@ from reason4rec.systems.reason4rec.artifacts import (
 )
 from reason4rec.systems.reason4rec.pipeline import PIPELINE
 from reason4rec.systems.reason4rec.reinforced import shown
+from reason4rec.systems.reason4rec.variant_table import by_rule
 
 FOLDER = ROOT / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

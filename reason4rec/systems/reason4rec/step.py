@@ -21,7 +21,6 @@ from reason4rec.run import records
 from reason4rec.run.files import Artifact, sha256
 from reason4rec.run.options import Resolved
 from reason4rec.run.project import find
-from reason4rec.run.staleness import record_of
 from reason4rec.run.step import Common
 from reason4rec.systems.reason4rec import facts, prompts
 from reason4rec.systems.reason4rec.artifacts import (
@@ -113,7 +112,7 @@ class ExpertStep(ModelStep):
         for item in self.reads:
             if not isinstance(item, Artifact):
                 continue
-            learned = record_of(self.path(item)) if item.adapter else None
+            learned = records.record_of(self.path(item)) if item.adapter else None
             rows = [self.pipeline.artifact(name) for name in learned["made_from"]["inputs"]] if learned else []
             for one in (item, *rows):
                 if one in SHOW_HISTORIES:
@@ -123,7 +122,7 @@ class ExpertStep(ModelStep):
 
     def check_as_made(self, made: Artifact, names: Sequence[str] = AS_MADE) -> None:
         """InputError where a file was made with another value of one of these options than this step has."""
-        record = record_of(self.path(made))
+        record = records.record_of(self.path(made))
         then, now = record["made_from"]["settings"] if record else {}, self.recorded()
         for name in names:
             # Without templates in it, a record is of a version that had only those that are shipped.
@@ -183,5 +182,5 @@ class ExpertStep(ModelStep):
 
 def _has_rule_teacher(step: ExpertStep) -> bool:
     """Whether summaries or reasons of the dataset are the rule teacher's, as their records say."""
-    written = [records.read_record(step.path(one)) for one in (TEACHER_SUMMARIES, TEACHER_REASONS)]
-    return any(one and one["made_from"]["settings"].get("teacher_model") == RULES for one in written)
+    written = (step.path(one) for one in (TEACHER_SUMMARIES, TEACHER_REASONS))
+    return any(records.settings_of(path).get("teacher_model") == RULES for path in written)

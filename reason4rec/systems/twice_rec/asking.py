@@ -163,8 +163,7 @@ class Recommender:
 def _as_ranked(step: RecommenderStep, model: recommending.Model) -> RecommenderStep:
     """The step with replies as long as those behind the tables; InputError where these have other prompts."""
     ranks = step.path(a.ranked(model.name, "test"))
-    record = records.read_record(ranks)
-    then = record["made_from"]["settings"] if record else {}
+    then = records.settings_of(ranks)
     for name, value in step[Prompts].recorded().items():
         if then.get(name, value) != value:
             shown = "" if name == "prompts" else f" ({then[name]})"

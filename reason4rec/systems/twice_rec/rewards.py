@@ -23,9 +23,7 @@ LAMBDA, TAU = 3.0, 0.3  # released code; the paper's best lambda
 GUIDED_WEIGHT = 4.0  # released code; all other parts weigh 1
 OLD_TAG = "sales"  # allowed by the released code, written by nobody
 COUNTED_TAGS = (TITLE, ITEM_ID, THINK)
-# Parts that weigh nothing and mean the same under each reward: what a recommendation names.
 NAMES_TARGET = "names_target"
-WATCHED = (NAMES_TARGET, "outside_the_list", "title_of_another")
 
 Scores = Callable[[Sequence[Rollout]], np.ndarray]
 Logits = Callable[[Sequence[int], Sequence[str]], Sequence[float]]
@@ -122,7 +120,7 @@ def parts_of(
         scores = _faithful(evidence, lambda_, TAU if tau is None else tau)
     else:
         scores = _mended(evidence, confidence, lambda_, tau)
-    scores |= dict(zip(WATCHED, (partial(one, evidence) for one in (_names_target, _outside, _of_another))))
+    scores |= {name: partial(score, evidence) for name, score in WATCHED.items()}
     return [Part(name, weight, scores[name]) for name, weight in weights.items()]
 
 
@@ -171,6 +169,10 @@ def _of_another(evidence: Evidence, rollouts: Sequence[Rollout]) -> np.ndarray:
     return np.array(
         [not evidence.catalogue.is_title_of(one.title or "", one.item_id or "") for one in said], dtype=float
     )
+
+
+WATCHED = {NAMES_TARGET: _names_target, "outside_the_list": _outside, "title_of_another": _of_another}
+"""Parts that weigh nothing and mean the same under each reward: what a recommendation names."""
 
 
 def _faithful(evidence: Evidence, lambda_: float, tau: float) -> dict[str, Scores]:

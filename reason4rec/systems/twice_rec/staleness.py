@@ -61,8 +61,7 @@ def of_settings(step: "RecommenderStep", made: Artifact, beside: Artifact, what:
 
     `what` names that one, and `own` the settings that need not be shared.
     """
-    of_both = (records.read_record(step.path(one)) for one in (made, beside))
-    here, there = (of["made_from"]["settings"] if of else {} for of in of_both)
+    here, there = (records.settings_of(step.path(one)) for one in (made, beside))
     for setting in sorted(here.keys() & there.keys() - own):
         if here[setting] != there[setting]:
             return f"was made with another {setting} than {what}; {step.pipeline.again(made)}"

@@ -14,7 +14,7 @@ from reason4rec.errors import InputError
 from reason4rec.llm.prompt import OnDemand, Prompt
 from reason4rec.llm.step import ModelStep
 from reason4rec.run.files import Artifact
-from reason4rec.run.records import read_record
+from reason4rec.run.records import settings_of
 from reason4rec.systems.twice_rec import facts, prompts, tables
 from reason4rec.systems.twice_rec.artifacts import (
     CANDIDATES,
@@ -97,8 +97,7 @@ class RecommenderStep(ModelStep):
 
     def check_prompts(self) -> None:
         """InputError unless prompts are made as those that the recommender has learned, by the record of its rows."""
-        record = read_record(self.path(INSTRUCT_ROWS))
-        learned = record["made_from"]["settings"] if record else {}
+        learned = settings_of(self.path(INSTRUCT_ROWS))
         for name, value in self[Prompts].recorded().items():
             if learned.get(name, value) != value:
                 shown = "" if name == "prompts" else f" ({learned[name]})"

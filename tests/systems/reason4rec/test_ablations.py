@@ -14,7 +14,7 @@ from reason4rec.evaluation import metrics
 from reason4rec.llm.local import load
 from reason4rec.run import files, options, records
 from reason4rec.run import step as run
-from reason4rec.systems.reason4rec import ablations, distillation, facts, predictor_modes, prompts
+from reason4rec.systems.reason4rec import ablations, distillation, facts, predictor_modes, prompts, variant_table
 from reason4rec.systems.reason4rec.artifacts import (
     REASON,
     REASON_TARGETS,
@@ -359,7 +359,7 @@ def test_a_variant_is_compared_with_the_full_run_under_the_same_rule_in_the_unit
     own, unit = placed(finished, "tau_0.3"), (scale[1] - scale[0]) / 4
     ratings, of_full = put_predicted(finished[0], 1)
     _, of_variant = put_predicted(own, 2)
-    full, variant = ablations.compared(finished[0], [ablations.variant("tau_0.3")], 42, scale)
+    full, variant = variant_table.compared(finished[0], [ablations.variant("tau_0.3")], 42, scale)
 
     def mae(rule, drawn):
         return np.abs(rule(drawn) - ratings).mean() * unit
@@ -372,7 +372,7 @@ def test_a_variant_is_compared_with_the_full_run_under_the_same_rule_in_the_unit
     assert full["median"]["all"]["mae"] == pytest.approx(mae(metrics.median_rating, of_full))
     assert full["paired"] is None and full["median"]["paired"] is None
     assert variant.get("unit") == (None if scale == catalog.STARS else "ratings of 0 to 10")
-    text = ablations.as_text([full, variant])
+    text = variant_table.as_text([full, variant])
     assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [
         *("full", "full (median)", "tau_0.3", "tau_0.3 (median)")
     ]
@@ -382,5 +382,5 @@ def test_predictions_without_probabilities_have_no_second_row(finished):
     put_predicted(finished[0], 1)
     path = finished[0] / TEST_RATINGS.path
     files.write_pickle(path, files.read_pickle(path).drop(columns=list(schema.PROBABILITIES)))
-    (row,) = ablations.compared(finished[0], [], 42)
+    (row,) = variant_table.compared(finished[0], [], 42)
     assert "median" not in row and row["all"]["mae"] == row["mae"]

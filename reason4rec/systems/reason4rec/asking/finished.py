@@ -42,22 +42,20 @@ def step_of_finished_run(dataset: str, given: Mapping[str, object]) -> ExpertSte
 
 def tokens_of(step: ExpertStep, written: Artifact) -> int:
     """Tokens of the longest reply as they were when an artifact was written, unless the option is given."""
-    record = None if step.options.given("max_new_tokens") else records.read_record(step.path(written))
-    return (record or {"made_from": {"settings": {}}})["made_from"]["settings"].get(
+    given = step.options.given("max_new_tokens")
+    return ({} if given else records.settings_of(step.path(written))).get(
         "max_new_tokens", step[Writing].max_new_tokens
     )
 
 
 def reasoner_of(step: ExpertStep) -> str:
     """The adapter that wrote the reasons of the test rows, by its name."""
-    record = records.read_record(step.path(TEST_REASONS))
-    return (record or {"made_from": {"settings": {}}})["made_from"]["settings"].get("reasoner", REASONER.path)
+    return records.settings_of(step.path(TEST_REASONS)).get("reasoner", REASONER.path)
 
 
 def trial_of(step: ExpertStep) -> int | None:
     """How many targets a run was limited to, which summarised only the reviews that they need; None for a whole run."""
-    record = records.read_record(step.path(SUMMARIES))
-    return record["made_from"]["settings"].get("limit") if record else None
+    return records.settings_of(step.path(SUMMARIES)).get("limit")
 
 
 def _step(groups: tuple, asked: Mapping[str, object]) -> ExpertStep:
